@@ -1,0 +1,42 @@
+"""From the last stage's image to logits."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from convattn.layers.inputs import check_input
+from convattn.layers.normalization import LayerNorm
+
+HEADS = ("tanh", "plain")
+
+
+class Classifier(nn.Module):
+  """Global mean, LayerNorm, then a dense layer to the classes: [b, h, w, c] -> [b, num_classes].
+
+  kind "tanh" has Dense(c) and tanh before the last dense layer. The paper's text does not mention it, but its published
+  parameter counts need it. kind "plain" goes without. num_classes = 0 leaves the last dense layer out: [b, c].
+  Logits are in promote_types(dtype, float32).
+  """
+
+  num_classes: int
+  kind: str = "tanh"
+  norm_epsilon: float = 1e-6
+  dtype: DTypeLike = jnp.float32
+  param_dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    channels = check_input(self, x, "b h w c", "norm/scale")["c"]
+    # The mean and the head are a thousandth of the work: they stay wide.
+    wide = jnp.promote_types(self.dtype, jnp.float32)
+    fields = {"dtype": wide, "param_dtype": self.param_dtype}
+    x = x.astype(wide).mean((1, 2))
+    x = LayerNorm(self.norm_epsilon, name="norm", **fields)(x, train=train)
+    if self.kind == "tanh":
+      x = jnp.tanh(nn.Dense(channels, kernel_init=nn.initializers.xavier_uniform(), name="hidden", **fields)(x))
+    if self.num_classes == 0:
+      return x
+    return nn.Dense(self.num_classes, kernel_init=nn.initializers.xavier_uniform(), name="logits", **fields)(x)

@@ -1,0 +1,73 @@
+"""Batch and layer normalisation with one calling convention, so that a block swaps one for the other by data."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from convattn.layers.inputs import check_input
+
+
+class BatchNorm(nn.Module):
+  """(x - mean) / sqrt(variance + epsilon) * scale + bias, per channel (Ioffe & Szegedy 2015).
+
+  Input and output [b, h, w, c]. In training mean and variance are those of the whole batch (under jit of the global batch,
+  whatever devices it lies on), and the running averages in "batch_stats" follow them; else the running averages are used.
+  Statistics are computed in promote_types(dtype, float32); the variance is the mean squared deviation (PyTorch's running
+  variance is larger by n / (n - 1)).
+  """
+
+  epsilon: float = 1e-5
+  momentum: float = 0.9  # share of the old running average
+  dtype: DTypeLike = jnp.float32
+  param_dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    channels = check_input(self, x, "b h w c", "scale")["c"]
+    scale = self.param("scale", nn.initializers.ones, (channels,), self.param_dtype)
+    bias = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype)
+    running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), self.param_dtype)
+    running_variance = self.variable("batch_stats", "var", jnp.ones, (channels,), self.param_dtype)
+    wide = x.astype(jnp.promote_types(self.dtype, jnp.float32))
+    if train:
+      mean = wide.mean((0, 1, 2))
+      variance = jnp.square(wide - mean[None, None, None]).mean((0, 1, 2))
+      if not self.is_initializing():
+        for running, now in ((running_mean, mean), (running_variance, variance)):
+          running.value = (self.momentum * running.value + (1 - self.momentum) * now).astype(self.param_dtype)
+    else:
+      mean, variance = running_mean.value.astype(wide.dtype), running_variance.value.astype(wide.dtype)
+    return _standardize(wide, mean[None, None, None], variance[None, None, None], scale, bias, self.epsilon, self.dtype)
+
+
+class LayerNorm(nn.Module):
+  """(x - mean) / sqrt(variance + epsilon) * scale + bias, mean and variance over the channels (Ba et al. 2016).
+
+  Input and output [..., c]. Statistics are computed in promote_types(dtype, float32). `train` changes nothing.
+  """
+
+  epsilon: float = 1e-6
+  dtype: DTypeLike = jnp.float32
+  param_dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    del train
+    check_input(self, x, "... c", "scale")
+    scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), self.param_dtype)
+    bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],), self.param_dtype)
+    wide = x.astype(jnp.promote_types(self.dtype, jnp.float32))
+    mean = wide.mean(-1, keepdims=True)
+    variance = jnp.square(wide - mean).mean(-1, keepdims=True)
+    return _standardize(wide, mean, variance, scale, bias, self.epsilon, self.dtype)
+
+
+def _standardize(wide, mean, variance, scale, bias, epsilon, dtype):
+  scale, bias = (jnp.expand_dims(a.astype(wide.dtype), range(wide.ndim - 1)) for a in (scale, bias))
+  return ((wide - mean) * (jax.lax.rsqrt(variance + epsilon) * scale) + bias).astype(dtype)
+
+
+NORMS = {"batch": BatchNorm, "layer": LayerNorm}

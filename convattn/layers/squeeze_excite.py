@@ -1,0 +1,31 @@
+"""Squeeze-and-excite (Hu et al. 2018)."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from convattn.layers.convolution import fan_out_normal
+from convattn.layers.inputs import check_input
+
+
+class SqueezeExcite(nn.Module):
+  """Scales every channel by a gate computed from all channels' means: x * sigmoid(W2 silu(W1 mean_hw(x) + b1) + b2).
+
+  Input and output [b, h, w, c]; W1 is [c, hidden], W2 [hidden, c].
+  """
+
+  hidden: int
+  dtype: DTypeLike = jnp.float32
+  param_dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    channels = check_input(self, x, "b h w c", "reduce/kernel")["c"]
+    fields = {"kernel_init": fan_out_normal, "dtype": self.dtype, "param_dtype": self.param_dtype}
+    squeezed = x.mean((1, 2), keepdims=True)
+    gate = nn.Dense(self.hidden, name="reduce", **fields)(squeezed)
+    gate = nn.Dense(channels, name="expand", **fields)(nn.silu(gate))
+    return x * nn.sigmoid(gate)

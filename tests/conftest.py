@@ -1,0 +1,21 @@
+"""Strict settings for every test. They must be in the environment before jax starts."""
+
+import os
+import pathlib
+
+os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+os.environ["JAX_LEGACY_PRNG_KEY"] = "error"
+os.environ.setdefault("JAX_DEBUG_KEY_REUSE", "True")
+# Compiled programs are kept between runs; tests start most of their time in the compiler.
+_CACHE = pathlib.Path(__file__).resolve().parent.parent / ".cache" / "jax"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+import hypothesis  # noqa: E402
+
+# Every new shape is a compilation: few examples, the same ones each time, no deadline.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=20, database=None)
+hypothesis.settings.load_profile("repeatable")

@@ -1,0 +1,74 @@
+"""Every public layer with an input, for the tests that hold for all of them."""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from convattn import layers
+
+IMAGE = (3, 5, 6, 8)  # [b, h, w, c]
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+  layer: nn.Module
+  takes_train: bool = True
+  needs_key: bool = False  # draws random numbers in training
+  batch_statistics: bool = False
+  shape: tuple[int, ...] = IMAGE
+  output: tuple[int, ...] = IMAGE
+  # Parameters without an effect on the output: a key's bias shifts all logits of a query alike.
+  idle: tuple[str, ...] = ()
+
+
+EXAMPLES = {
+  "BatchNorm": Example(layers.BatchNorm(), batch_statistics=True),
+  "Classifier": Example(layers.Classifier(7), output=(3, 7)),
+  "Conv": Example(layers.Conv(4, stride=2, use_bias=True), takes_train=False, output=(3, 3, 3, 4)),
+  "DepthwiseConv": Example(layers.DepthwiseConv(stride=2), takes_train=False, output=(3, 3, 3, 8)),
+  "FeedForward": Example(layers.FeedForward(), takes_train=False),
+  "LayerNorm": Example(layers.LayerNorm()),
+  "MBConv": Example(
+    layers.MBConv(12, stride=2, stochastic_depth=0.4), needs_key=True, batch_statistics=True, output=(3, 3, 3, 12)
+  ),
+  "RelativeAttention": Example(layers.RelativeAttention(2), takes_train=False, idle=("key/bias",)),
+  "Shortcut": Example(layers.Shortcut(12, stride=2), takes_train=False, output=(3, 3, 3, 12)),
+  "SqueezeExcite": Example(layers.SqueezeExcite(3), takes_train=False),
+  "Stem": Example(layers.Stem((4, 6)), batch_statistics=True, output=(3, 3, 3, 6)),
+  "StochasticDepth": Example(layers.StochasticDepth(0.5), needs_key=True),
+  "TransformerBlock": Example(
+    layers.TransformerBlock(12, stride=2, head_size=4, stochastic_depth=0.4),
+    needs_key=True,
+    output=(3, 3, 3, 12),
+    idle=("attention/key/bias",),
+  ),
+}
+
+
+def example_input(example: Example, seed: int = 0) -> np.ndarray:
+  return np.random.default_rng(seed).standard_normal(example.shape).astype(np.float32)
+
+
+def apply(example: Example, variables: Any, x: Any, *, train: bool = False, key: jax.Array | None = None, layer=None):
+  """The output alone; in training with its random numbers, batch statistics dropped."""
+  layer = layer or example.layer
+  keywords: dict[str, Any] = {"train": train} if example.takes_train else {}
+  if train and example.takes_train:
+    rngs = {"dropout": jax.random.key(7) if key is None else key} if example.needs_key else {}
+    return layer.apply(variables, x, **keywords, rngs=rngs, mutable=["batch_stats"])[0]
+  return layer.apply(variables, x, **keywords)
+
+
+def initialise(example: Example, layer=None, x=None) -> Any:
+  keywords = {"train": False} if example.takes_train else {}
+  init = jax.jit((layer or example.layer).init, static_argnames=tuple(keywords))
+  return init(jax.random.key(0), example_input(example) if x is None else x, **keywords)
+
+
+def randomised(variables: Any, seed: int = 1) -> Any:
+  """Away from ones and zeros, so that no term is hidden; variances stay positive."""
+  rng = np.random.default_rng(seed)
+  return jax.tree.map(lambda a: np.asarray(a + 0.3 * np.abs(rng.standard_normal(a.shape)), a.dtype), variables)

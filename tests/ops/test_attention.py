@@ -1,0 +1,89 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from convattn.ops import attend
+
+B, Q, K, N, D, E = 2, 3, 5, 2, 4, 7
+
+
+def arrays(dtype=np.float32, seed=0):
+  rng = np.random.default_rng(seed)
+  shapes = {"query": (B, Q, N, D), "key": (B, K, N, D), "value": (B, K, N, E), "bias": (N, Q, K)}
+  return {name: jnp.asarray(rng.standard_normal(shape), dtype) for name, shape in shapes.items()}
+
+
+def reference(query, key, value, bias=None, static_weights=None):
+  """The equation, element by element in float64."""
+  query, key, value = (np.asarray(a, np.float64) for a in (query, key, value))
+  out, weights = np.zeros((B, Q, N, E)), np.zeros((B, N, Q, K))
+  for b in range(B):
+    for n in range(N):
+      for q in range(Q):
+        logits = [query[b, q, n] @ key[b, k, n] / np.sqrt(D) + (0 if bias is None else bias[n, q, k]) for k in range(K)]
+        weights[b, n, q] = np.exp(logits) / np.exp(logits).sum() + (0 if static_weights is None else static_weights[n, q])
+        out[b, q, n] = weights[b, n, q] @ value[b, :, n]
+  return out, weights
+
+
+@pytest.mark.parametrize("place", ["bias", "static_weights", None])
+def test_equals_the_equation(place):
+  a = arrays()
+  static = a.pop("bias")
+  static = {} if place is None else {place: static}
+  for ours, theirs in zip(attend(**a, **static), reference(**a, **static), strict=True):
+    np.testing.assert_allclose(ours, theirs, atol=2e-6)
+
+
+def test_before_and_after_the_softmax_differ():
+  a = arrays()
+  bias = a.pop("bias")
+  assert np.abs(attend(**a, bias=bias)[0] - attend(**a, static_weights=bias)[0]).max() > 0.1
+
+
+def test_rows_sum_to_one_and_a_static_term_adds_its_own_sum():
+  a = arrays()
+  bias = a.pop("bias")
+  np.testing.assert_allclose(attend(**a, bias=bias)[1].sum(-1), 1, atol=1e-6)
+  added = attend(**a, static_weights=bias)[1].sum(-1) - 1
+  np.testing.assert_allclose(added, np.broadcast_to(bias.sum(-1)[None], added.shape), atol=1e-5)
+
+
+def test_zero_queries_leave_the_softmax_of_the_bias():
+  a = arrays()
+  _, weights = attend(**(a | {"query": jnp.zeros_like(a["query"])}))
+  np.testing.assert_allclose(weights, np.broadcast_to(jax.nn.softmax(a["bias"])[None], weights.shape), atol=1e-6)
+
+
+def test_permuting_the_keys_permutes_only_the_weights():
+  a, order = arrays(), np.array([3, 0, 4, 1, 2])
+  moved = a | {"key": a["key"][:, order], "value": a["value"][:, order], "bias": a["bias"][..., order]}
+  (out, weights), (moved_out, moved_weights) = attend(**a), attend(**moved)
+  np.testing.assert_allclose(moved_out, out, atol=1e-6)
+  np.testing.assert_allclose(moved_weights, weights[..., order], atol=1e-6)
+
+
+@pytest.mark.parametrize("place", ["bias", "static_weights"])
+def test_gradients_equal_finite_differences(place):
+  with jax.enable_x64(True):
+    a = arrays(np.float64)
+    args = [a["query"], a["key"], a["value"], a["bias"]]
+    check_grads(lambda q, k, v, s: attend(q, k, v, **{place: s}), args, order=1, modes=["fwd", "rev"], atol=1e-7, rtol=1e-7)
+
+
+def test_softmax_is_float32_under_bfloat16_and_float64_under_float64():
+  out, weights = attend(**arrays(jnp.bfloat16))
+  chex.assert_type([out, weights], [jnp.bfloat16, jnp.float32])
+  np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-6)  # bfloat16 rows would miss by 1e-3
+  with jax.enable_x64(True):
+    out, weights = attend(**arrays(np.float64))
+    chex.assert_type([out, weights], jnp.float64)
+
+
+def test_large_logits_do_not_overflow():
+  a = arrays()
+  out, _ = attend(**(a | {"bias": a["bias"] * 1e30}))
+  chex.assert_tree_all_finite(out)

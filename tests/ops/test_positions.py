@@ -1,0 +1,59 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from convattn import ops
+
+FORMS = [ops.relative_bias, ops.relative_bias_one_hot, ops.relative_bias_gather]
+GRIDS = [(3, 4), (1, 5), (4, 1), (1, 1), (5, 5)]
+
+
+def table_for(height, width, heads=2):
+  rng = np.random.default_rng(height * 10 + width)
+  return jnp.asarray(rng.standard_normal((heads, 2 * height - 1, 2 * width - 1)), jnp.float32)
+
+
+@pytest.mark.parametrize("height, width", GRIDS)
+def test_offsets_are_key_minus_query(height, width):
+  place = np.stack(np.divmod(np.arange(height * width), width), -1)
+  expected = place[None] - place[:, None] + [height - 1, width - 1]
+  np.testing.assert_array_equal(ops.relative_offsets(height, width), expected)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("height, width", GRIDS)
+def test_every_pair_reads_its_shift(form, height, width):
+  table = table_for(height, width)
+  bias, table = np.asarray(jax.jit(form)(table)).reshape(2, height, width, height, width), np.asarray(table)
+  for i, j, k, m in np.ndindex(height, width, height, width):
+    np.testing.assert_array_equal(bias[:, i, j, k, m], table[:, k - i + height - 1, m - j + width - 1])
+
+
+def test_the_other_sign_is_another_bias():
+  table = table_for(3, 4)
+  assert np.abs(ops.relative_bias(table) - ops.relative_bias(table[:, ::-1, ::-1])).max() > 0.5
+  transposed = np.swapaxes(ops.relative_bias(table), 1, 2)
+  np.testing.assert_array_equal(ops.relative_bias(table[:, ::-1, ::-1]), transposed)
+
+
+@pytest.mark.parametrize("form", FORMS[:2])
+def test_gradients_agree_with_indexing(form):
+  table = table_for(3, 4)
+  cotangent = jnp.asarray(np.random.default_rng(1).standard_normal((2, 12, 12)), jnp.float32)
+  ours = jax.vjp(form, table)[1](cotangent)[0]
+  reference = jax.vjp(ops.relative_bias_gather, table)[1](cotangent)[0]
+  np.testing.assert_allclose(ours, reference, atol=1e-5)
+
+
+def gradient_text(form):
+  return jax.jit(jax.grad(lambda table: jnp.sum(form(table) ** 2))).lower(table_for(3, 4)).as_text()
+
+
+def test_only_the_reference_scatters():
+  assert ["stablehlo.scatter" in gradient_text(form) for form in FORMS] == [False, False, True]
+
+
+def test_an_even_table_is_refused():
+  with pytest.raises(AssertionError, match=r"'table' has shape \(2, 4, 5\).*odd"):
+    ops.relative_bias(jnp.zeros((2, 4, 5)))
