@@ -1,0 +1,109 @@
+"""The one module that builds every model from its spec."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+
+from convattn.layers.classifier import Classifier
+from convattn.layers.inputs import check_input
+from convattn.layers.mbconv import MBConv
+from convattn.layers.stem import Stem
+from convattn.layers.transformer import TransformerBlock
+from convattn.models.spec import Spec
+
+# What the backward pass may keep: None keeps everything, else a block's input and what the policy allows.
+REMAT = {
+  "none": None,
+  "block": jax.checkpoint_policies.nothing_saveable,
+  "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+
+
+class CoAtNet(nn.Module):
+  """Convolution, then attention (Dai et al. 2021): stem, stages of MBConv and Transformer blocks, classifier.
+
+  `__call__`: images [b, h, w, c] -> logits [b, num_classes] in promote_types(dtype, float32); any h, w and c at `init`.
+  `features`: the images after the stem and each stage, [b, ceil(h / stride), ceil(w / stride), width], in `dtype`.
+  """
+
+  spec: Spec
+  num_classes: int = 1000
+  dtype: DTypeLike = jnp.float32
+  param_dtype: DTypeLike = jnp.float32
+  remat: str = "none"
+
+  def setup(self):
+    if self.remat not in REMAT:
+      raise ValueError(f"remat is {self.remat!r}, but must be one of {', '.join(map(repr, REMAT))}.")
+    spec, dtypes = self.spec, {"dtype": self.dtype, "param_dtype": self.param_dtype}
+    conv_norm = {"norm": spec.conv_norm, "norm_epsilon": spec.conv_norm_epsilon, "activation": spec.activation}
+    self.stem = Stem(spec.stem_widths, spec.stem_kernel, spec.stem_stride, spec.stem_bias, **conv_norm, **dtypes)
+    rates = iter(np.linspace(0, spec.stochastic_depth, len(spec.blocks)))
+    makers = block_makers(spec)
+    for i, stage in enumerate(spec.stages):
+      blocks = tuple(
+        functools.partial(makers[kind], width=width, stride=stride, stochastic_depth=float(next(rates)), **dtypes)
+        for kind, width, stride in stage.blocks
+      )
+      setattr(self, f"stage_{i + 1}", StageBlocks(blocks, self.remat))
+    self.classifier = Classifier(self.num_classes, spec.head, spec.attention_norm_epsilon, **dtypes)
+
+  def features(self, images: jax.Array, *, train: bool) -> list[jax.Array]:
+    check_input(self, images, "b h w c", "stem/conv_1/kernel", 2)
+    maps = [self.stem(images, train=train)]
+    for i in range(len(self.spec.stages)):
+      maps.append(getattr(self, f"stage_{i + 1}")(maps[-1], train=train))
+    return maps
+
+  def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+    return self.classifier(self.features(images, train=train)[-1], train=train)
+
+
+class StageBlocks(nn.Module):
+  """Blocks one after another, `block_0`, `block_1`, ...; with `remat`, each is recomputed in the backward pass."""
+
+  blocks: tuple[Callable[..., nn.Module], ...]
+  remat: str = "none"
+
+  @nn.compact
+  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def apply(block: nn.Module, x: jax.Array) -> jax.Array:
+      return block(x, train=train)
+
+    if REMAT[self.remat] is not None:
+      apply = nn.remat(apply, policy=REMAT[self.remat])
+    for i, make in enumerate(self.blocks):
+      x = apply(make(name=f"block_{i}"), x)
+    return x
+
+
+def block_makers(spec: Spec) -> dict[str, Callable[..., nn.Module]]:
+  """Block letter -> layer with every field that the spec decides for all blocks alike."""
+  return {
+    "C": functools.partial(
+      MBConv,
+      stride_at=spec.conv_stride,
+      expansion=spec.conv_expansion,
+      squeeze_ratio=spec.squeeze_ratio,
+      norm=spec.conv_norm,
+      norm_epsilon=spec.conv_norm_epsilon,
+      activation=spec.activation,
+      pool=spec.pool,
+    ),
+    "T": functools.partial(
+      TransformerBlock,
+      head_size=spec.head_size,
+      relative=spec.relative_attention,
+      expansion=spec.attention_expansion,
+      norm_epsilon=spec.attention_norm_epsilon,
+      activation=spec.activation,
+      pool=spec.pool,
+    ),
+  }

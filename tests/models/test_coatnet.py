@@ -1,0 +1,189 @@
+"""The model as a whole: every variant and option, shapes, names, errors."""
+
+import dataclasses
+import functools
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import convattn
+from convattn.models import Run, Spec, Stage, spec_for
+from convattn.models.coatnet import CoAtNet
+from convattn.models.spec import CHOICES
+
+# Small, with every kind of stage: mixed runs, a change of width inside a stage, a stride other than 2.
+SMALL = Spec(
+  stages=(Stage((Run("C", 2, 8),)), Stage((Run("C", 1, 8), Run("T", 2, 12)), 3), Stage((Run("T", 1, 16),), 1)),
+  stem_widths=(4, 6),
+  head_size=4,
+)
+
+
+def images(height=25, width=19, channels=1, batch=2):
+  return jnp.asarray(np.random.default_rng(0).standard_normal((batch, height, width, channels)), jnp.float32)
+
+
+def initialise(model, x):
+  return jax.jit(lambda x: model.init(jax.random.key(0), x, train=False))(x)
+
+
+@pytest.fixture(scope="module")
+def small():
+  model = CoAtNet(SMALL, num_classes=5)
+  return model, initialise(model, images())
+
+
+def shallow(spec):
+  """At most two blocks a run: every kind of transition is still there."""
+  runs = lambda stage: tuple(dataclasses.replace(run, depth=min(run.depth, 2)) for run in stage.runs)  # noqa: E731
+  return dataclasses.replace(spec, stages=tuple(dataclasses.replace(s, runs=runs(s)) for s in spec.stages))
+
+
+@pytest.mark.parametrize("name", convattn.list_models())
+def test_every_variant_traces_in_both_modes_as_a_rectangle_of_one_channel(name):
+  """At its own size, square and of three channels, test_sizes counts it."""
+  suffix = name.rsplit("_", 1)[-1]
+  size = int(suffix) if suffix in ("8", "32") else 224
+  shape = (2, size // 2 + 1, size, 1)
+  spec = shallow(spec_for(name, stochastic_depth=0.1))
+  model = CoAtNet(spec, num_classes=7, dtype=jnp.bfloat16)
+
+  def everything(x):
+    variables = model.init(jax.random.key(0), x, train=False)
+    maps = model.apply(variables, x, train=False, method="features")
+    train = model.apply(variables, x, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)})
+    return maps, train[0]
+
+  maps, logits = jax.eval_shape(everything, jax.ShapeDtypeStruct(shape, jnp.float32))
+  assert (logits.shape, logits.dtype) == ((2, 7), jnp.float32)
+  stride, strides, widths = spec.stem_stride, [spec.stem_stride], [spec.stem_widths[-1]]
+  for stage in spec.stages:
+    strides.append(stride := stride * stage.stride)
+    widths.append(stage.runs[-1].width)
+  wanted = [(2, -(-shape[1] // s), -(-shape[2] // s), c) for s, c in zip(strides, widths, strict=True)]
+  assert [m.shape for m in maps] == wanted
+  assert {m.dtype for m in maps} == {jnp.dtype(jnp.bfloat16)}
+
+
+def test_small_presets_give_attention_four_by_four_pixels_or_more():
+  for name in convattn.list_models("coatnet_mini_*"):
+    spec, size = spec_for(name), int(name.rsplit("_", 1)[-1])
+    stride = spec.stem_stride
+    for stage in spec.stages:
+      stride *= stage.stride
+      assert "T" not in [run.block for run in stage.runs] or size // stride >= 4
+
+
+def test_the_layouts_are_what_their_names_say():
+  for layout in ("cccc", "ccct", "cctt", "cttt"):
+    assert "".join(stage.runs[0].block for stage in spec_for(f"layout_{layout}").stages) == layout.upper()
+  assert spec_for("layout_cctt") == spec_for("coatnet_0")
+  third = spec_for("coatnet_7").stages[2]
+  assert [(run.block, run.depth, run.width) for run in third.runs] == [("C", 8, 1024), ("T", 42, 2048)]
+  assert [stride for _, _, stride in third.blocks] == [2] + [1] * 49  # both runs at stride 16
+
+
+def test_shapes_strides_and_attention_maps(small):
+  model, variables = small
+  maps = model.apply(variables, images(), train=False, method="features")
+  assert [m.shape for m in maps] == [(2, 13, 10, 6), (2, 7, 5, 8), (2, 3, 2, 12), (2, 3, 2, 16)]
+  _, seen = model.apply(variables, images(), train=False, mutable=["intermediates"])
+  weights = jax.tree.leaves(seen)
+  assert [w.shape for w in weights] == [(2, 3, 6, 6), (2, 3, 6, 6), (2, 4, 6, 6)]
+  for w in weights:
+    np.testing.assert_allclose(w.sum(-1), 1, atol=1e-5)
+
+
+def test_an_image_does_not_see_its_batch(small):
+  model, variables = small
+  apply = jax.jit(lambda x: model.apply(variables, x, train=False))
+  x = images()
+  np.testing.assert_allclose(apply(x[::-1]), apply(x)[::-1], atol=1e-4)
+
+
+def test_random_stream_is_needed_only_for_stochastic_depth(small):
+  model, variables = small
+  model.apply(variables, images(), train=True, mutable=["batch_stats"])
+  random = CoAtNet(dataclasses.replace(SMALL, stochastic_depth=0.5), num_classes=5)
+  with pytest.raises(Exception, match="needs PRNG for \"dropout\""):
+    random.apply(variables, images(), train=True, mutable=["batch_stats"])
+
+
+def test_stochastic_depth_rises_linearly():
+  model = CoAtNet(dataclasses.replace(SMALL, stochastic_depth=0.5), num_classes=5)
+
+  rates = {}
+
+  def spy(next_call, args, kwargs, context):
+    if type(context.module).__name__ in ("MBConv", "TransformerBlock") and context.method_name == "__call__":
+      rates["/".join(context.module.path)] = context.module.stochastic_depth
+    return next_call(*args, **kwargs)
+
+  with nn.intercept_methods(spy):
+    jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images())
+  np.testing.assert_allclose(list(rates.values()), np.linspace(0, 0.5, 6))
+
+
+@pytest.mark.parametrize("remat", ["block", "dots"])
+def test_rematerialisation_changes_neither_values_nor_names(remat):
+  spec = Spec((Stage((Run("C", 1, 4), Run("T", 1, 8)),),), (4,), head_size=4, stochastic_depth=0.3)
+  plain, x = CoAtNet(spec, num_classes=3), images(5, 7)
+  again = plain.clone(remat=remat)
+  variables = initialise(plain, x)
+  assert jax.tree.structure(jax.eval_shape(lambda x: initialise(again, x), x)) == jax.tree.structure(variables)
+
+  def loss(model, params):
+    rngs = {"dropout": jax.random.key(3)}
+    out, _ = model.apply({**variables, "params": params}, x, train=True, mutable=["batch_stats"], rngs=rngs)
+    return jnp.sum(jnp.sin(out))
+
+  gradients = [jax.jit(jax.grad(functools.partial(loss, model)))(variables["params"]) for model in (plain, again)]
+  chex.assert_trees_all_close(*gradients, atol=1e-4)
+  programs = [str(jax.make_jaxpr(functools.partial(loss, model))(variables["params"])) for model in (plain, again)]
+  assert ["remat" in program for program in programs] == [False, True]
+
+
+@pytest.mark.parametrize("field, value", [(f, v) for f, values in CHOICES.items() for v in values if v != getattr(SMALL, f)])
+def test_every_choice_changes_the_program(small, field, value):
+  """The blocks' equations are tested in tests/layers; here the field must reach them."""
+  model, variables = small
+  other = model.clone(spec=dataclasses.replace(SMALL, **{field: value}))
+  traced = [str(jax.make_jaxpr(lambda x, m=m: m.init(jax.random.key(0), x, train=False))(images())) for m in (model, other)]
+  assert traced[0] != traced[1]
+
+
+def test_no_classes_gives_the_hidden_layer(small):
+  model, variables = small
+  assert model.clone(num_classes=0).apply(variables, images(), train=False).shape == (2, 16)
+
+
+@pytest.mark.parametrize(
+  "call, message",
+  [
+    (lambda: convattn.create_model("coatnet_00"), "no model 'coatnet_00'; did you mean .*coatnet_0"),
+    (lambda: convattn.create_model("coatnet_0", stochastic_dept=0.1), "no field 'stochastic_dept'; did you mean stochastic_depth"),
+    (lambda: convattn.create_model("coatnet_0", pool="median"), "pool is 'median', but must be one of 'max', 'avg', 'max3x3'"),
+    (lambda: convattn.create_model("coatnet_0", head_size=33), "head_size is 33, but must divide the width 384"),
+    (lambda: convattn.create_model("coatnet_0", stochastic_depth=1.0), "stochastic_depth is 1.0"),
+    (lambda: Spec((Stage((Run("X", 1, 8),)),), (4,)), "block is 'X', but must be one of 'C', 'T'"),
+  ],
+)
+def test_bad_names_and_values_give_one_line(call, message):
+  with pytest.raises(ValueError, match=message) as caught:
+    call()
+  assert "\n" not in str(caught.value)
+
+
+def test_wrong_images_are_named_before_the_first_layer(small):
+  model, variables = small
+  for bad in (images()[0], images(channels=3)):
+    with pytest.raises(AssertionError, match=r"argument 'x' has shape .*, but must be \[b, h, w, "):
+      model.apply(variables, bad, train=False)
+  with pytest.raises(ValueError, match=r"stage_2/block_1/attention: .*grid of 4x4.* belongs to 3x2"):
+    model.apply(variables, images(45, 45), train=False)
+  with pytest.raises(ValueError, match="remat is 'all'"):
+    model.clone(remat="all").init(jax.random.key(0), images(), train=False)
