@@ -1,0 +1,77 @@
+"""Which examples make up a batch. A training batch is a function of (seed, step), so a position is just the step."""
+
+import functools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from convattn.data.sources import Source
+
+
+# A step needs the order of one epoch, at a border of two; drawing it anew each time would cost milliseconds per
+# million examples.
+@functools.lru_cache(maxsize=4)
+def _epoch_order(size: int, seed: int, epoch: int) -> np.ndarray:
+  order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(epoch,))).permutation(size)
+  order.flags.writeable = False
+  return order
+
+
+def train_indexes(size: int, *, batch_size: int, seed: int, step: int) -> np.ndarray:
+  """Indexes, int64 [batch_size], of the examples of update `step` (from 0) out of `size`.
+
+  Epoch e is a permutation drawn from (seed, e). The batches cut the endless sequence of epochs into equal pieces and
+  run across their borders: position p = step * batch_size + i holds permutation(p // size)[p % size]. So each epoch
+  has every example exactly once, nothing is dropped, and a batch may be larger than the data set.
+
+  Raises:
+    ValueError: `size` or `batch_size` below 1, `seed` or `step` below 0.
+  """
+  for name, value, least in (("size", size, 1), ("batch_size", batch_size, 1), ("seed", seed, 0), ("step", step, 0)):
+    if value < least:
+      raise ValueError(f"{name} must be at least {least}, got {value}.")
+  positions = int(step) * batch_size + np.arange(batch_size, dtype=np.int64)
+  epochs, places = np.divmod(positions, size)
+  pieces = [_epoch_order(size, seed, int(epoch))[places[epochs == epoch]] for epoch in np.unique(epochs)]
+  return np.concatenate(pieces)
+
+
+def _gather(source: Source, indexes: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
+  items = [source[int(index)] for index in indexes]
+  images = [np.asarray(item["image"]) for item in items]
+  kinds = {(image.shape, image.dtype) for image in images}
+  if len(kinds) > 1 or images[0].ndim != 3 or images[0].dtype != np.uint8:
+    found = " and ".join(sorted(f"{dtype} {list(shape)}" for shape, dtype in kinds))
+    raise ValueError(f"images of a source must be uint8 [h, w, c], all of one shape, got {found}; convert or resize.")
+  return {"image": np.stack(images), "label": np.array([int(item["label"]) for item in items], np.int32)}
+
+
+def train_batch(source: Source, *, batch_size: int, seed: int, step: int) -> dict[str, np.ndarray]:
+  """The batch of update `step`: {"image": uint8 [b, h, w, c], "label": int32 [b]}; order: `train_indexes`.
+
+  Raises:
+    ValueError: an empty source, a number out of range, or images that are not uint8 [h, w, c] of one shape.
+  """
+  return _gather(source, train_indexes(len(source), batch_size=batch_size, seed=seed, step=step))
+
+
+def evaluation_batches(source: Source, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
+  """Every example once and in order: {"image": uint8 [b, h, w, c], "label": int32 [b], "mask": float32 [b]}.
+
+  All batches have `batch_size` rows. The last one is filled up with zero images of label 0 whose mask is 0; weighting
+  by the mask makes every sum equal to the one over the examples alone.
+
+  Raises:
+    ValueError: `batch_size` below 1 (at the call), or images that are not uint8 [h, w, c] of one shape.
+  """
+  if batch_size < 1:
+    raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+  return _padded_batches(source, batch_size)
+
+
+def _padded_batches(source: Source, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
+  for start in range(0, len(source), batch_size):
+    batch = _gather(source, range(start, min(start + batch_size, len(source))))
+    batch["mask"] = np.ones(len(batch["label"]), np.float32)
+    missing = batch_size - len(batch["label"])
+    yield {name: np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1)) for name, array in batch.items()}
