@@ -1,0 +1,57 @@
+"""The training loop and its pieces: `run(experiment, workdir)` trains any linen model on any `Task`.
+
+Names are fetched on first use, so that reading the settings (`convattn.training.config`) does not import Orbax.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from convattn.training.config import Experiment
+  from convattn.training.determinism import request_deterministic_kernels
+  from convattn.training.loop import run
+  from convattn.training.program import Program, build, lowerings
+  from convattn.training.sharding import make_mesh
+  from convattn.training.state import TrainState, sha256
+  from convattn.training.task import ImageClassification, Task
+  from convattn.training.validation import validate
+
+_HOMES = {
+  "Experiment": "config",
+  "ImageClassification": "task",
+  "Program": "program",
+  "Task": "task",
+  "TrainState": "state",
+  "build": "program",
+  "lowerings": "program",
+  "make_mesh": "sharding",
+  "request_deterministic_kernels": "determinism",
+  "run": "loop",
+  "sha256": "state",
+  "validate": "validation",
+}
+
+__all__ = [
+  "Experiment",
+  "ImageClassification",
+  "Program",
+  "Task",
+  "TrainState",
+  "build",
+  "lowerings",
+  "make_mesh",
+  "request_deterministic_kernels",
+  "run",
+  "sha256",
+  "validate",
+]
+
+
+def __getattr__(name: str) -> Any:
+  if name not in _HOMES:
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}.")
+  return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+  return sorted(__all__)

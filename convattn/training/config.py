@@ -1,0 +1,100 @@
+"""Every setting of an experiment: its type, its default and its meaning. There is no other place for a default.
+
+A file in `configs/` returns an `Experiment` that names only what differs. `training.run` validates it once; nobody
+writes to it afterwards (the classes are frozen).
+"""
+
+import dataclasses
+from typing import Any
+
+
+def setting(default: Any, meaning: str) -> Any:
+  """A dataclass field with its default and the sentence that `--help` prints."""
+  return dataclasses.field(default=default, metadata={"meaning": meaning})
+
+
+def section(kind: type) -> Any:
+  """A dataclass field that holds a nested group of settings."""
+  return dataclasses.field(default_factory=kind)
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+  name: str = setting("digits", "data set: 'digits' is embedded")
+  dir: str = setting("", "where prepared data lies; empty: $TFDS_DATA_DIR, else ~/tensorflow_datasets")
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+  """A variant's name and what to change in its spec; None keeps the variant's own value (see models/spec.py)."""
+
+  name: str = setting("coatnet_mini_8", "a name of convattn.list_models()")
+  stochastic_depth: float | None = setting(None, "rate of the last block; rises linearly from 0 at the first")
+  conv_stride: str | None = setting(None, "where MBConv strides: 'expand' (paper, eq. 5) or 'depthwise' (Table 9)")
+  conv_norm: str | None = setting(None, "norm of stem and MBConv: 'batch' or 'layer' (Table 8)")
+  pool: str | None = setting(None, "pooling in front of a strided stage: 'max', 'avg' or 'max3x3'")
+  relative_attention: str | None = setting(None, "'pre' or 'post' softmax (paper, section 2.1), or 'none'")
+  head_size: int | None = setting(None, "width of one attention head")
+  head: str | None = setting(None, "classifier: 'tanh' (norm, dense, tanh, dense) or 'plain' (norm, dense)")
+  activation: str | None = setting(None, "'gelu' (exact) or 'gelu_tanh'")
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+  crop_padding: int = setting(0, "pixels of zero padding before a random crop back to size; 0: no crop")
+  flip: bool = setting(False, "mirror half of the images left to right")
+  mixup_alpha: float = setting(0.0, "mixing weight ~ Beta(alpha, alpha), one per batch; 0: no mixup")
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+  kind: str = setting("softmax", "'softmax' cross-entropy, or 'sigmoid' (one binary cross-entropy per class, summed)")
+  label_smoothing: float = setting(0.0, "share of the target that is spread evenly over all classes")
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+  """AdamW with global-norm clipping; norms, biases and bias tables are not decayed."""
+
+  peak_learning_rate: float = setting(1e-3, "learning rate at the end of the warm-up")
+  end_learning_rate: float = setting(1e-5, "learning rate at the last step (not used by 'constant')")
+  warmup_steps: int = setting(0, "steps of linear rise from 0 to the peak")
+  schedule: str = setting("cosine", "after the warm-up: 'cosine', 'linear' or 'constant'")
+  weight_decay: float = setting(0.05, "decoupled decay, times the learning rate")
+  beta1: float = setting(0.9, "decay of the gradient's mean")
+  beta2: float = setting(0.999, "decay of the gradient's second moment")
+  epsilon: float = setting(1e-8, "added to the root of the second moment")
+  clip_norm: float = setting(1.0, "largest global norm of a gradient; 0: no clipping")
+
+
+@dataclasses.dataclass(frozen=True)
+class Compute:
+  dtype: str = setting("float32", "computation: 'float32' or 'bfloat16'; parameters stay float32")
+  matmul_precision: str = setting("default", "of float32 products: 'default', 'high' or 'highest'")
+  remat: str = setting("none", "recompute in the backward pass: 'none', 'block' (all but block inputs) or 'dots' (all but products)")
+  deterministic: bool = setting(False, "ask XLA for reproducible kernels on a GPU (slower)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+  every: int = setting(100, "steps between checkpoints; the last step is always saved")
+  keep_newest: int = setting(2, "newest checkpoints to keep")
+  keep_best: int = setting(1, "best checkpoints by validation accuracy to keep as well")
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+  seed: int = setting(0, "initial parameters, dropout, augmentation and data order are functions of it and the step")
+  num_steps: int = setting(1000, "updates to apply")
+  batch_size: int = setting(64, "images per update, over all devices")
+  eval_batch_size: int = setting(128, "images per evaluation batch, over all devices")
+  log_every: int = setting(10, "steps between lines of training metrics; each line averages the steps since the last")
+  eval_every: int = setting(100, "steps between validations; the last step is always validated")
+  ema_decay: float = setting(0.0, "decay of the running average of parameters and batch statistics; 0: none")
+  data: Data = section(Data)
+  model: Model = section(Model)
+  augmentation: Augmentation = section(Augmentation)
+  loss: Loss = section(Loss)
+  optimizer: Optimizer = section(Optimizer)
+  compute: Compute = section(Compute)
+  checkpoint: Checkpoint = section(Checkpoint)

@@ -1,0 +1,211 @@
+"""When things happen: the one training loop."""
+
+import contextlib
+import dataclasses
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from convattn.data import load
+from convattn.training import workdir as files
+from convattn.training.checkpoints import RANKED_BY, Checkpoints
+from convattn.training.config import Experiment
+from convattn.training.determinism import request_deterministic_kernels
+from convattn.training.evaluation import evaluate
+from convattn.training.program import Program, build, make_model, run_keys
+from convattn.training.progress import Progress, Throughput, device_line, parameter_table, summary, unused_gpu_warning
+from convattn.training.sharding import make_mesh, put_batch
+from convattn.training.state import TrainState, sha256
+from convattn.training.steps import window_means
+from convattn.training.task import ImageClassification, Task
+from convattn.training.validation import validate, validate_batch_sizes
+from convattn.training.writer import Writer
+
+
+def run(
+  experiment: Experiment, workdir: str | os.PathLike[str], model: nn.Module | None = None, task: Task | None = None
+) -> TrainState:
+  """Trains to the end, from the last checkpoint in `workdir` if there is one, and returns the final state.
+
+  The same call continues a run that was killed, and ends as if it had not been. A finished run is not trained again:
+  its result is printed and its final state returned. JAX's global settings stay as they are.
+
+  Args:
+    experiment: the settings; `model` and `task` take the place of what they say about model and data.
+    workdir: config.json, metrics.jsonl, confusion.json, result.json, checkpoints/ and TensorBoard events go here.
+    model: a linen module called as `model.apply(variables, inputs, train=...)`; None: the experiment's, by name.
+    task: such as ImageClassification(dataset, experiment); None: that of the experiment's data set.
+
+  Raises:
+    ValueError: a setting, or a workdir that belongs to other settings; one line.
+    FloatingPointError: the training loss is no longer finite.
+  """
+  started = time.perf_counter()
+  validate(experiment)
+  folder = Path(workdir).expanduser().absolute()
+  files.check_config(folder, experiment)
+  if experiment.compute.deterministic:
+    request_deterministic_kernels()
+  mesh = make_mesh()
+  validate_batch_sizes(experiment, mesh.size)
+  _show(device_line(mesh.devices.flatten().tolist(), experiment.compute), unused_gpu_warning())
+  if model is None:
+    make_model(experiment, num_classes=1)  # refuses what the model does not take before data is prepared
+  if task is None:
+    task = ImageClassification(load(experiment.data.name, experiment.data.dir), experiment)
+  program = build(experiment, model or make_model(experiment, task.num_classes), task, mesh)
+  description = {
+    "experiment": dataclasses.asdict(experiment),
+    "model": None if model is None else f"{type(model).__module__}.{type(model).__qualname__}",
+    **task.metadata,
+  }
+  with Checkpoints(folder / files.CHECKPOINTS, experiment.checkpoint) as checkpoints:
+    result = files.read_json(folder / files.RESULT)
+    if result is not None:
+      return _finished(folder, result, program, checkpoints)
+    if _is_main():
+      files.write_json(folder / files.CONFIG, dataclasses.asdict(experiment))
+    return _Run(experiment, folder, task, program, checkpoints, description, started).train()
+
+
+def _is_main() -> bool:
+  return jax.process_index() == 0
+
+
+def _show(*lines: str | None) -> None:
+  for line in lines:
+    if line is not None and _is_main():
+      print(line, flush=True)
+
+
+def _finished(folder: Path, result: dict[str, Any], program: Program, checkpoints: Checkpoints) -> TrainState:
+  _show(f"{folder} holds a finished run of these settings:", summary(result, folder))
+  _show(f"To start anew, give another --workdir (WORKDIR= with make), or delete {folder}.")
+  state = checkpoints.restore(program.template, result["step"]) if result["step"] in checkpoints.steps() else None
+  if state is None:
+    raise FileNotFoundError(f"{folder} has a result.json but no checkpoint of step {result['step']}; delete {folder}.")
+  return state
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scores:
+  """What the test said: numbers for the metrics line and result.json, and the confusion counts if the task has them."""
+
+  numbers: dict[str, float]
+  confusion: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+  """One run in progress: the parts that its functions share."""
+
+  experiment: Experiment
+  folder: Path
+  task: Task
+  program: Program
+  checkpoints: Checkpoints
+  description: dict[str, Any]
+  started: float
+  throughput: Throughput = dataclasses.field(default_factory=Throughput)
+
+  def train(self) -> TrainState:
+    """Restores or draws the state, trains, tests, and writes the result."""
+    init_key, train_key = run_keys(self.experiment.seed)
+    state = self.checkpoints.restore(self.program.template)
+    if state is None:
+      state = self.program.init(init_key)
+    first = int(state.step)
+    _show(parameter_table(state.params), f"continues after step {first}" if first else None)
+    scores = None
+    writes = Writer(self.folder, first) if _is_main() else contextlib.nullcontext()
+    with writes as writer, Progress(self.experiment.num_steps, first, enabled=_is_main()) as progress:
+      for step in range(first, self.experiment.num_steps):
+        state = self.program.train_step(state, put_batch(self.task.train_batch(step), self.program.mesh), train_key)
+        self.throughput.add(self.experiment.batch_size)
+        progress.advance()
+        numbers, scores = self._measure(state, step + 1)
+        if numbers and writer is not None:
+          writer.write(step + 1, numbers)
+          progress.report(step + 1, numbers)
+        if self._is_due(step + 1, self.experiment.checkpoint.every):
+          # After the line of this step has been written, so that a resumed run misses none.
+          self._stop_clock(state)
+          self.checkpoints.save(step + 1, state, self.description, numbers)
+        if step == first:
+          self._stop_clock(state)
+        self.throughput.start()
+    self._finish(state, self._test(state) if scores is None else scores)
+    return state
+
+  def _is_due(self, step: int, every: int) -> bool:
+    return step % every == 0 or step == self.experiment.num_steps
+
+  def _stop_clock(self, state: TrainState) -> None:
+    jax.block_until_ready(state)
+    self.throughput.stop()
+
+  def _measure(self, state: TrainState, step: int) -> tuple[dict[str, float], _Scores | None]:
+    """The numbers that are due after update `step`, and at the last one the test's scores."""
+    numbers: dict[str, float] = {}
+    scores = None
+    if self._is_due(step, self.experiment.log_every):
+      numbers |= self._training_numbers(state, step)
+    if self._is_due(step, self.experiment.eval_every):
+      self._stop_clock(state)
+      for split in self.task.evaluation_splits:
+        if split != "test":
+          numbers |= self._score(state, split).numbers
+    if step == self.experiment.num_steps:
+      scores = self._test(state)
+      numbers |= scores.numbers
+    return numbers, scores
+
+  def _training_numbers(self, state: TrainState, step: int) -> dict[str, float]:
+    numbers = window_means(jax.device_get(state.window))
+    if not math.isfinite(numbers["train/loss"]):
+      raise FloatingPointError(
+        f"train/loss is {numbers['train/loss']} at step {step}; lower optimizer.peak_learning_rate, raise "
+        f"optimizer.warmup_steps or set optimizer.clip_norm, and start in another workdir."
+      )
+    numbers["seconds"] = time.perf_counter() - self.started
+    speed = self.throughput.lap()
+    return numbers if speed is None else {**numbers, "images_per_second": speed}
+
+  def _score(self, state: TrainState, split: str) -> _Scores:
+    means, arrays = evaluate(self.program, self.task, state.params, state.model_state, split)
+    numbers = {f"{split}/{name}": value for name, value in means.items()}
+    if state.ema:
+      means, _ = evaluate(self.program, self.task, state.ema["params"], state.ema["model_state"], split)
+      numbers |= {f"{split}_ema/{name}": value for name, value in means.items()}
+    return _Scores(numbers, arrays.get("confusion"))
+
+  def _test(self, state: TrainState) -> _Scores:
+    return self._score(state, "test") if "test" in self.task.evaluation_splits else _Scores({}, None)
+
+  def _finish(self, state: TrainState, scores: _Scores) -> None:
+    self.checkpoints.wait()  # result.json says that everything else is there
+    result: dict[str, Any] = {"step": int(state.step), **scores.numbers}
+    best = self.checkpoints.best()
+    if best is not None and self.experiment.checkpoint.keep_best:
+      result |= {"best/step": best[0], f"best/{RANKED_BY}": best[1]}
+    result |= {
+      "seconds": time.perf_counter() - self.started,
+      "images_per_second": self.throughput.mean(),
+      "params_sha256": sha256(state.params),
+      "state_sha256": sha256(state),
+    }
+    if not _is_main():
+      return
+    if scores.confusion is not None:
+      counts = scores.confusion.astype(int).tolist()
+      files.write_json(
+        self.folder / files.CONFUSION, {"class_names": self.description["class_names"], "counts": counts}
+      )
+    files.write_json(self.folder / files.RESULT, result)
+    _show(summary(result, self.folder))

@@ -1,0 +1,135 @@
+"""Settings as text: `optimizer.beta1` and `0.95` onto a frozen experiment, by the types the schema declares."""
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Iterable
+from typing import Any
+
+from convattn.training.config import Experiment
+from convattn.training.validation import CHOICES, settings
+
+_WORDS = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a string"}
+"""How each declared type is named to a user."""
+
+
+def apply_overrides(experiment: Experiment, overrides: Iterable[tuple[str, str]]) -> Experiment:
+  """The experiment with some settings replaced.
+
+  Args:
+    experiment: where to start.
+    overrides: (dotted name, text) such as ("optimizer.beta1", "0.95"); see `parse_value` for the text.
+
+  Raises:
+    ValueError: an unknown name, with the nearest ones; a section; a text of the wrong type; a name given twice.
+  """
+  kinds = {name: kind for name, kind, _ in settings(experiment)}
+  seen = set()
+  for name, text in overrides:
+    if name not in kinds:
+      raise ValueError(_unknown(name, kinds))
+    if name in seen:
+      raise ValueError(f"{name} is given twice; keep one.")
+    seen.add(name)
+    experiment = _replaced(experiment, name.split("."), parse_value(name, kinds[name], text))
+  return experiment
+
+
+def _replaced(node: Any, path: list[str], value: Any) -> Any:
+  head, *rest = path
+  return dataclasses.replace(node, **{head: _replaced(getattr(node, head), rest, value) if rest else value})
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+  inside = [each for each in known if each.startswith(f"{name}.")]
+  if inside:
+    return f"{name} is a group of settings; give one of {', '.join(inside)}."
+  return f"there is no setting {name!r}; did you mean {' or '.join(nearest_names(name, known))}?"
+
+
+def nearest_names(name: str, known: Iterable[str]) -> list[str]:
+  """Up to three of the `known` dotted names, best first: alike as a whole, or in their last part alone."""
+  wanted = name.rpartition(".")[2]
+
+  def likeness(candidate: str) -> float:
+    leaf = candidate.rpartition(".")[2]
+    initials = "".join(word[0] for word in leaf.split("_"))
+    # A setting without its section, cut short ("batch") or by its initials ("lr") is still meant.
+    shortened = (len(wanted) > 3 and wanted in leaf) or (len(wanted) > 1 and initials.endswith(wanted))
+    ratios = (difflib.SequenceMatcher(None, *pair).ratio() for pair in ((name, candidate), (wanted, leaf)))
+    return max(0.9 * shortened, *ratios)
+
+  best, *others = sorted(known, key=likeness, reverse=True)
+  return [best, *(each for each in others[:2] if likeness(each) >= max(0.7, likeness(best) - 0.15))]
+
+
+def parse_value(name: str, kind: Any, text: str) -> Any:
+  """The value of type `kind` that `text` writes.
+
+  bool: true or false. int: a whole number, not 1.0. float: any finite number. str: the text as it is. X | None: None
+  (with a capital N, since 'none' is a word that some settings take), or whatever X takes.
+
+  Raises:
+    ValueError: one line with the setting's name, the text and the type it must have.
+  """
+  kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+  if type(None) in kinds and text == "None":
+    return None
+  (plain,) = (each for each in kinds if each is not type(None))
+  try:
+    return _PARSERS[plain](text)
+  except ValueError:
+    raise ValueError(f"{name} must be {describe_kind(name, kind)}, got {text!r}.") from None
+
+
+def _parse_bool(text: str) -> bool:
+  if text.lower() not in ("true", "false"):
+    raise ValueError
+  return text.lower() == "true"
+
+
+def _parse_float(text: str) -> float:
+  value = float(text)
+  if not math.isfinite(value):
+    raise ValueError
+  return value
+
+
+_PARSERS: dict[type, Any] = {bool: _parse_bool, int: int, float: _parse_float, str: str}
+
+
+def describe_kind(name: str, kind: Any) -> str:
+  """In words: the choices of a setting that has some, else its type."""
+  kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+  words = [_WORDS[each] for each in kinds if each is not type(None)]
+  if name in CHOICES:
+    words = [", ".join(map(repr, CHOICES[name]))]
+  return " or ".join(words + ["None"] * (type(None) in kinds))
+
+
+def describe_settings(experiment: Experiment) -> str:
+  """A line for each setting: its name, type, value in `experiment` and meaning. Sections are apart."""
+  groups: dict[str, list[tuple[str, str, str]]] = {}
+  for name, kind, value in settings(experiment):
+    section = name.rpartition(".")[0]
+    type_name = " | ".join(each.__name__ for each in (typing.get_args(kind) or (kind,)))
+    shown = str(value).lower() if isinstance(value, bool) else repr(value)
+    row = (f"--config.{name}", f"{type_name.replace('NoneType', 'None')} = {shown}", _meaning(name))
+    groups.setdefault(section, []).append(row)
+  rows = [row for group in groups.values() for row in group]
+  widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+  blocks = [
+    "\n".join(f"  {name:<{widths[0]}}  {kind:<{widths[1]}}  {meaning}" for name, kind, meaning in group)
+    for group in groups.values()
+  ]
+  return "\n\n".join(blocks)
+
+
+def _meaning(name: str) -> str:
+  node: Any = Experiment
+  *path, last = name.split(".")
+  for part in path:
+    node = typing.get_type_hints(node)[part]
+  return {field.name: field.metadata for field in dataclasses.fields(node)}[last]["meaning"]

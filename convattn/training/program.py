@@ -1,0 +1,117 @@
+"""The steps of an experiment, jitted over a mesh, and their lowered text for any platform."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from convattn.models import create_model
+from convattn.training import sharding
+from convattn.training.config import Experiment
+from convattn.training.optimizer import learning_rate_schedule, make_optimizer
+from convattn.training.state import TrainState
+from convattn.training.steps import make_eval_step, make_init, make_train_step
+from convattn.training.task import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """Jitted functions; none has run or been compiled yet.
+
+  Attributes:
+    mesh: the devices, along the axis "data".
+    init: (key) -> TrainState, on every device.
+    train_step: (state, batch, key) -> state. The state that goes in is donated: it must not be used again.
+    eval_step: (params, model_state, batch with "mask") -> metric sums.
+    template: the state's shapes, dtypes and shardings.
+  """
+
+  mesh: Mesh
+  init: Any
+  train_step: Any
+  eval_step: Any
+  template: TrainState
+
+
+def make_model(experiment: Experiment, num_classes: int) -> nn.Module:
+  """The experiment's model by name, with the declared overrides that are not None, its dtype and rematerialisation."""
+  overrides = {
+    field.name: getattr(experiment.model, field.name)
+    for field in dataclasses.fields(experiment.model)
+    if field.name != "name" and getattr(experiment.model, field.name) is not None
+  }
+  return create_model(
+    experiment.model.name,
+    num_classes=num_classes,
+    dtype=jnp.dtype(experiment.compute.dtype),
+    remat=experiment.compute.remat,
+    **overrides,
+  )
+
+
+def run_keys(seed: int) -> tuple[jax.Array, jax.Array]:
+  """(key for the initial parameters, key of the training steps)."""
+  init_key, train_key = jax.random.split(jax.random.key(seed))
+  return init_key, train_key
+
+
+def build(experiment: Experiment, model: nn.Module, task: Task, mesh: Mesh) -> Program:
+  """Jits the steps of `experiment` over `mesh`: one global batch, split over "data"; the state on every device.
+
+  The matmul precision is fixed while the functions are traced and leaves JAX's global setting alone.
+  """
+  optimizer = make_optimizer(experiment.optimizer, experiment.num_steps)
+  train_step = make_train_step(
+    model,
+    task,
+    optimizer,
+    learning_rate_schedule(experiment.optimizer, experiment.num_steps),
+    ema_decay=experiment.ema_decay,
+    log_every=experiment.log_every,
+  )
+  precise = functools.partial(_with_precision, experiment.compute.matmul_precision)
+  whole, split = sharding.replicated(mesh), sharding.by_batch(mesh)
+  init = precise(make_init(model, task, optimizer, ema_decay=experiment.ema_decay))
+  shapes = jax.eval_shape(init, run_keys(experiment.seed)[0])
+  return Program(
+    mesh=mesh,
+    init=jax.jit(init, in_shardings=whole, out_shardings=whole),
+    train_step=jax.jit(precise(train_step), in_shardings=(whole, split, whole), out_shardings=whole, donate_argnums=0),
+    eval_step=jax.jit(precise(make_eval_step(model, task)), in_shardings=(whole, whole, split), out_shardings=whole),
+    template=jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole), shapes),
+  )
+
+
+def _with_precision(precision: str, function: Callable[..., Any]) -> Callable[..., Any]:
+  @functools.wraps(function)
+  def traced(*args: Any) -> Any:
+    with jax.default_matmul_precision(precision):
+      return function(*args)
+
+  return traced
+
+
+def lowerings(
+  program: Program, task: Task, platforms: Sequence[str] = ("cpu", "cuda", "tpu")
+) -> dict[tuple[str, str], str]:
+  """StableHLO text of both steps for each platform, keyed ("train" or "eval", platform). Needs no such device."""
+  train_batch = _shapes(task.train_batch(0))
+  eval_batch = _shapes(next(iter(task.evaluation_batches(task.evaluation_splits[0]))))
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  state = program.template
+  train = program.train_step.trace(state, train_batch, key)
+  evaluate = program.eval_step.trace(state.params, state.model_state, eval_batch)
+  return {
+    (name, platform): traced.lower(lowering_platforms=(platform,)).as_text()
+    for name, traced in (("train", train), ("eval", evaluate))
+    for platform in platforms
+  }
+
+
+def _shapes(batch: dict[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
+  return {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in batch.items()}

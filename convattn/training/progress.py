@@ -1,0 +1,155 @@
+"""What a run shows: its devices, the model's parts, where it is, and at what speed."""
+
+import math
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import jax
+import tqdm
+
+from convattn.training.config import Compute
+
+_QUIET_SECONDS = 5.0
+
+
+def device_line(devices: Sequence[jax.Device], compute: Compute) -> str:
+  """For instance "2 × cpu | float32 | matmul precision default"."""
+  kinds = Counter(device.device_kind for device in devices)
+  names = ", ".join(f"{number} × {kind}" for kind, number in kinds.items())
+  return f"{names} | {compute.dtype} | matmul precision {compute.matmul_precision}"
+
+
+def unused_gpu_warning() -> str | None:
+  """A warning with the command that fixes it, where nvidia-smi answers but JAX computes on the CPU."""
+  if jax.default_backend() != "cpu" or not shutil.which("nvidia-smi"):
+    return None
+  # Its own failure means that there is no usable GPU, which is no reason to stop.
+  if subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, check=False).returncode:
+    return None
+  return "warning: this machine has a GPU but jax uses the CPU; `make train ACCELERATOR=cuda` installs the build for it"
+
+
+def parameter_table(params: Any) -> str:
+  """The number of parameters of each top-level part, in the order of the model's names, and their sum."""
+  ordered = sorted(params.items(), key=_natural)
+  parts = {name: sum(leaf.size for leaf in jax.tree.leaves(part)) for name, part in ordered}
+  parts["total"] = sum(parts.values())
+  width, digits = max(map(len, parts)), len(f"{parts['total']:,}")
+  return "\n".join(f"  {name:<{width}}  {count:>{digits},}" for name, count in parts.items())
+
+
+def _natural(item: tuple[str, Any]) -> tuple[str, int]:
+  # stage_10 comes after stage_9.
+  stem = item[0].rstrip("0123456789")
+  return stem, int(item[0][len(stem) :] or 0)
+
+
+class Throughput:
+  """Images per second of training alone: the clock stands while something else goes on.
+
+  `start` is called when the first step has been compiled and run, so that neither counts.
+  """
+
+  def __init__(self) -> None:
+    self.images = 0
+    self._seconds = 0.0
+    self._since: float | None = None
+    self._lap = (0, 0.0)
+
+  def start(self) -> None:
+    if self._since is None:
+      self._since = time.perf_counter()
+
+  def stop(self) -> None:
+    if self._since is not None:
+      self._seconds += time.perf_counter() - self._since
+    self._since = None
+
+  def add(self, images: int) -> None:
+    if self._since is not None:
+      self.images += images
+
+  @property
+  def seconds(self) -> float:
+    return self._seconds + (time.perf_counter() - self._since if self._since is not None else 0.0)
+
+  def mean(self) -> float | None:
+    """Over the whole run; None if no step was timed."""
+    return self.images / self.seconds if self.images else None
+
+  def lap(self) -> float | None:
+    """Since the last call; None if no step was timed."""
+    images, seconds = self.images - self._lap[0], self.seconds - self._lap[1]
+    self._lap = (self.images, self.seconds)
+    return images / seconds if images else None
+
+
+class Progress:
+  """A bar on a terminal; elsewhere a line at each validation, and otherwise at most one in five seconds."""
+
+  def __init__(self, num_steps: int, step: int, *, enabled: bool):
+    self._num_steps, self._start, self._enabled = num_steps, step, enabled
+    self._started = self._printed = time.perf_counter()
+    terminal = enabled and sys.stdout.isatty()
+    self._bar = tqdm.tqdm(total=num_steps, initial=step, unit="step", file=sys.stdout) if terminal else None
+
+  def advance(self) -> None:
+    if self._bar is not None:
+      self._bar.update()
+
+  def report(self, step: int, numbers: dict[str, float]) -> None:
+    """Shows loss, images per second and time left, and validation accuracies where there are some."""
+    validated = {name: value for name, value in numbers.items() if name.endswith("/accuracy") and "train" not in name}
+    shown = ", ".join(f"{name} {value:.2%}" for name, value in validated.items())
+    if self._bar is not None:
+      parts = {"loss": f"{numbers['train/loss']:.4f}"} if "train/loss" in numbers else {}
+      parts |= {"images/s": f"{numbers['images_per_second']:.0f}"} if "images_per_second" in numbers else {}
+      if parts:
+        self._bar.set_postfix(parts)
+      if shown:
+        self._bar.write(f"step {step}: {shown}", file=sys.stdout)
+    elif self._enabled and (shown or time.perf_counter() - self._printed > _QUIET_SECONDS):
+      self._printed = time.perf_counter()
+      print(self._line(step, numbers, shown), flush=True)
+
+  def _line(self, step: int, numbers: dict[str, float], shown: str) -> str:
+    parts = [f"step {step}/{self._num_steps}"]
+    if "train/loss" in numbers:
+      parts.append(f"loss {numbers['train/loss']:.4f}")
+    if "images_per_second" in numbers:
+      parts.append(f"{numbers['images_per_second']:.0f} images/s")
+    if step > self._start:
+      pace = (time.perf_counter() - self._started) / (step - self._start)
+      minutes, seconds = divmod(math.ceil(pace * (self._num_steps - step)), 60)
+      parts.append(f"{minutes}:{seconds:02d} left")
+    return ", ".join(parts + ([shown] if shown else []))
+
+  def __enter__(self) -> Self:
+    return self
+
+  def __exit__(
+    self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+  ) -> None:
+    if self._bar is not None:
+      self._bar.close()
+
+
+def summary(result: dict[str, Any], folder: Any) -> str:
+  """A few lines about a finished run, from its result.json."""
+  lines = []
+  for split in ("test", "test_ema"):
+    if f"{split}/accuracy" in result:
+      accuracy, count = result[f"{split}/accuracy"], result[f"{split}/count"]
+      lines.append(f"{split} accuracy {accuracy:.2%} of {count} after {result['step']} steps")
+  if "best/step" in result:
+    accuracy = result["best/validation/accuracy"]
+    lines.append(f"best validation accuracy {accuracy:.2%}, checkpoint of step {result['best/step']}")
+  speed = f", {result['images_per_second']:.0f} images/s" if result["images_per_second"] else ""
+  lines.append(f"{result['seconds']:.1f} s{speed}; state {result['state_sha256'][:12]}; everything is in {folder}")
+  return "\n".join(lines)

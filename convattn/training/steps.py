@@ -1,0 +1,119 @@
+"""The training and evaluation steps as pure functions; `program.py` compiles them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from convattn.training.state import TrainState, update_average
+from convattn.training.task import Batch, Task
+
+# Collections that a model writes for whoever asks, and that no later step reads.
+_UNKEPT = ("params", "intermediates", "perturbations")
+
+
+def make_init(
+  model: nn.Module, task: Task, optimizer: optax.GradientTransformation, *, ema_decay: float
+) -> Callable[[jax.Array], TrainState]:
+  """A function of a PRNG key that draws the state before the first update."""
+
+  def init(key: jax.Array) -> TrainState:
+    variables = model.init(key, task.example_inputs, train=False)
+    params = variables["params"]
+    model_state = {name: values for name, values in variables.items() if name not in _UNKEPT}
+    # Zeros, because the first update replaces them whatever they are (see update_average).
+    averaged = {"params": params, "model_state": model_state} if ema_decay else {}
+    return TrainState(
+      step=jnp.zeros((), jnp.int32),
+      params=params,
+      model_state=model_state,
+      opt_state=optimizer.init(params),
+      ema=jax.tree.map(jnp.zeros_like, averaged),
+      window={name: jnp.zeros((), jnp.float32) for name in _window_names(task)},
+    )
+
+  return init
+
+
+def _window_names(task: Task) -> tuple[str, ...]:
+  return (*task.metric_names, "learning_rate", "gradient_norm", "steps")
+
+
+def make_train_step(
+  model: nn.Module,
+  task: Task,
+  optimizer: optax.GradientTransformation,
+  schedule: optax.Schedule,
+  *,
+  ema_decay: float,
+  log_every: int,
+) -> Callable[[TrainState, Batch, jax.Array], TrainState]:
+  """One update: (state, batch, key of the run) -> state.
+
+  The gradient is that of the mean loss over the whole batch. Dropout and augmentation draw from
+  fold_in(key, state.step). The window is emptied before each update whose number, from 0, `log_every` divides.
+  """
+
+  def train_step(state: TrainState, batch: Batch, key: jax.Array) -> TrainState:
+    dropout_key, augmentation_key = jax.random.split(jax.random.fold_in(key, state.step))
+    inputs, targets = task.prepare_train(augmentation_key, batch)
+
+    def objective(params: Any) -> tuple[jax.Array, tuple[Any, dict[str, Any]]]:
+      outputs, updated = model.apply(
+        {"params": params, **state.model_state},
+        inputs,
+        train=True,
+        mutable=list(state.model_state),
+        rngs={"dropout": dropout_key},
+      )
+      return task.losses(outputs, targets).mean(), (outputs, dict(updated))
+
+    (_, (outputs, updated)), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    model_state = {**state.model_state, **updated}
+    averaged = {"params": params, "model_state": model_state}
+    count = state.step + 1
+    numbers = {
+      **_batch_means(task, outputs, targets),
+      "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
+      "gradient_norm": optax.tree.norm(gradients).astype(jnp.float32),
+      "steps": jnp.ones((), jnp.float32),
+    }
+    kept = state.step % log_every != 0
+    return TrainState(
+      step=count,
+      params=params,
+      model_state=model_state,
+      opt_state=opt_state,
+      ema=update_average(state.ema, averaged, decay=ema_decay, count=count) if ema_decay else {},
+      window={name: jnp.where(kept, state.window[name], 0) + numbers[name] for name in state.window},
+    )
+
+  return train_step
+
+
+def _batch_means(task: Task, outputs: Any, targets: Any) -> dict[str, jax.Array]:
+  size = jax.tree.leaves(targets)[0].shape[0]
+  sums = task.metric_sums(outputs, targets, jnp.ones((size,), jnp.float32))
+  return {name: (sums[name] / sums["count"]).astype(jnp.float32) for name in task.metric_names}
+
+
+def window_means(window: dict[str, Any]) -> dict[str, float]:
+  """{"train/loss": ...}: the window's sums over its number of steps."""
+  steps = float(window["steps"])
+  return {f"train/{name}": float(value) / steps for name, value in window.items() if name != "steps"}
+
+
+def make_eval_step(model: nn.Module, task: Task) -> Callable[[Any, dict[str, Any], Batch], dict[str, jax.Array]]:
+  """(params, model_state, batch with "mask") -> the task's metric sums."""
+
+  def eval_step(params: Any, model_state: dict[str, Any], batch: Batch) -> dict[str, jax.Array]:
+    inputs, targets = task.prepare_eval(batch)
+    outputs = model.apply({"params": params, **model_state}, inputs, train=False)
+    return task.metric_sums(outputs, targets, batch["mask"])
+
+  return eval_step

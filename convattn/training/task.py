@@ -1,0 +1,178 @@
+"""A task supplies batches, losses and metric sums; the loop knows nothing else about the data."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from convattn.data import Dataset, evaluation_batches, mixup, normalize, random_crop, random_flip, train_batch
+from convattn.training.config import Experiment
+
+Batch = dict[str, Any]
+
+
+class Task(Protocol):
+  """What the loop asks of a task. Methods that take jax arrays are traced into the steps; the others run on the host.
+
+  Attributes:
+    metric_names: keys of the scalar sums of `metric_sums`, "loss" among them.
+    evaluation_splits: "test" is scored once, with the final weights, the others at each validation. Checkpoints
+      are ranked by "accuracy" of "validation", where there is one.
+    metadata: what it takes to use the model later, such as class names and preprocessing; must be JSON.
+  """
+
+  @property
+  def metric_names(self) -> tuple[str, ...]: ...
+
+  @property
+  def evaluation_splits(self) -> tuple[str, ...]: ...
+
+  @property
+  def num_classes(self) -> int:
+    """Width of the model's output, for a model that `run` creates by name."""
+    ...
+
+  @property
+  def metadata(self) -> dict[str, Any]: ...
+
+  @property
+  def example_inputs(self) -> Any:
+    """Model inputs of the right shape and dtype, [1, ...]: the model is initialised with them."""
+    ...
+
+  def train_batch(self, step: int) -> dict[str, np.ndarray]:
+    """The whole batch of update `step` (from 0), each array [b, ...]. A pure function of its argument."""
+    ...
+
+  def evaluation_batches(self, split: str) -> Iterator[dict[str, np.ndarray]]:
+    """Batches of one shape, each with "mask" [b], 0 for padding. All hosts see the same."""
+    ...
+
+  def prepare_train(self, key: jax.Array, batch: Batch) -> tuple[Any, Any]:
+    """(model inputs, targets); here is where augmentation happens."""
+    ...
+
+  def prepare_eval(self, batch: Batch) -> tuple[Any, Any]:
+    """(model inputs, targets), with nothing random."""
+    ...
+
+  def losses(self, outputs: Any, targets: Any) -> jax.Array:
+    """One loss per example, [b]. Training minimises their mean over the batch."""
+    ...
+
+  def metric_sums(self, outputs: Any, targets: Any, mask: jax.Array) -> dict[str, jax.Array]:
+    """Sums over the examples with mask 1: a scalar for each of `metric_names`, and "count"; arrays may be added."""
+    ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageClassification:
+  """The task of telling which of the data set's classes an image belongs to.
+
+  Attributes:
+    dataset: sources, class names, image shape and pixel statistics.
+    experiment: seed, batch sizes, augmentation and loss are taken from it.
+  """
+
+  dataset: Dataset
+  experiment: Experiment
+  metric_names: tuple[str, ...] = ("loss", "accuracy")
+  evaluation_splits: tuple[str, ...] = ("validation", "test")
+
+  @property
+  def num_classes(self) -> int:
+    return self.dataset.num_classes
+
+  @property
+  def metadata(self) -> dict[str, Any]:
+    return {
+      "class_names": list(self.dataset.class_names),
+      "image_shape": [int(size) for size in self.dataset.image_shape],
+      "mean": [float(value) for value in self.dataset.mean],
+      "std": [float(value) for value in self.dataset.std],
+    }
+
+  @property
+  def example_inputs(self) -> jax.Array:
+    return jnp.zeros((1, *self.dataset.image_shape), jnp.float32)
+
+  def train_batch(self, step: int) -> dict[str, np.ndarray]:
+    """{"image": uint8 [b, h, w, c], "label": int32 [b]}; see data.train_batch."""
+    experiment = self.experiment
+    batch = train_batch(self.dataset.train, batch_size=experiment.batch_size, seed=experiment.seed, step=step)
+    return self._checked(batch)
+
+  def evaluation_batches(self, split: str) -> Iterator[dict[str, np.ndarray]]:
+    """{"image", "label", "mask"}, the last one padded; see data.evaluation_batches."""
+    sources = {"validation": self.dataset.validation, "test": self.dataset.test}
+    return map(self._checked, evaluation_batches(sources[split], self.experiment.eval_batch_size))
+
+  def _checked(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    # One-hot targets are made by comparison, which would turn a label that is too large into no class at all.
+    if batch["label"].max() >= self.num_classes:
+      raise ValueError(
+        f"labels must be below {self.num_classes}, the number of class names, got {batch['label'].max()}; "
+        f"name every class in Dataset.class_names."
+      )
+    if batch["image"].shape[1:] != tuple(self.dataset.image_shape):
+      raise ValueError(f"images must be {self.dataset.image_shape} (image_shape), got {batch['image'].shape[1:]}.")
+    return batch
+
+  def prepare_train(self, key: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    """Crop and flip the pixels, normalise, then mix images and smoothed one-hot targets.
+
+    Cropping comes before normalisation, so that the padding is black.
+    """
+    settings = self.experiment.augmentation
+    crop_key, flip_key, mixup_key = jax.random.split(key, 3)
+    images = random_crop(crop_key, batch["image"], settings.crop_padding)
+    images = random_flip(flip_key, images) if settings.flip else images
+    images = normalize(images, self.dataset.mean, self.dataset.std)
+    targets = optax.smooth_labels(self._one_hot(batch["label"]), self.experiment.loss.label_smoothing)
+    return mixup(mixup_key, images, targets, settings.mixup_alpha)
+
+  def prepare_eval(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    """Normalised images and one-hot targets, not smoothed."""
+    return normalize(batch["image"], self.dataset.mean, self.dataset.std), self._one_hot(batch["label"])
+
+  def _one_hot(self, labels: jax.Array) -> jax.Array:
+    return (labels[:, None] == jnp.arange(self.num_classes, dtype=labels.dtype)[None]).astype(jnp.float32)
+
+  def losses(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
+    """Per example, [b], in promote_types(dtype, float32), for logits and soft targets [b, classes].
+
+    'softmax': -sum_c target_c log softmax(logits)_c. 'sigmoid': the sum over classes of
+    -target_c log sigmoid(logit_c) - (1 - target_c) log sigmoid(-logit_c).
+    """
+    chex.assert_rank(outputs, 2, custom_message="outputs must be logits [b, classes]")
+    chex.assert_equal_shape((outputs, targets), custom_message="outputs and targets must be [b, classes] alike")
+    logits = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
+    match self.experiment.loss.kind:
+      case "softmax":
+        return optax.softmax_cross_entropy(logits, targets)
+      case "sigmoid":
+        return optax.sigmoid_binary_cross_entropy(logits, targets).sum(-1)
+      case unknown:
+        raise ValueError(f"loss.kind must be 'softmax' or 'sigmoid', got {unknown!r}.")
+
+  def metric_sums(self, outputs: jax.Array, targets: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:
+    """Sums of loss and hits ("accuracy"), "count", and "confusion" [true class, predicted class], over rows of mask 1.
+
+    Under mixup the true class is the one with the largest target.
+    """
+    chex.assert_shape(mask, outputs.shape[:1], custom_message="mask must be [b]")
+    true, predicted = jnp.argmax(targets, -1), jnp.argmax(outputs, -1)
+    # where, not a product: a masked row may hold anything, even nan.
+    losses = jnp.where(mask > 0, self.losses(outputs, targets), 0)
+    rows, columns = self._one_hot(true) * mask[:, None], self._one_hot(predicted)
+    return {
+      "loss": losses.sum(),
+      "accuracy": (mask * (true == predicted)).sum(),
+      "count": mask.sum(),
+      "confusion": jnp.einsum("bt,bp->tp", rows, columns, precision="highest"),
+    }

@@ -1,0 +1,115 @@
+"""What an experiment may say. Names of models and data sets, and the model's own fields, are checked by their rooms."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from convattn.training.config import Experiment
+
+CHOICES: dict[str, tuple[str, ...]] = {
+  "loss.kind": ("softmax", "sigmoid"),
+  "optimizer.schedule": ("cosine", "linear", "constant"),
+  "compute.dtype": ("float32", "bfloat16"),
+  "compute.matmul_precision": ("default", "high", "highest"),
+  "compute.remat": ("none", "block", "dots"),
+}
+"""The values of each setting that is one of a few words."""
+
+_POSITIVE = ("above 0", lambda value: value > 0)
+_COUNT = ("at least 1", lambda value: value >= 1)
+_NOT_NEGATIVE = ("at least 0", lambda value: value >= 0)
+_SHARE = ("at least 0 and below 1", lambda value: 0 <= value < 1)
+
+_RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+  "seed": ("at least 0 and below 2**32", lambda value: 0 <= value < 2**32),
+  "num_steps": _COUNT,
+  "batch_size": _COUNT,
+  "eval_batch_size": _COUNT,
+  "log_every": _COUNT,
+  "eval_every": _COUNT,
+  "ema_decay": _SHARE,
+  "model.stochastic_depth": _SHARE,
+  "model.head_size": _COUNT,
+  "augmentation.crop_padding": _NOT_NEGATIVE,
+  "augmentation.mixup_alpha": _NOT_NEGATIVE,
+  "loss.label_smoothing": _SHARE,
+  "optimizer.peak_learning_rate": _POSITIVE,
+  "optimizer.end_learning_rate": _NOT_NEGATIVE,
+  "optimizer.warmup_steps": _NOT_NEGATIVE,
+  "optimizer.weight_decay": _NOT_NEGATIVE,
+  "optimizer.beta1": _SHARE,
+  "optimizer.beta2": _SHARE,
+  "optimizer.epsilon": _POSITIVE,
+  "optimizer.clip_norm": _NOT_NEGATIVE,
+  "checkpoint.every": _COUNT,
+  "checkpoint.keep_newest": _COUNT,
+  "checkpoint.keep_best": _NOT_NEGATIVE,
+}
+
+
+def settings(experiment: Experiment) -> Iterator[tuple[str, Any, Any]]:
+  """(dotted name, declared type, value) of every setting, sections opened."""
+
+  def walk(node: Any, prefix: str) -> Iterator[tuple[str, Any, Any]]:
+    kinds = typing.get_type_hints(type(node))
+    for field in dataclasses.fields(node):
+      value = getattr(node, field.name)
+      if dataclasses.is_dataclass(kinds[field.name]):
+        yield from walk(value, f"{prefix}{field.name}.")
+      else:
+        yield f"{prefix}{field.name}", kinds[field.name], value
+
+  return walk(experiment, "")
+
+
+def validate(experiment: Experiment) -> None:
+  """Checks every setting by itself and those that must fit each other.
+
+  Raises:
+    ValueError: one line with the setting, the value given and the value wanted.
+  """
+  for name, kind, value in settings(experiment):
+    if not _has_type(value, kind):
+      raise ValueError(f"{name} must be {_type_name(kind)}, got {value!r}.")
+    if name in CHOICES and value not in CHOICES[name]:
+      nearest = difflib.get_close_matches(value, CHOICES[name], n=1)
+      hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
+      raise ValueError(f"{name} must be one of {', '.join(map(repr, CHOICES[name]))}, got {value!r}{hint}")
+    if name in _RANGES and value is not None:
+      wanted, fits = _RANGES[name]
+      if not fits(value):
+        raise ValueError(f"{name} must be {wanted}, got {value!r}.")
+  if experiment.optimizer.warmup_steps >= experiment.num_steps:
+    raise ValueError(
+      f"optimizer.warmup_steps must be below num_steps ({experiment.num_steps}), so that the peak learning rate is "
+      f"reached, got {experiment.optimizer.warmup_steps}."
+    )
+
+
+def _has_type(value: Any, kind: Any) -> bool:
+  kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+  # bool is an int to isinstance, and an int will do for a float.
+  return type(value) in kinds or (float in kinds and type(value) is int)
+
+
+def _type_name(kind: Any) -> str:
+  kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+  words = {int: "a whole number", float: "a number", str: "a string", bool: "True or False", type(None): "None"}
+  return " or ".join(words[each] for each in kinds)
+
+
+def validate_batch_sizes(experiment: Experiment, num_devices: int) -> None:
+  """Each batch is split evenly over the devices.
+
+  Raises:
+    ValueError: one line with the setting, its value and the nearest ones that fit.
+  """
+  for name in ("batch_size", "eval_batch_size"):
+    size = getattr(experiment, name)
+    if size % num_devices:
+      below, above = size // num_devices * num_devices, (size // num_devices + 1) * num_devices
+      nearest = f"{below} or {above}" if below else f"{above}"
+      raise ValueError(f"{name} must be a multiple of the {num_devices} devices, got {size}; try {nearest}.")

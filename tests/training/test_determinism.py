@@ -1,0 +1,32 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from convattn.training.determinism import FLAG, request_deterministic_kernels
+
+
+def test_a_backend_that_runs_without_the_flag_is_an_error_that_says_what_to_do(monkeypatch):
+  import jax
+
+  jax.devices()
+  monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
+  with pytest.raises(RuntimeError, match=f"XLA_FLAGS={FLAG} before jax starts .* start Python anew"):
+    request_deterministic_kernels()
+
+
+def test_nothing_happens_where_the_flag_is_set(monkeypatch):
+  monkeypatch.setenv("XLA_FLAGS", f"--xla_force_host_platform_device_count=4 {FLAG}")
+  request_deterministic_kernels()
+  assert os.environ["XLA_FLAGS"] == f"--xla_force_host_platform_device_count=4 {FLAG}"
+
+
+def test_the_flag_is_added_to_the_others_and_the_backend_takes_it():
+  code = (
+    "import os; from convattn.training import request_deterministic_kernels as request; request(); request();"
+    "import jax; print(os.environ['XLA_FLAGS'], jax.device_count())"
+  )
+  environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=3"}
+  done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+  assert done.stdout.split() == ["--xla_force_host_platform_device_count=3", FLAG, "3"]

@@ -1,0 +1,137 @@
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from convattn.training import ImageClassification, build, lowerings, make_mesh
+from convattn.training.config import Compute, Experiment, Model
+from convattn.training.evaluation import evaluate
+from convattn.training.program import make_model, run_keys
+from convattn.training.sharding import put_batch
+
+
+def _program(toy, devices, experiment=None, model=None):
+  experiment = experiment or toy.EXPERIMENT
+  task = ImageClassification(toy.dataset(), experiment)
+  return build(experiment, model or toy.Toy(), task, make_mesh(jax.devices()[:devices])), task
+
+
+def _train(program, task, steps=5):
+  init_key, train_key = run_keys(0)
+  state = program.init(init_key)
+  for step in range(steps):
+    state = program.train_step(state, put_batch(task.train_batch(step), program.mesh), train_key)
+  return state
+
+
+def test_four_devices_equal_one(toy):
+  assert jax.device_count() >= 4, "set XLA_FLAGS=--xla_force_host_platform_device_count=4"
+  states = [_train(*_program(toy, devices)) for devices in (1, 4)]
+  assert len(states[1].params["head"]["kernel"].sharding.device_set) == 4
+  for part in ("params", "model_state", "ema", "window"):
+    jax.tree.map(
+      lambda one, four: np.testing.assert_allclose(one, four, rtol=2e-5, atol=1e-5),
+      getattr(states[0], part),
+      getattr(states[1], part),
+    )
+
+
+def test_each_device_gets_its_own_rows(toy):
+  batch = {"label": np.arange(8)}
+  placed = put_batch(batch, make_mesh(jax.devices()[:4]))["label"]
+  assert [shard.data.tolist() for shard in placed.addressable_shards] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+
+
+def test_the_state_that_goes_in_is_donated(toy):
+  program, task = _program(toy, 2)
+  init_key, train_key = run_keys(0)
+  state = program.init(init_key)
+  program.train_step(state, put_batch(task.train_batch(0), program.mesh), train_key)
+  assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
+
+
+def test_padded_evaluation_equals_unpadded_and_counts_are_those_of_the_split(toy):
+  results = []
+  for size in (1, 4, 11, 13, 50):
+    experiment = dataclasses.replace(toy.EXPERIMENT, eval_batch_size=size)
+    program, task = _program(toy, 1, experiment)
+    state = program.init(run_keys(0)[0])
+    results.append({split: evaluate(program, task, state.params, state.model_state, split)
+                    for split in task.evaluation_splits})  # fmt: skip
+  for result in results:
+    for split, size in (("validation", 11), ("test", 13)):
+      numbers, arrays = result[split]
+      assert numbers["count"] == size
+      assert numbers["accuracy"] == results[0][split][0]["accuracy"]
+      assert numbers["loss"] == pytest.approx(results[0][split][0]["loss"], rel=1e-6)
+      np.testing.assert_array_equal(arrays["confusion"], results[0][split][1]["confusion"])
+      assert arrays["confusion"].sum() == size
+
+
+def test_an_empty_split_is_refused(toy):
+  experiment = toy.EXPERIMENT
+  task = ImageClassification(toy.dataset(validation=0), experiment)
+  program = build(experiment, toy.Toy(), task, make_mesh(jax.devices()[:1]))
+  with pytest.raises(ValueError, match="split 'validation' has no examples"):
+    evaluate(program, task, {}, {}, "validation")
+
+
+def _scatters(texts):
+  return {key: ("scatter" in text) or ("select_and_scatter" in text) for key, text in texts.items()}
+
+
+def test_both_steps_lower_for_every_platform_without_scatter(toy):
+  program, task = _program(toy, 4)
+  texts = lowerings(program, task)
+  assert set(texts) == {(step, platform) for step in ("train", "eval") for platform in ("cpu", "cuda", "tpu")}
+  assert not any(_scatters(texts).values())
+
+
+class Pooled(nn.Module):
+  @nn.compact
+  def __call__(self, x, *, train):
+    x = nn.Conv(3, (3, 3), name="conv")(x)
+    return nn.Dense(3, name="head")(nn.max_pool(x, (2, 2), (2, 2)).mean((1, 2)))
+
+
+def test_the_scatter_law_sees_a_pooling_gradient(toy):
+  program, task = _program(toy, 1, model=Pooled())
+  assert _scatters(lowerings(program, task, ("cpu",))) == {("train", "cpu"): True, ("eval", "cpu"): False}
+
+
+@pytest.mark.parametrize("precision, word", [("default", None), ("high", "HIGH"), ("highest", "HIGHEST")])
+def test_precision_reaches_the_products_and_not_the_global_setting(toy, precision, word):
+  experiment = dataclasses.replace(toy.EXPERIMENT, compute=Compute(matmul_precision=precision))
+  before = jax.config.jax_default_matmul_precision
+  program, task = _program(toy, 1, experiment)
+  text = lowerings(program, task, ("cuda",))["train", "cuda"]
+  convolutions = [line for line in text.splitlines() if "stablehlo.convolution" in line]
+  assert convolutions
+  for line in convolutions:
+    assert (f"precision {word}>" in line or f"precision_config = [#stablehlo<precision {word}>" in line) or (
+      word is None and "HIGH" not in line
+    )
+  assert jax.config.jax_default_matmul_precision == before
+
+
+def test_the_model_is_made_of_the_experiments_choices():
+  experiment = Experiment(
+    model=Model(name="coatnet_mini_8", stochastic_depth=0.25, head="plain"),
+    compute=Compute(dtype="bfloat16", remat="block"),
+  )
+  model = make_model(experiment, num_classes=7)
+  plain = make_model(Experiment(), num_classes=7)
+  assert (model.num_classes, jnp.dtype(model.dtype), model.remat) == (7, jnp.bfloat16, "block")
+  assert (model.spec.stochastic_depth, model.spec.head) == (0.25, "plain")
+  assert (jnp.dtype(plain.dtype), plain.remat) == (jnp.float32, "none")
+  assert plain.spec.head != "plain"
+
+
+def test_seeds_draw_different_states(toy):
+  program, _ = _program(toy, 1)
+  first, again, other = (program.init(run_keys(seed)[0]).params["head"]["kernel"] for seed in (0, 0, 1))
+  np.testing.assert_array_equal(first, again)
+  assert not np.array_equal(first, other)

@@ -1,0 +1,110 @@
+import subprocess
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from convattn.training import progress
+from convattn.training.config import Compute
+from convattn.training.progress import (
+  Progress,
+  Throughput,
+  device_line,
+  parameter_table,
+  summary,
+  unused_gpu_warning,
+)
+
+
+def test_the_device_line_names_devices_dtype_and_precision():
+  devices = [SimpleNamespace(device_kind="cpu")] * 2
+  assert device_line(devices, Compute()) == "2 × cpu | float32 | matmul precision default"
+  compute = Compute(dtype="bfloat16", matmul_precision="highest")
+  mixed = [SimpleNamespace(device_kind="A"), SimpleNamespace(device_kind="B")]
+  assert device_line(mixed, compute) == "1 × A, 1 × B | bfloat16 | matmul precision highest"
+
+
+@pytest.mark.parametrize(
+  "backend, installed, status, warns",
+  [("cpu", True, 0, True), ("gpu", True, 0, False), ("cpu", False, 0, False), ("cpu", True, 9, False)],
+)
+def test_an_unused_gpu_is_a_warning_with_the_command_that_fixes_it(monkeypatch, backend, installed, status, warns):
+  monkeypatch.setattr(jax, "default_backend", lambda: backend)
+  monkeypatch.setattr(progress.shutil, "which", lambda name: "/bin/nvidia-smi" if installed else None)
+  monkeypatch.setattr(
+    progress.subprocess, "run", lambda args, **_: subprocess.CompletedProcess(args, status, b"GPU 0", b"")
+  )
+  warning = unused_gpu_warning()
+  assert (warning is not None) == warns
+  assert not warns or "make train ACCELERATOR=cuda" in warning
+
+
+def test_the_table_counts_every_parameter_of_each_part_in_natural_order():
+  params = {
+    "stage_10": {"w": jnp.ones((3, 5))},
+    "stage_9": {"w": jnp.ones((1000,)), "b": jnp.ones(2)},
+    "head": jnp.ones(7),
+  }
+  lines = [line.split() for line in parameter_table(params).splitlines()]
+  assert lines == [["head", "7"], ["stage_9", "1,002"], ["stage_10", "15"], ["total", "1,024"]]
+
+
+def test_throughput_counts_images_only_while_its_clock_runs(monkeypatch):
+  now = iter([10.0, 12.0, 20.0, 21.0])
+  monkeypatch.setattr(progress.time, "perf_counter", lambda: next(now))
+  speed = Throughput()
+  speed.add(100)  # the first step, which compiles
+  assert speed.mean() is None
+  assert speed.lap() is None
+  speed.start()  # 10
+  speed.add(30)
+  speed.stop()  # 12
+  assert speed.lap() == 30 / 2
+  speed.add(100)  # not timed
+  speed.start()  # 20
+  speed.start()  # running already
+  speed.add(40)
+  speed.stop()  # 21
+  assert speed.lap() == 40
+  assert speed.mean() == 70 / 3
+
+
+def test_plain_lines_show_loss_speed_time_left_and_validation(capsys):
+  with Progress(20, 0, enabled=True) as bar:
+    bar.advance()
+    bar.report(10, {"train/loss": 0.5, "images_per_second": 80.0, "validation/accuracy": 0.25})
+  (line,) = capsys.readouterr().out.splitlines()
+  assert line.startswith("step 10/20, loss 0.5000, 80 images/s, 0:0")
+  assert line.endswith("left, validation/accuracy 25.00%")
+
+
+def test_other_hosts_are_silent(capsys):
+  with Progress(20, 0, enabled=False) as bar:
+    bar.advance()
+    bar.report(10, {"train/loss": 0.5, "validation/accuracy": 0.25})
+  assert capsys.readouterr().out == ""
+
+
+def test_a_terminal_gets_a_bar(capsys, monkeypatch):
+  monkeypatch.setattr(progress.sys.stdout, "isatty", lambda: True, raising=False)
+  with Progress(3, 1, enabled=True) as bar:
+    bar.advance()
+    bar.report(2, {"train/loss": 0.5, "images_per_second": 80.0, "validation/accuracy": 0.25})
+  shown = capsys.readouterr().out
+  assert "2/3" in shown
+  assert "loss=0.5000, images/s=80" in shown
+  assert "step 2: validation/accuracy 25.00%" in shown
+
+
+def test_the_summary_names_what_was_measured():
+  result = {
+    "step": 9, "test/accuracy": 0.5, "test/count": 4, "test_ema/accuracy": 0.75, "test_ema/count": 4, "best/step": 6,
+    "best/validation/accuracy": 1.0, "seconds": 3.21, "images_per_second": None, "state_sha256": "0123456789abcdef",
+  }  # fmt: skip
+  assert summary(result, "runs/x").splitlines() == [
+    "test accuracy 50.00% of 4 after 9 steps",
+    "test_ema accuracy 75.00% of 4 after 9 steps",
+    "best validation accuracy 100.00%, checkpoint of step 6",
+    "3.2 s; state 0123456789ab; everything is in runs/x",
+  ]

@@ -1,0 +1,128 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from convattn.data import ArraySource
+from convattn.training import ImageClassification
+from convattn.training.config import Augmentation, Loss
+
+
+@pytest.fixture
+def task(toy):
+  plain = dataclasses.replace(toy.EXPERIMENT, augmentation=Augmentation(), loss=Loss())
+  return ImageClassification(toy.dataset(), plain)
+
+
+def _with(task, **sections):
+  return dataclasses.replace(task, experiment=dataclasses.replace(task.experiment, **sections))
+
+
+def _draws(*shape):
+  return np.random.default_rng(1).normal(size=shape).astype(np.float32)
+
+
+def test_softmax_loss_equals_its_formula(task):
+  logits, targets = _draws(5, 3), np.abs(_draws(5, 3))
+  wide = logits.astype(np.float64)
+  log_probabilities = wide - np.log(np.exp(wide).sum(-1, keepdims=True))
+  np.testing.assert_allclose(
+    task.losses(jnp.asarray(logits), targets), -(targets * log_probabilities).sum(-1), rtol=1e-5
+  )
+
+
+def test_sigmoid_loss_equals_its_formula_summed_over_classes(task):
+  logits, targets = _draws(5, 3), np.abs(_draws(5, 3)) % 1
+  probabilities = 1 / (1 + np.exp(-logits.astype(np.float64)))
+  expected = -(targets * np.log(probabilities) + (1 - targets) * np.log(1 - probabilities)).sum(-1)
+  losses = _with(task, loss=Loss("sigmoid")).losses(jnp.asarray(logits), targets)
+  np.testing.assert_allclose(losses, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
+def test_losses_of_narrow_logits_are_float32(task, kind):
+  losses = _with(task, loss=Loss(kind)).losses(jnp.ones((5, 3), jnp.bfloat16), jnp.ones((5, 3)))
+  assert losses.dtype == jnp.float32
+  assert losses.shape == (5,)
+
+
+def test_losses_refuse_outputs_that_do_not_fit_the_targets(task):
+  with pytest.raises(AssertionError, match="outputs and targets"):
+    task.losses(jnp.ones((5, 4)), jnp.ones((5, 3)))
+  with pytest.raises(AssertionError, match=r"outputs must be logits \[b, classes\]"):
+    task.losses(jnp.ones((5, 3, 1)), jnp.ones((5, 3)))
+
+
+def test_smoothing_moves_its_share_evenly_and_only_in_training(task):
+  smoothed = _with(task, loss=Loss(label_smoothing=0.3))
+  batch = {"image": np.zeros((4, 5, 7, 2), np.uint8), "label": np.array([2, 0, 1, 1], np.int32)}
+  one_hot = np.eye(3)[batch["label"]]
+  np.testing.assert_allclose(smoothed.prepare_train(jax.random.key(0), batch)[1], 0.7 * one_hot + 0.1, rtol=1e-6)
+  np.testing.assert_array_equal(smoothed.prepare_eval(batch)[1], one_hot)
+
+
+def test_without_augmentation_training_and_evaluation_prepare_alike(task):
+  batch = task.train_batch(0)
+  for ours, theirs in zip(task.prepare_train(jax.random.key(0), batch), task.prepare_eval(batch), strict=True):
+    np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("setting", [{"crop_padding": 2}, {"flip": True}, {"mixup_alpha": 0.5}])
+def test_each_augmentation_changes_images_as_a_function_of_the_key(task, setting):
+  augmented = _with(task, augmentation=Augmentation(**setting))
+  batch = task.train_batch(0)
+  plain, _ = task.prepare_train(jax.random.key(0), batch)
+  first, targets = augmented.prepare_train(jax.random.key(0), batch)
+  again, _ = augmented.prepare_train(jax.random.key(0), batch)
+  other, _ = augmented.prepare_train(jax.random.key(1), batch)
+  np.testing.assert_array_equal(first, again)
+  assert not np.array_equal(first, plain)
+  assert not np.array_equal(first, other)
+  np.testing.assert_allclose(targets.sum(-1), 1, rtol=1e-6)
+
+
+def test_crop_pads_with_black(task):
+  cropped = _with(task, augmentation=Augmentation(crop_padding=3))
+  white = {"image": np.full((8, 5, 7, 2), 255, np.uint8), "label": np.zeros(8, np.int32)}
+  images, _ = cropped.prepare_train(jax.random.key(0), white)
+  black = -np.array(task.dataset.mean) / task.dataset.std
+  np.testing.assert_allclose(images.min((0, 1, 2)), black, rtol=1e-6)
+
+
+def test_metric_sums_count_only_rows_of_the_mask_even_beside_nan(task):
+  logits = _draws(5, 3)
+  labels, mask = np.array([0, 1, 2, 2, 0]), np.array([1, 1, 0, 1, 0], np.float32)
+  targets = np.eye(3, dtype=np.float32)[labels]
+  dirty = np.where(mask[:, None] > 0, logits, np.nan)
+  sums = task.metric_sums(jnp.asarray(dirty), jnp.asarray(targets), jnp.asarray(mask))
+  kept = mask > 0
+  predicted = logits.argmax(-1)
+  np.testing.assert_allclose(sums["loss"], np.asarray(task.losses(jnp.asarray(logits), targets))[kept].sum(), rtol=1e-6)
+  assert sums["accuracy"] == (predicted == labels)[kept].sum()
+  assert sums["count"] == 3
+  confusion = np.zeros((3, 3))
+  np.add.at(confusion, (labels[kept], predicted[kept]), 1)
+  np.testing.assert_array_equal(sums["confusion"], confusion)
+
+
+def test_batches_are_a_function_of_seed_and_step(task):
+  first, again = task.train_batch(3), task.train_batch(3)
+  np.testing.assert_array_equal(first["image"], again["image"])
+  assert not np.array_equal(first["image"], task.train_batch(4)["image"])
+  assert not np.array_equal(first["image"], _with(task, seed=1).train_batch(3)["image"])
+  assert first["image"].shape == (8, 5, 7, 2)
+
+
+def test_a_label_without_a_class_name_is_refused(task):
+  source = ArraySource(np.zeros((4, 5, 7, 2), np.uint8), np.array([0, 3, 1, 2]))
+  broken = dataclasses.replace(task, dataset=dataclasses.replace(task.dataset, train=source))
+  with pytest.raises(ValueError, match="labels must be below 3, .* got 3; name every class"):
+    broken.train_batch(0)
+
+
+def test_images_of_another_shape_than_declared_are_refused(task):
+  broken = dataclasses.replace(task, dataset=dataclasses.replace(task.dataset, image_shape=(7, 5, 2)))
+  with pytest.raises(ValueError, match=r"images must be \(7, 5, 2\) .* got \(5, 7, 2\)"):
+    next(broken.evaluation_batches("test"))

@@ -1,0 +1,69 @@
+import dataclasses
+
+import pytest
+
+from convattn.training.config import Checkpoint, Compute, Experiment, Loss, Model, Optimizer
+from convattn.training.validation import _RANGES, CHOICES, settings, validate, validate_batch_sizes
+
+
+def test_the_defaults_are_valid():
+  validate(Experiment())
+
+
+@pytest.mark.parametrize(
+  "experiment, message",
+  [
+    (Experiment(num_steps=0), "num_steps must be at least 1, got 0."),
+    (Experiment(batch_size=-3), "batch_size must be at least 1, got -3."),
+    (Experiment(num_steps="5"), "num_steps must be a whole number, got '5'."),
+    (Experiment(num_steps=True), "num_steps must be a whole number, got True."),
+    (Experiment(ema_decay=1.0), "ema_decay must be at least 0 and below 1, got 1.0."),
+    (Experiment(ema_decay=float("nan")), "ema_decay must be at least 0 and below 1, got nan."),
+    (
+      Experiment(loss=Loss(kind="sofmax")),
+      "loss.kind must be one of 'softmax', 'sigmoid', got 'sofmax'; did you mean 'softmax'?",
+    ),
+    (
+      Experiment(compute=Compute(dtype="float16")),
+      "compute.dtype must be one of 'float32', 'bfloat16', got 'float16'; did you mean 'bfloat16'?",
+    ),
+    (Experiment(compute=Compute(deterministic=1)), "compute.deterministic must be True or False, got 1."),
+    (
+      Experiment(optimizer=Optimizer(schedule="xyz")),
+      "optimizer.schedule must be one of 'cosine', 'linear', 'constant', got 'xyz'.",
+    ),
+    (Experiment(optimizer=Optimizer(peak_learning_rate=0)), "optimizer.peak_learning_rate must be above 0, got 0."),
+    (Experiment(model=Model(head_size=1.5)), "model.head_size must be a whole number or None, got 1.5."),
+    (
+      Experiment(model=Model(stochastic_depth=-0.1)),
+      "model.stochastic_depth must be at least 0 and below 1, got -0.1.",
+    ),
+    (Experiment(checkpoint=Checkpoint(keep_newest=0)), "checkpoint.keep_newest must be at least 1, got 0."),
+  ],
+)
+def test_each_error_is_one_line_with_setting_value_and_what_is_wanted(experiment, message):
+  with pytest.raises(ValueError) as raised:
+    validate(experiment)
+  assert str(raised.value) == message
+
+
+def test_warmup_must_end_before_training_does():
+  experiment = Experiment(num_steps=7, optimizer=Optimizer(warmup_steps=7))
+  with pytest.raises(ValueError, match=r"optimizer.warmup_steps must be below num_steps \(7\), .* got 7"):
+    validate(experiment)
+  validate(dataclasses.replace(experiment, num_steps=8))
+
+
+def test_every_rule_names_a_setting_and_every_number_has_a_rule():
+  kinds = {name: kind for name, kind, _ in settings(Experiment())}
+  assert set(CHOICES) | set(_RANGES) <= set(kinds)
+  numbers = {name for name, kind in kinds.items() if kind in (int, float, int | None, float | None)}
+  assert numbers == set(_RANGES)
+
+
+def test_batches_divide_over_the_devices():
+  validate_batch_sizes(Experiment(batch_size=12, eval_batch_size=8), 4)
+  with pytest.raises(ValueError, match="eval_batch_size must be a multiple of the 3 devices, got 8; try 6 or 9."):
+    validate_batch_sizes(Experiment(batch_size=12, eval_batch_size=8), 3)
+  with pytest.raises(ValueError, match="batch_size must be a multiple of the 4 devices, got 3; try 4."):
+    validate_batch_sizes(Experiment(batch_size=3), 4)

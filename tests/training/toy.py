@@ -1,0 +1,86 @@
+"""A model and a data set small enough to train in a second; run as a script, a run that a test can kill.
+
+usage: python toy.py WORKDIR [STALL_STEP]: with STALL_STEP, batch STALL_STEP (from 0) never comes.
+"""
+
+import dataclasses
+import sys
+import threading
+
+import flax.linen as nn
+import numpy as np
+
+from convattn.data import ArraySource, Dataset
+from convattn.training import ImageClassification, run
+from convattn.training.config import Augmentation, Checkpoint, Experiment, Loss, Optimizer
+
+
+class Toy(nn.Module):
+  """Convolution, BatchNorm, dropout, dense."""
+
+  num_classes: int = 3
+  dropout: float = 0.1
+
+  @nn.compact
+  def __call__(self, x, *, train):
+    x = nn.Conv(6, (3, 3), use_bias=False, name="conv")(x)  # BatchNorm would leave a bias only rounding for a gradient
+    x = nn.BatchNorm(use_running_average=not train, momentum=0.9, name="norm")(x)
+    x = nn.gelu(x).mean((1, 2))
+    x = nn.Dropout(self.dropout, deterministic=not train)(x)
+    return nn.Dense(self.num_classes, name="head")(x)
+
+
+def dataset(train=37, validation=11, test=13):
+  """Images [5, 7, 2] of three classes that differ in the brightness of one channel."""
+  draws = np.random.default_rng(0)
+
+  def source(size):
+    labels = draws.integers(0, 3, size)
+    images = draws.integers(0, 120, (size, 5, 7, 2))
+    images[..., 0] += 60 * labels[:, None, None]
+    return ArraySource(images.astype(np.uint8), labels)
+
+  return Dataset(
+    train=source(train),
+    validation=source(validation),
+    test=source(test),
+    class_names=("dark", "grey", "light"),
+    image_shape=(5, 7, 2),
+    mean=(0.45, 0.25),
+    std=(0.25, 0.15),
+  )
+
+
+EXPERIMENT = Experiment(
+  num_steps=24,
+  batch_size=8,
+  eval_batch_size=4,
+  log_every=5,
+  eval_every=8,
+  ema_decay=0.8,
+  augmentation=Augmentation(crop_padding=1, flip=True, mixup_alpha=0.3),
+  loss=Loss(label_smoothing=0.1),
+  optimizer=Optimizer(peak_learning_rate=0.02, warmup_steps=3),
+  checkpoint=Checkpoint(every=4),
+)
+
+
+class Interrupted(ImageClassification):
+  """Calls `interrupt` instead of giving out the batch of one step."""
+
+  def at(self, step, interrupt):
+    object.__setattr__(self, "_step", step)
+    object.__setattr__(self, "_interrupt", interrupt)
+    return self
+
+  def train_batch(self, step):
+    if step == self._step:
+      self._interrupt()
+    return super().train_batch(step)
+
+
+if __name__ == "__main__":
+  experiment = dataclasses.replace(EXPERIMENT, log_every=4)
+  stall_step = int(sys.argv[2]) if len(sys.argv) > 2 else None
+  task = Interrupted(dataset(), experiment).at(stall_step, threading.Event().wait)
+  run(experiment, sys.argv[1], model=Toy(), task=task)
