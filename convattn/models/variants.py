@@ -57,8 +57,8 @@ _LAYOUTS = {
 # Small models for small images; the number is the image size they are made for. Attention sees 4x4 pixels or more.
 _SMALL = {
   "coatnet_mini_8": Spec(
-    (Stage((Run("C", 1, 48),), 1), Stage((Run("C", 1, 96),), 1), Stage((Run("T", 2, 128),), 2), Stage((Run("T", 1, 128),), 1)),
-    (32, 32),
+    (Stage((Run("C", 1, 32),), 1), Stage((Run("C", 1, 64),), 2), Stage((Run("T", 2, 96),), 1), Stage((Run("T", 1, 128),), 1)),
+    (24, 24),
     stem_stride=1,
   ),
   "coatnet_mini_32": Spec(

@@ -1,0 +1,45 @@
+"""`convattn NAME ...`, `python -m convattn NAME ...`: one thin module for each command."""
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+
+from convattn.commands.errors import UsageError
+
+COMMANDS = {
+  "train": "train an experiment and draw its figures",
+  "prepare": "prepare a data set and count its examples",
+  "report": "draw the figures of a finished or running training again",
+}
+"""Each command and what it does; `convattn.commands.NAME.run(arguments)` carries it out."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Runs a command and returns the exit status: 0, or 2 after one line on stderr that says what to change.
+
+  Args:
+    arguments: the command's name and its own arguments; None: those of the process.
+  """
+  name, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
+  if name in ("", "-h", "--help"):
+    print(_help(), file=sys.stdout if name else sys.stderr)
+    return 0 if name else 2
+  try:
+    if name not in COMMANDS:
+      nearest = difflib.get_close_matches(name, COMMANDS, n=1) or list(COMMANDS)
+      raise UsageError(f"there is no command {name!r}; did you mean {' or '.join(nearest)}? Try convattn --help.")
+    # Imported here, so that --help and typing errors cost nothing.
+    importlib.import_module(f"convattn.commands.{name}").run(rest)
+  except UsageError as error:
+    print(f"convattn {name}: {error}", file=sys.stderr)
+    return 2
+  except KeyboardInterrupt:
+    print(f"convattn {name}: interrupted", file=sys.stderr)
+    return 130
+  return 0
+
+
+def _help() -> str:
+  rows = "\n".join(f"  {name:<8} {meaning}" for name, meaning in COMMANDS.items())
+  return f"convattn NAME [--option=value ...]\n\n{rows}\n\n`convattn NAME --help` lists the options of one."

@@ -1,0 +1,84 @@
+"""An experiment from a file such as configs/digits.py."""
+
+import difflib
+import inspect
+import re
+import runpy
+import traceback
+from pathlib import Path
+from typing import Any
+
+from convattn.commands.errors import UsageError
+from convattn.training.config import Experiment
+from convattn.training.validation import settings
+
+
+def default_file() -> Path:
+  """configs/digits.py: beside train.py in a checkout, inside the package where that was installed without one."""
+  package = Path(__file__).parents[1]
+  beside_train = package.parent / "configs" / "digits.py"
+  # An unrelated `configs` may lie beside an installed package; beside ours lies train.py.
+  in_checkout = beside_train.is_file() and (package.parent / "train.py").is_file()
+  return beside_train if in_checkout else package / "configs" / "digits.py"
+
+
+def load_experiment(reference: str) -> Experiment:
+  """The experiment that `get_config()` of a file returns.
+
+  Args:
+    reference: the file's path; "PATH:TEXT" calls `get_config("TEXT")`.
+
+  Raises:
+    UsageError: no such file, with the nearest of its directory; an error in it, with its line; no get_config; or a
+      result that is no Experiment.
+  """
+  path, argument = _split(reference)
+  try:
+    get_config = runpy.run_path(str(path)).get("get_config")
+  except Exception as error:  # whatever the user's file raises
+    raise UsageError(_located(path, error)) from error
+  if not callable(get_config):
+    raise UsageError(f"{path} has no function get_config() that returns an Experiment.")
+  arguments = [] if argument is None else [argument]
+  try:
+    inspect.signature(get_config).bind(*arguments)
+  except TypeError as error:
+    wanted = "takes an argument: --config=FILE:ARGUMENT" if argument is None else f"does not take {argument!r}"
+    raise UsageError(f"get_config{inspect.signature(get_config)} of {path} {wanted}.") from error
+  try:
+    experiment = get_config(*arguments)
+  except Exception as error:  # as above
+    raise UsageError(_located(path, error)) from error
+  if not isinstance(experiment, Experiment):
+    raise UsageError(f"get_config() of {path} must return an Experiment, got {type(experiment).__name__}.")
+  return experiment
+
+
+def _split(reference: str) -> tuple[Path, str | None]:
+  path, argument = Path(reference).expanduser(), None
+  if not path.is_file() and ".py:" in reference:
+    before, _, argument = reference.partition(".py:")
+    path = Path(f"{before}.py").expanduser()
+  if path.is_file():
+    return path, argument
+  siblings = [each.name for each in sorted(path.parent.glob("*.py"))]
+  nearest = difflib.get_close_matches(path.name, siblings, n=3, cutoff=0.4) or siblings[:3]
+  found = f"did you mean {' or '.join(str(path.parent / each) for each in nearest)}?" if nearest else ""
+  raise UsageError(f"there is no experiment file {str(path)!r}; {found or f'{path.parent} holds no Python file.'}")
+
+
+def _located(path: Path, error: Exception) -> str:
+  """File, line and message on one line; for a setting that does not exist, the nearest ones too."""
+  lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
+  line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+  place = str(path) if line is None else f"{path}, line {line}"
+  return f"{place}: {type(error).__name__}: {' '.join(str(error).split())}{_hint(error)}"
+
+
+def _hint(error: Any) -> str:
+  unexpected = re.search(r"unexpected keyword argument '(\w+)'", str(error)) if isinstance(error, TypeError) else None
+  if unexpected is None:
+    return ""
+  names = sorted({part for name, _, _ in settings(Experiment()) for part in name.split(".")})
+  nearest = difflib.get_close_matches(unexpected[1], names, n=3)
+  return f"; did you mean {' or '.join(nearest)}?" if nearest else ""

@@ -1,0 +1,111 @@
+"""The train command: settings from a file and the command line, `training.run`, then figures of what is on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convattn.commands.errors import UsageError, refusing
+from convattn.commands.experiment_file import default_file, load_experiment
+from convattn.commands.options import named_options, split_options
+from convattn.training.config import Experiment
+from convattn.training.overrides import apply_overrides, describe_settings
+from convattn.training.validation import settings, validate
+
+if TYPE_CHECKING:
+  from convattn.training.task import Task
+
+WORKDIR = "runs/digits"
+
+_HELP = """{command} [--config=FILE[:ARGUMENT]] [--workdir=DIR] [--config.SETTING=VALUE ...]
+
+  --config   a file whose get_config([ARGUMENT]) returns an Experiment (default: {default})
+  --workdir  metrics, figures, checkpoints and the result go here (default: {workdir}); the same command continues
+             an interrupted run, and prints the result of a finished one
+
+Settings, their types and values{where}, and what they mean; None keeps what the model's name stands for:
+
+{settings}"""
+
+
+def run(arguments: Sequence[str]) -> None:
+  """Trains as the arguments say and prints the paths of the figures.
+
+  Raises:
+    UsageError: a wrong argument, setting, file or workdir, before anything is trained; or a loss that diverged.
+  """
+  help_wanted = bool({"-h", "--help"} & set(arguments))
+  options = split_options([each for each in arguments if each not in ("-h", "--help")])
+  experiment, workdir = parse(options)
+  if help_wanted:
+    print(_help(experiment, bool(options)))
+    return
+  _train(experiment, workdir)
+
+
+def parse(options: Sequence[tuple[str, str]]) -> tuple[Experiment, Path]:
+  """(experiment, workdir) that the options ask for.
+
+  Raises:
+    UsageError: a wrong option, file, setting or value.
+  """
+  overrides = [(name.removeprefix("config."), text) for name, text in options if name.startswith("config.")]
+  rest = [(name, text) for name, text in options if not name.startswith("config.")]
+  every_setting = [f"config.{name}" for name, _, _ in settings(Experiment())]
+  plain = named_options(rest, ("config", "workdir"), related=every_setting)
+  experiment = load_experiment(plain.get("config", str(default_file())))
+  with refusing(ValueError):
+    experiment = apply_overrides(experiment, overrides)
+    validate(experiment)
+  return experiment, Path(plain.get("workdir", WORKDIR)).expanduser()
+
+
+def _help(experiment: Experiment, chosen: bool) -> str:
+  return _HELP.format(
+    command="python train.py",
+    default="configs/digits.py",
+    workdir=WORKDIR,
+    where=" after these options" if chosen else " in the default file",
+    settings=describe_settings(experiment),
+  )
+
+
+def _train(experiment: Experiment, workdir: Path) -> None:
+  # Imported here, so that --help and a mistyped setting do not wait for Orbax and matplotlib.
+  import jax
+
+  from convattn import training, viz
+
+  task = _check(experiment, workdir)
+  try:
+    training.run(experiment, workdir, task=task)
+  except FloatingPointError as error:
+    raise UsageError(str(error)) from error
+  if jax.process_index() == 0:
+    for path in viz.draw(workdir):
+      print(path)
+
+
+def _check(experiment: Experiment, workdir: Path) -> Task:
+  """Tries everything that only a user's mistake can make fail, and returns the task.
+
+  `training.run` checks all of it again; what it raises after this is a bug and keeps its traceback.
+  """
+  from convattn.data import load
+  from convattn.training.determinism import request_deterministic_kernels
+  from convattn.training.program import make_model
+  from convattn.training.sharding import make_mesh
+  from convattn.training.task import ImageClassification
+  from convattn.training.validation import validate_batch_sizes
+  from convattn.training.workdir import check_config
+
+  if experiment.compute.deterministic:
+    request_deterministic_kernels()
+  with refusing(ValueError, OSError):
+    check_config(workdir, experiment)
+    make_model(experiment, num_classes=1)
+    validate_batch_sizes(experiment, make_mesh().size)
+    task = ImageClassification(load(experiment.data.name, experiment.data.dir), experiment)
+    workdir.mkdir(parents=True, exist_ok=True)
+  return task

@@ -1,0 +1,15 @@
+"""Figures of what a run left on the disk. The only package that imports matplotlib."""
+
+from convattn.viz.confusion import confusion_figure, read_confusion
+from convattn.viz.curves import curves_figure, read_curves
+from convattn.viz.report import CONFUSION_FIGURE, CURVES_FIGURE, draw
+
+__all__ = [
+  "CONFUSION_FIGURE",
+  "CURVES_FIGURE",
+  "confusion_figure",
+  "curves_figure",
+  "draw",
+  "read_confusion",
+  "read_curves",
+]

@@ -1,0 +1,160 @@
+"""The train command: what it asks of `training.run`, what it refuses before, and what it draws after."""
+
+import contextlib
+import io
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as budget
+from hypothesis import strategies as st
+
+from convattn import training
+from convattn.commands import main, train
+from convattn.commands.errors import UsageError
+from convattn.commands.experiment_file import default_file, load_experiment
+from convattn.training.config import Experiment
+from convattn.training.validation import settings
+
+
+def refusal(*arguments):
+  with contextlib.redirect_stderr(io.StringIO()) as err, contextlib.redirect_stdout(io.StringIO()) as out:
+    status = main(["train", *arguments])
+  assert status == 2
+  assert out.getvalue() == ""
+  assert err.getvalue().count("\n") == 1
+  return err.getvalue().removeprefix("convattn train: ").rstrip()
+
+
+def test_without_arguments_it_is_the_default_experiment():
+  assert train.parse([]) == (load_experiment(str(default_file())), Path("runs/digits"))
+
+
+def test_the_command_line_comes_after_the_file(tmp_path):
+  path = tmp_path / "a.py"
+  path.write_text(
+    "from convattn.training.config import Experiment\ndef get_config(): return Experiment(seed=3, batch_size=8)"
+  )
+  options = [("config.seed", "4"), ("workdir", str(tmp_path / "run")), ("config", str(path))]
+  assert train.parse(options) == (Experiment(seed=4, batch_size=8), tmp_path / "run")
+
+
+@given(name=st.sampled_from([name for name, _, _ in settings(Experiment())]), text=st.text())
+@budget(max_examples=100)
+def test_any_text_for_any_setting_is_accepted_or_one_line(name, text):
+  with contextlib.redirect_stderr(io.StringIO()) as err, contextlib.redirect_stdout(io.StringIO()) as out:
+    status = main(["train", f"--config.{name}={text}", "--help"])
+  if status == 0:
+    assert f"--config.{name} " in out.getvalue()
+  else:
+    assert status == 2
+    assert len(err.getvalue().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+  ("argument", "message"),
+  [
+    ("--config.loss.kind=hinge", "loss.kind must be one of 'softmax', 'sigmoid', got 'hinge'"),
+    ("--config.seed=-1", "seed must be at least 0 and below 2**32, got -1."),
+    ("--config.seed=x", "seed must be a whole number, got 'x'."),
+    ("--confg=a.py", "there is no option --confg; did you mean --config?"),
+    ("--batch_size=3", "there is no option --batch_size; did you mean --config.batch_size"),
+    ("--config=configs/nowhere.py", "there is no experiment file 'configs/nowhere.py'"),
+    ("--config.model.name=coatnet_mini", "there is no model 'coatnet_mini'; did you mean coatnet_mini_"),
+    ("--config.model.head_size=7", "head_size is 7, but must divide"),
+    ("--config.model.pool=median", "pool is 'median', but must be one of"),
+    ("--config.batch_size=7", "batch_size must be a multiple of the 4 devices, got 7; try 4 or 8."),
+    ("--config.data.name=digit", "unknown data set 'digit'; did you mean 'digits'?"),
+  ],
+)
+def test_a_wrong_setting_is_one_line_and_leaves_no_workdir(tmp_path, argument, message):
+  workdir = tmp_path / "run"
+  assert refusal(argument, f"--workdir={workdir}").startswith(message)
+  assert not workdir.exists()
+
+
+def test_a_workdir_that_is_a_file_or_of_another_run_is_refused(tmp_path):
+  (tmp_path / "file").write_text("")
+  data = f"--config.data.dir={tmp_path}"
+  assert str(tmp_path / "file") in refusal(f"--workdir={tmp_path / 'file'}", data)
+  (tmp_path / "config.json").write_text(json.dumps({"seed": 77}))
+  assert "seed: 77 there, 0 now" in refusal(f"--workdir={tmp_path}", data)
+
+
+@pytest.fixture
+def fake_run(monkeypatch):
+  calls = []
+
+  def run(experiment, workdir, task):
+    calls.append((experiment, workdir, task))
+    (workdir / "metrics.jsonl").write_text('{"step": 1, "train/loss": 2.5}\n')
+
+  monkeypatch.setattr(training, "run", run)
+  return calls
+
+
+def test_it_trains_then_draws_what_lies_on_the_disk(tmp_path, capsys, fake_run):
+  status = main(["train", f"--workdir={tmp_path / 'run'}", "--config.seed=5", f"--config.data.dir={tmp_path}"])
+  assert status == 0
+  ((experiment, workdir, task),) = fake_run
+  assert (experiment.seed, workdir, task.num_classes) == (5, tmp_path / "run", 10)
+  assert capsys.readouterr().out == f"{tmp_path / 'run' / 'curves.png'}\n"
+  assert (workdir / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_reproducible_kernels_are_asked_for_before_a_backend_starts(tmp_path, monkeypatch, fake_run):
+  order = []
+  make_mesh = training.make_mesh
+  monkeypatch.setattr("convattn.training.determinism.request_deterministic_kernels", lambda: order.append("flag"))
+  monkeypatch.setattr("convattn.training.sharding.make_mesh", lambda: order.append("mesh") or make_mesh())
+  where = [f"--workdir={tmp_path / 'run'}", f"--config.data.dir={tmp_path}"]
+  assert main(["train", *where]) == 0
+  assert order == ["mesh"]
+  assert main(["train", *where, "--config.compute.deterministic=true"]) == 0
+  assert order == ["mesh", "flag", "mesh"]
+
+
+def test_a_diverged_loss_is_one_line_but_a_bug_is_not(tmp_path, monkeypatch):
+  def diverged(*_, **__):
+    raise FloatingPointError("train/loss is nan")
+
+  def broken(*_, **__):
+    raise ValueError("shapes do not match")
+
+  where = [f"--workdir={tmp_path / 'run'}", f"--config.data.dir={tmp_path}"]
+  monkeypatch.setattr(training, "run", diverged)
+  assert refusal(*where) == "train/loss is nan"
+  monkeypatch.setattr(training, "run", broken)
+  with pytest.raises(ValueError, match="shapes do not match"):
+    main(["train", *where])
+
+
+def test_help_shows_the_values_that_the_options_give(capsys):
+  assert main(["train", "--config.seed=41", "--help"]) == 0
+  assert "int = 41 " in capsys.readouterr().out
+  with pytest.raises(UsageError):
+    train.run(["--config.seed=x", "--help"])
+
+
+@pytest.mark.slow
+def test_a_short_run_leaves_its_files_and_a_second_one_prints_the_result(tmp_path, capsys):
+  workdir = tmp_path / "run"
+  arguments = ["train", f"--workdir={workdir}", f"--config.data.dir={tmp_path}"]
+  short = {"num_steps": 4, "batch_size": 8, "eval_batch_size": 120, "log_every": 2, "optimizer.warmup_steps": 1}
+  arguments += [f"--config.{name}={value}" for name, value in short.items()]
+  assert main(arguments) == 0
+  out = capsys.readouterr().out
+  assert out.splitlines()[0] == "4 × cpu | float32 | matmul precision default"
+  assert out.splitlines()[-2:] == [str(workdir / "curves.png"), str(workdir / "confusion.png")]
+  files = {"config.json", "metrics.jsonl", "result.json", "confusion.json", "curves.png", "confusion.png"}
+  assert files | {"checkpoints"} <= {path.name for path in workdir.iterdir()}
+  pictures = [(workdir / name).read_bytes() for name in ("curves.png", "confusion.png")]
+  stored = json.loads((workdir / "result.json").read_text())
+  assert stored["test/count"] == 360
+
+  assert main(arguments) == 0
+  assert "finished run" in capsys.readouterr().out
+  assert json.loads((workdir / "result.json").read_text()) == stored
+  assert main(["report", f"--workdir={workdir}"]) == 0
+  assert [(workdir / name).read_bytes() for name in ("curves.png", "confusion.png")] == pictures

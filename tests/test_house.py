@@ -1,0 +1,172 @@
+"""Rules of the house: who may import whom, what `import convattn` costs, what files are called."""
+
+import ast
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from convattn.training.config import Experiment
+from convattn.training.validation import validate
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "convattn"
+DOWNHILL = (
+  "ops",
+  "layers",
+  "models",
+  "equivalence",
+  "pretrained",
+  "data",
+  "analysis",
+  "training",
+  "viz",
+  "commands",
+)
+"""Each room may import those before it. `properties` imports none of ours, and none of ours imports it."""
+
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+CONFIGS = sorted((ROOT / "configs").glob("*.py"))
+
+
+def imported(path, package):
+  """Dotted names of all that a file imports, in functions too; relative imports are resolved against `package`."""
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      base = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+      origin = ".".join([*base, *([node.module] if node.module else [])])
+      yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def uphill(path, room):
+  """What a file of `room` imports of ours and may not."""
+  allowed = () if room == "properties" else DOWNHILL[: DOWNHILL.index(room) + 1]
+  ours = [name for name in imported(path, f"convattn.{room}") if name.split(".")[0] in ("convattn", "configs")]
+  return [name for name in ours if name.split(".")[1:2] == [] or name.split(".")[1] not in (*allowed, room)]
+
+
+def test_every_room_has_a_place():
+  rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir() and any(path.glob("*.py"))}
+  assert rooms <= {*DOWNHILL, "properties"}
+  assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "__main__.py"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_run_downhill(path):
+  parts = path.relative_to(PACKAGE).parts
+  if len(parts) > 1:
+    assert uphill(path, parts[0]) == []
+
+
+@pytest.mark.parametrize(
+  "line",
+  [
+    "import convattn",
+    "import convattn.viz as pictures",
+    "from convattn import training",
+    "from convattn import create_model",
+    "from convattn.data.sources import load",
+    "from ..training import config",
+    "from .. import training",
+    "def late():\n  from convattn.commands import main",
+    "if TYPE_CHECKING:\n  import convattn.analysis.costs",
+    "import configs.digits",
+  ],
+)
+def test_an_uphill_import_is_found(tmp_path, line):
+  path = tmp_path / "bad.py"
+  path.write_text(line)
+  assert len(uphill(path, "models")) == 1
+  path.write_text("import jax\nfrom convattn.ops import attend\nfrom . import spec\nfrom ..layers import stem")
+  assert uphill(path, "models") == []
+  assert len(uphill(path, "properties")) == 2
+
+
+def test_experiments_import_the_schema_only():
+  for path in CONFIGS:
+    modules = {name.rpartition(".")[0] or name for name in imported(path, "configs")}
+    assert {name for name in modules if name.startswith("convattn")} == {"convattn.training.config"}
+
+
+def test_only_viz_imports_matplotlib():
+  sources = [*SOURCES, ROOT / "train.py", *CONFIGS]
+  drawing = {path for path in sources if any(name.startswith("matplotlib") for name in imported(path, ""))}
+  assert drawing
+  assert {path.parent for path in drawing} == {PACKAGE / "viz"}
+
+
+@pytest.mark.parametrize("library", ["tensorflow", "torch", "timm"])
+def test_nobody_imports(library):
+  importing = [path for path in SOURCES if any(name.split(".")[0] == library for name in imported(path, "convattn"))]
+  assert importing == []
+
+
+def nameless(path):
+  return re.search(r"(^|[_/])(utils?|common|helpers?|misc)($|[_./])", path) is not None
+
+
+def test_every_file_is_named_for_its_idea():
+  assert all(map(nameless, ["ops/utils.py", "common/x.py", "misc.py", "train_utils.py", "a/helper.py"]))
+  assert not any(map(nameless, ["ops/attention.py", "data/commons.py", "tests/miscount.py"]))
+  files = [path for folder in ("convattn", "configs", "tests") for path in (ROOT / folder).rglob("*.py")]
+  assert [str(path) for path in files if nameless(str(path.relative_to(ROOT)))] == []
+
+
+LIGHT = """
+import os, sys
+import chex, flax, flax.linen, jax, numpy, optax
+
+class Untouchable(list):
+  def __getitem__(self, *_): raise AssertionError("argv was read")
+  __iter__ = __len__ = __contains__ = __getitem__
+
+sys.argv = Untouchable()
+flags, environment = dict(jax.config.values), dict(os.environ)
+import convattn
+assert dict(jax.config.values) == flags, "a jax flag was set"
+assert dict(os.environ) == environment, "the environment was changed"
+from jax._src.xla_bridge import backends_are_initialized
+assert not backends_are_initialized(), "a backend was started"
+roots = {name.split(".")[0] for name in sys.modules}
+heavy = roots & {"tensorflow", "torch", "timm", "matplotlib", "tensorflow_datasets", "sklearn", "tensorboardX"}
+assert not heavy, heavy
+print(convattn.__version__)
+"""
+
+
+def test_importing_is_free():
+  done = subprocess.run([sys.executable, "-c", LIGHT], cwd=ROOT, capture_output=True, text=True, check=False)
+  assert done.returncode == 0, done.stderr
+  assert re.fullmatch(r"\d+\.\d+\.\d+\n", done.stdout)
+
+
+@pytest.mark.parametrize(
+  ("act", "complaint"),
+  [
+    ("import matplotlib", "matplotlib"),
+    ("jax.config.update('jax_enable_x64', True)", "a jax flag was set"),
+    ("list(sys.argv)", "argv was read"),
+    ("os.environ['XLA_FLAGS'] = 'x'", "the environment was changed"),
+    ("jax.devices()", "a backend was started"),
+  ],
+)
+def test_an_import_that_is_not_free_is_found(act, complaint):
+  code = LIGHT.replace("\nimport convattn\n", f"\nimport convattn\n{act}\n")
+  done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+  assert done.returncode == 1
+  assert complaint in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_experiment_says_what_it_takes(path):
+  documentation = ast.get_docstring(ast.parse(path.read_text()))
+  for subject in ("command", "machine", "time", "result"):
+    assert re.search(rf"^{subject}: \S", documentation, re.MULTILINE), subject
+  experiment = runpy.run_path(str(path))["get_config"]()
+  assert isinstance(experiment, Experiment)
+  validate(experiment)

@@ -1,0 +1,56 @@
+"""Figures in a workdir."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from convattn.viz import draw
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def workdir(tmp_path):
+  lines = [{"step": step, "train/loss": 2 / step, "train/accuracy": 1 - 1 / step} for step in (2, 4, 6)]
+  (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+  (tmp_path / "confusion.json").write_text(json.dumps({"class_names": ["a", "b"], "counts": [[3, 0], [1, 2]]}))
+  return tmp_path
+
+
+def test_both_figures_are_drawn_and_nothing_else_is_left(workdir):
+  assert draw(workdir) == [workdir / "curves.png", workdir / "confusion.png"]
+  names = {"metrics.jsonl", "confusion.json", "curves.png", "confusion.png"}
+  assert {path.name for path in workdir.iterdir()} == names
+
+
+def test_the_same_files_give_the_same_bytes(workdir):
+  first = [path.read_bytes() for path in draw(workdir)]
+  assert [path.read_bytes() for path in draw(workdir)] == first
+  code = "import sys, pathlib; from convattn.viz import draw; draw(pathlib.Path(sys.argv[1]))"
+  elsewhere = {**os.environ, "PYTHONHASHSEED": "1", "TZ": "Asia/Tokyo"}
+  subprocess.run([sys.executable, "-c", code, workdir], check=True, cwd=ROOT, env=elsewhere)
+  assert [(workdir / name).read_bytes() for name in ("curves.png", "confusion.png")] == first
+
+
+def test_other_numbers_give_other_bytes(workdir):
+  first = [path.read_bytes() for path in draw(workdir)]
+  (workdir / "metrics.jsonl").write_text('{"step": 2, "train/loss": 1.5}\n')
+  (workdir / "confusion.json").write_text(json.dumps({"class_names": ["a", "b"], "counts": [[3, 0], [0, 3]]}))
+  assert all(path.read_bytes() != before for path, before in zip(draw(workdir), first, strict=True))
+
+
+def test_a_run_that_has_not_ended_has_curves_only(workdir):
+  (workdir / "confusion.json").unlink()
+  assert draw(workdir) == [workdir / "curves.png"]
+
+
+def test_drawing_leaves_no_global_state(workdir):
+  draw(workdir)
+  code = "import sys, pathlib; from convattn.viz import draw; draw(pathlib.Path(sys.argv[1])); print(*sys.modules)"
+  done = subprocess.run([sys.executable, "-c", code, workdir], check=True, cwd=ROOT, capture_output=True, text=True)
+  assert "matplotlib.figure" in done.stdout.split()
+  assert "matplotlib.pyplot" not in done.stdout.split()
