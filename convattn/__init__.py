@@ -1,8 +1,25 @@
 """CoAtNet and its family in JAX: vision models that marry convolution and attention."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
 
-from convattn import layers, models, ops, pretrained
-from convattn.models import create_model, list_models
+if TYPE_CHECKING:
+  from convattn import analysis, data, layers, models, ops, pretrained, training, viz
+  from convattn.models import create_model, list_models
 
-__all__ = ["__version__", "create_model", "layers", "list_models", "models", "ops", "pretrained"]
+_ROOMS = ("analysis", "data", "layers", "models", "ops", "pretrained", "training", "viz")
+__all__ = ["__version__", "analysis", "create_model", "data", "layers", "list_models", "models", "ops", "pretrained"]
+__all__ += ["training", "viz"]
+
+
+def __getattr__(name: str) -> Any:
+  # Rooms are imported when first used: `convattn --help` does without jax, a model without Orbax and matplotlib.
+  if name in _ROOMS:
+    return importlib.import_module(f"convattn.{name}")
+  if name in ("create_model", "list_models"):
+    return getattr(importlib.import_module("convattn.models"), name)
+  raise AttributeError(f"module 'convattn' has no attribute {name!r}")

@@ -25,9 +25,9 @@ class Cost:
 def costs(model: CoAtNet, image_shape: tuple[int, int, int]) -> list[Cost]:
   """A row for the stem, for every block, and for the classifier.
 
-  Multiply-adds are those of convolutions, dense layers, squeeze-and-excite and the two attention products, from the spec
-  and the shapes alone. Not counted: norms, activations, pooling, softmax, and the expansion of the bias table. (The
-  paper calls multiply-adds FLOPs; its figures are 1 to 4 % higher and seem to count the softmax.)
+  Multiply-adds are those of convolutions, dense layers, squeeze-and-excite and the two attention products, from the
+  spec and the shapes alone. Not counted: norms, activations, pooling, softmax, and the expansion of the bias table.
+  (The paper calls multiply-adds FLOPs; its figures are 1 to 4 % higher and seem to count the softmax.)
 
   Args:
     model: a CoAtNet of any spec.

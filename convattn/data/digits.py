@@ -10,7 +10,7 @@ import functools
 import importlib.resources
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import PIL.Image
@@ -69,7 +69,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
   """Handwritten digits, image uint8 [8, 8, 1] and label 0..9; within a split in scikit-learn's order."""
 
   VERSION = tfds.core.Version("1.0.0")
-  RELEASE_NOTES = {"1.0.0": "Grey levels times 15; stratified train, validation and test."}
+  RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "Grey levels times 15; stratified train, validation and test."}
 
   def _info(self) -> tfds.core.DatasetInfo:
     return tfds.core.DatasetInfo(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -22,13 +24,14 @@ class RelativeAttention(nn.Module):
       none:  out = softmax(Q K' / sqrt(d)) V
 
   B[q, k] = bias_table[head, key - query], a parameter of shape [num_heads, 2h-1, 2w-1] for images of h by w pixels.
-  [b, h, w, c] -> [b, h, w, width] (c if width is None); query, key and value are `width` wide in all, d = width / num_heads.
-  The softmax runs in promote_types(dtype, float32). The weights [b, num_heads, q, k] are sown as "attention" in
-  "intermediates". The key's bias has no effect (it shifts all logits of a query alike); published sizes include it.
+  [b, h, w, c] -> [b, h, w, width] (c if width is None); query, key and value are `width` wide in all, d = width /
+  num_heads. The softmax runs in promote_types(dtype, float32). The weights [b, num_heads, q, k] are sown as
+  "attention" in "intermediates". The key's bias has no effect (it shifts all logits of a query alike); published
+  sizes include it.
 
   Raises:
-    ValueError: num_heads does not divide the width; `relative` is not one of RELATIVE; or the parameters belong to another
-      grid than the image's.
+    ValueError: num_heads does not divide the width; `relative` is not one of RELATIVE; or the parameters belong to
+      another grid than the image's.
   """
 
   num_heads: int
@@ -46,7 +49,7 @@ class RelativeAttention(nn.Module):
       raise ValueError(f"width is {width}, but must be a multiple of num_heads = {self.num_heads}.")
     if self.relative not in RELATIVE:
       raise ValueError(f"relative is {self.relative!r}, but must be one of {RELATIVE}.")
-    fields = {
+    fields: dict[str, Any] = {
       "kernel_init": nn.initializers.xavier_uniform(),
       "dtype": self.dtype,
       "param_dtype": self.param_dtype,
@@ -62,12 +65,12 @@ class RelativeAttention(nn.Module):
 
   def _bias_table(self, h: int, w: int) -> jax.Array:
     if self.has_variable("params", "bias_table"):
-      table = self.get_variable("params", "bias_table")
+      table: jax.Array = self.get_variable("params", "bias_table")
       grid = table_grid(table)
       if grid != (h, w):
         raise ValueError(
-          f"{'/'.join(self.path)}: the image gives a grid of {h}x{w}, but the bias table {tuple(table.shape)} belongs to "
-          f"{grid[0]}x{grid[1]}; use images of the size the parameters were made for, or convattn.pretrained.resize."
+          f"{'/'.join(self.path)}: the image gives a grid of {h}x{w}, but the bias table {tuple(table.shape)} belongs "
+          f"to {grid[0]}x{grid[1]}; use images of the size the parameters were made for, or convattn.pretrained.resize."
         )
     initializer = nn.initializers.truncated_normal(0.02)
     return self.param("bias_table", initializer, (self.num_heads, 2 * h - 1, 2 * w - 1), self.param_dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -32,7 +34,7 @@ class Classifier(nn.Module):
     channels = check_input(self, x, "b h w c", "norm/scale")["c"]
     # The mean and the head are a thousandth of the work: they stay wide.
     wide = jnp.promote_types(self.dtype, jnp.float32)
-    fields = {"dtype": wide, "param_dtype": self.param_dtype}
+    fields: dict[str, Any] = {"dtype": wide, "param_dtype": self.param_dtype}
     x = x.astype(wide).mean((1, 2))
     x = LayerNorm(self.norm_epsilon, name="norm", **fields)(x, train=train)
     if self.kind == "tanh":

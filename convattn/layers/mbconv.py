@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -48,7 +49,7 @@ class MBConv(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
     check_input(self, x, "b h w c", "pre_norm/scale")
-    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+    dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
     norm = functools.partial(NORMS[self.norm], epsilon=self.norm_epsilon, **dtypes)
     dense = functools.partial(nn.Dense, kernel_init=fan_out_normal, **dtypes)
     act = ACTIVATIONS[self.activation]
@@ -59,9 +60,9 @@ class MBConv(nn.Module):
     shortcut = Shortcut(self.width, self.stride, self.pool, fan_out_normal, name="shortcut", **dtypes)(x)
     x = norm(name="pre_norm")(x, train=train)
     x = x[:, ::expand_stride, ::expand_stride]  # a strided 1x1 convolution sees every stride-th pixel
-    x = act(norm(name="expand_norm")(dense(expanded, use_bias=False, name="expand")(x), train=train))
+    x = act(norm(name="expand_norm")(dense(features=expanded, use_bias=False, name="expand")(x), train=train))
     x = DepthwiseConv(self.kernel_size, depthwise_stride, name="depthwise", **dtypes)(x)
     x = act(norm(name="depthwise_norm")(x, train=train))
     x = SqueezeExcite(max(1, int(self.squeeze_ratio * self.width)), name="squeeze_excite", **dtypes)(x)
-    x = dense(self.width, name="project")(x)
+    x = dense(features=self.width, name="project")(x)
     return shortcut + StochasticDepth(self.stochastic_depth, name="drop")(x, train=train)

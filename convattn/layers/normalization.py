@@ -13,10 +13,10 @@ from convattn.layers.inputs import check_input
 class BatchNorm(nn.Module):
   """(x - mean) / sqrt(variance + epsilon) * scale + bias, per channel (Ioffe & Szegedy 2015).
 
-  Input and output [b, h, w, c]. In training mean and variance are those of the whole batch (under jit of the global batch,
-  whatever devices it lies on), and the running averages in "batch_stats" follow them; else the running averages are used.
-  Statistics are computed in promote_types(dtype, float32); the variance is the mean squared deviation (PyTorch's running
-  variance is larger by n / (n - 1)).
+  Input and output [b, h, w, c]. In training mean and variance are those of the whole batch (under jit of the global
+  batch, whatever devices it lies on), and the running averages in "batch_stats" follow them; else the running
+  averages are used. Statistics are computed in promote_types(dtype, float32); the variance is the mean squared
+  deviation (PyTorch's running variance is larger by n / (n - 1)).
   """
 
   epsilon: float = 1e-5

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -26,7 +28,8 @@ POOLS = {
 class Shortcut(nn.Module):
   """Proj(Pool(x)) of eq. 4 and 5 (Dai et al. 2021): [b, h, w, c] -> [b, ceil(h/stride), ceil(w/stride), width].
 
-  Deviations: the paper writes Proj in every strided block, here it is the identity where c = width already; the published
+  Deviations: the paper writes Proj in every strided block, here it is the identity where c = width already; the
+  published
   parameter counts of CoAtNet-2, -3, -4 and -6 need it so.
   """
 
@@ -43,5 +46,5 @@ class Shortcut(nn.Module):
     x = pool(x, self.pool, self.stride)
     if channels == self.width:
       return x
-    fields = {"kernel_init": self.kernel_init, "dtype": self.dtype, "param_dtype": self.param_dtype}
+    fields: dict[str, Any] = {"kernel_init": self.kernel_init, "dtype": self.dtype, "param_dtype": self.param_dtype}
     return nn.Dense(self.width, name="project", **fields)(x)

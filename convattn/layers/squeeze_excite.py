@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -24,7 +26,7 @@ class SqueezeExcite(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     channels = check_input(self, x, "b h w c", "reduce/kernel")["c"]
-    fields = {"kernel_init": fan_out_normal, "dtype": self.dtype, "param_dtype": self.param_dtype}
+    fields: dict[str, Any] = {"kernel_init": fan_out_normal, "dtype": self.dtype, "param_dtype": self.param_dtype}
     squeezed = x.mean((1, 2), keepdims=True)
     gate = nn.Dense(self.hidden, name="reduce", **fields)(squeezed)
     gate = nn.Dense(channels, name="expand", **fields)(nn.silu(gate))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -16,8 +18,8 @@ from convattn.layers.normalization import NORMS
 class Stem(nn.Module):
   """Convolutions with norm and activation between them, the first one strided, nothing after the last.
 
-  [b, h, w, c] -> [b, ceil(h/stride), ceil(w/stride), widths[-1]]. CoAtNet: two of 3x3, stride 2. One of 16x16, stride 16, is
-  the patch embedding of a Vision Transformer.
+  [b, h, w, c] -> [b, ceil(h/stride), ceil(w/stride), widths[-1]]. CoAtNet: two of 3x3, stride 2. One of 16x16, stride
+  16, is the patch embedding of a Vision Transformer.
   """
 
   widths: tuple[int, ...]
@@ -33,7 +35,7 @@ class Stem(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
     check_input(self, x, "b h w c", "conv_1/kernel", 2)
-    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+    dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
     for i, width in enumerate(self.widths):
       if i:
         x = NORMS[self.norm](epsilon=self.norm_epsilon, name=f"norm_{i}", **dtypes)(x, train=train)

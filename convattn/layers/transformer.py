@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -18,7 +19,7 @@ from convattn.layers.stochastic_depth import StochasticDepth
 
 
 class FeedForward(nn.Module):
-  """Two dense layers with an activation between, back to the input's width: [..., c] -> [..., c] (Vaswani et al. 2017)."""
+  """Two dense layers, an activation between, back to the input's width: [..., c] -> [..., c] (Vaswani et al. 2017)."""
 
   expansion: int = 4
   activation: str = "gelu"
@@ -35,13 +36,13 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-  """Pre-normalised relative attention and feed-forward network; the first block of a stage pools (Dai et al. 2021, eq. 4).
+  """Pre-normalised relative attention and feed-forward network, pooling if strided (Dai et al. 2021, eq. 4).
 
       x <- Proj(Pool(x)) + Attention(Pool(Norm(x)))
       x <- x + FeedForward(Norm(x))
 
-  [b, h, w, c] -> [b, ceil(h/stride), ceil(w/stride), width]. The first norm sees the image before it is pooled; query, key
-  and value all come from the pooled image, and attention is as wide as the block's output.
+  [b, h, w, c] -> [b, ceil(h/stride), ceil(w/stride), width]. The first norm sees the image before it is pooled;
+  query, key and value all come from the pooled image, and attention is as wide as the block's output.
 
   Raises:
     ValueError: head_size does not divide the width (and what RelativeAttention raises).
@@ -65,7 +66,7 @@ class TransformerBlock(nn.Module):
     check_input(self, x, "b h w c", "attention_norm/scale")
     if self.width % self.head_size:
       raise ValueError(f"width is {self.width}, but must be a multiple of head_size = {self.head_size}.")
-    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+    dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
     norm = functools.partial(NORMS[self.norm], epsilon=self.norm_epsilon, **dtypes)
     drop = functools.partial(StochasticDepth, self.stochastic_depth)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -42,8 +43,13 @@ class CoAtNet(nn.Module):
   def setup(self):
     if self.remat not in REMAT:
       raise ValueError(f"remat is {self.remat!r}, but must be one of {', '.join(map(repr, REMAT))}.")
-    spec, dtypes = self.spec, {"dtype": self.dtype, "param_dtype": self.param_dtype}
-    conv_norm = {"norm": spec.conv_norm, "norm_epsilon": spec.conv_norm_epsilon, "activation": spec.activation}
+    spec = self.spec
+    dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+    conv_norm: dict[str, Any] = {
+      "norm": spec.conv_norm,
+      "norm_epsilon": spec.conv_norm_epsilon,
+      "activation": spec.activation,
+    }
     self.stem = Stem(spec.stem_widths, spec.stem_kernel, spec.stem_stride, spec.stem_bias, **conv_norm, **dtypes)
     rates = iter(np.linspace(0, spec.stochastic_depth, len(spec.blocks)))
     makers = block_makers(spec)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+from typing import Any
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -18,7 +19,7 @@ def list_models(pattern: str = "*") -> list[str]:
   return sorted(fnmatch.filter(VARIANTS, pattern))
 
 
-def spec_for(name: str, **overrides) -> Spec:
+def spec_for(name: str, **overrides: Any) -> Spec:
   """The spec of a named model with some fields replaced.
 
   Raises:
@@ -37,7 +38,7 @@ def create_model(
   *,
   param_dtype: DTypeLike = jnp.float32,
   remat: str = "none",
-  **spec_overrides,
+  **spec_overrides: Any,
 ) -> CoAtNet:
   """A named model as a linen module.
 
@@ -46,7 +47,8 @@ def create_model(
     num_classes: width of the logits; 0 leaves the last dense layer out.
     dtype: of the computation. Softmax, normalisation statistics and logits are in promote_types(dtype, float32).
     param_dtype: of the parameters.
-    remat: what the backward pass recomputes: "none", "block" (all but each block's input) or "dots" (all but the products).
+    remat: what the backward pass recomputes: "none", "block" (all but each block's input) or "dots" (all but the
+      products).
     **spec_overrides: fields of models.spec.Spec.
 
   Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from typing import Any
 
 from convattn.layers.activations import ACTIVATIONS
 from convattn.layers.attention import RELATIVE
@@ -17,7 +18,7 @@ STRIDES_AT = ("expand", "depthwise")
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """`depth` equal blocks in a row: block "C" (MBConv) or "T" (Transformer with relative attention), `width` channels."""
+  """`depth` blocks in a row of `width` channels: block "C" (MBConv) or "T" (Transformer with relative attention)."""
 
   block: str
   depth: int
@@ -75,7 +76,8 @@ class Spec:
       if block not in BLOCKS:
         raise ValueError(f"block is {block!r}, but must be one of {', '.join(map(repr, BLOCKS))}.")
       if block == "T" and (self.head_size < 1 or width % self.head_size):
-        raise ValueError(f"head_size is {self.head_size}, but must divide the width {width} of every Transformer stage.")
+        wanted = f"must divide the width {width} of every Transformer stage"
+        raise ValueError(f"head_size is {self.head_size}, but {wanted}.")
 
   @property
   def blocks(self) -> list[tuple[str, int, int]]:
@@ -93,7 +95,7 @@ CHOICES = {
 }
 
 
-def with_overrides(spec: Spec, **overrides) -> Spec:
+def with_overrides(spec: Spec, **overrides: Any) -> Spec:
   """`spec` with some fields replaced. Raises ValueError for a field it does not have, naming the nearest."""
   names = [field.name for field in dataclasses.fields(Spec)]
   for name in overrides:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from convattn.models.spec import Run, Spec, Stage
 
@@ -12,12 +13,12 @@ def _stages(layout: str, depths: tuple[int, ...], widths: tuple[int, ...]) -> tu
   return tuple(Stage((Run(*row),)) for row in zip(layout, depths, widths, strict=True))
 
 
-def _coatnet(stem: int, depths: tuple[int, ...], widths: tuple[int, ...], layout: str = "CCTT", **fields) -> Spec:
+def _coatnet(stem: int, depths: tuple[int, ...], widths: tuple[int, ...], layout: str = "CCTT", **fields: Any) -> Spec:
   """Two stem convolutions of width `stem` and the stages of a layout (Dai et al. 2021, Table 3)."""
   return Spec(_stages(layout, depths, widths), (stem, stem), **fields)
 
 
-def _mixed(stem: int, rows: tuple[tuple[int, int], ...], **fields) -> Spec:
+def _mixed(stem: int, rows: tuple[tuple[int, int], ...], **fields: Any) -> Spec:
   """CoAtNet-6 and -7 (Table 12): the third stage is MBConv, then Transformer at twice the width, both at stride 16."""
   s1, s2, s3_conv, s3_attention, s4 = rows
   stages = (
@@ -29,8 +30,8 @@ def _mixed(stem: int, rows: tuple[tuple[int, int], ...], **fields) -> Spec:
   return Spec(stages, (stem, stem), **fields)
 
 
-# Dai et al. 2021, Tables 3, 11 and 12. coatnet_6 follows the table; with a last width of 3072 in place of 2048 it would have
-# the 1.47 B parameters that the text reports.
+# Dai et al. 2021, Tables 3, 11 and 12. coatnet_6 follows the table; with a last width of 3072 in place of 2048 it
+# would have the 1.47 B parameters that the text reports.
 _PAPER = {
   "coatnet_0": _coatnet(64, (2, 3, 5, 2), (96, 192, 384, 768)),
   "coatnet_1": _coatnet(64, (2, 6, 14, 2), (96, 192, 384, 768)),
@@ -42,13 +43,15 @@ _PAPER = {
   "coatnet_7": _mixed(192, ((2, 256), (4, 512), (8, 1024), (42, 2048), (2, 3072)), head_size=128),
 }
 
-# timm's models of the same sizes pool by the mean and stride in the depthwise convolution. The tree of variables is the same.
+# timm's models of the same sizes pool by the mean and stride in the depthwise convolution. The tree of variables is
+# the same.
 _TIMM = {
   f"coatnet_{i}_224": dataclasses.replace(_PAPER[f"coatnet_{i}"], pool="avg", conv_stride="depthwise") for i in range(5)
 }
 
-# The layouts compared in section 3.1 of the paper, with the depths and widths of CoAtNet-0: the paper matches their sizes
-# without printing them. vit_rel is its ViT with relative attention: patches of 16x16, one stage; ours has ViT-S/16's size.
+# The layouts compared in section 3.1 of the paper, with the depths and widths of CoAtNet-0: the paper matches their
+# sizes without printing them. vit_rel is its ViT with relative attention: patches of 16x16, one stage; ours has
+# ViT-S/16's size.
 _LAYOUTS = {
   f"layout_{layout.lower()}": _coatnet(64, (2, 3, 5, 2), (96, 192, 384, 768), layout)
   for layout in ("CCCC", "CCCT", "CCTT", "CTTT")
@@ -57,12 +60,22 @@ _LAYOUTS = {
 # Small models for small images; the number is the image size they are made for. Attention sees 4x4 pixels or more.
 _SMALL = {
   "coatnet_mini_8": Spec(
-    (Stage((Run("C", 1, 32),), 1), Stage((Run("C", 1, 64),), 2), Stage((Run("T", 2, 96),), 1), Stage((Run("T", 1, 128),), 1)),
+    (
+      Stage((Run("C", 1, 32),), 1),
+      Stage((Run("C", 1, 64),), 2),
+      Stage((Run("T", 2, 96),), 1),
+      Stage((Run("T", 1, 128),), 1),
+    ),
     (24, 24),
     stem_stride=1,
   ),
   "coatnet_mini_32": Spec(
-    (Stage((Run("C", 2, 64),), 1), Stage((Run("C", 2, 128),), 2), Stage((Run("T", 3, 256),), 2), Stage((Run("T", 2, 512),), 2)),
+    (
+      Stage((Run("C", 2, 64),), 1),
+      Stage((Run("C", 2, 128),), 2),
+      Stage((Run("T", 3, 256),), 2),
+      Stage((Run("T", 2, 512),), 2),
+    ),
     (48, 48),
     stem_stride=1,
   ),

@@ -27,17 +27,15 @@ def conv(x: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.Array:
   """
   sizes = check_shapes(x=(x, "b h w c"), kernel=(kernel, "i j c o"))
   padding = [window_padding(sizes["h"], sizes["i"], stride), window_padding(sizes["w"], sizes["j"], stride)]
-  return jax.lax.conv_general_dilated(
-    x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
-  )
+  return jax.lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
 def depthwise_conv(x: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.Array:
   """One filter per channel: out[b, p, q, c] = sum_{i,j} x[b, s p + i - before, s q + j - before, c] kernel[i, j, 0, c].
 
   On a CPU it is lowered to shifted multiply-adds, elsewhere to XLA's grouped convolution: XLA's CPU form is 12 times
-  slower forward and 14 times with its gradient (8x56x56x384, 3x3, float32, 2 cores); on other platforms the shifted form
-  is unmeasured. The program, not the machine it is traced on, decides.
+  slower forward and 14 times with its gradient (8x56x56x384, 3x3, float32, 2 cores); on other platforms the shifted
+  form is unmeasured. The program, not the machine it is traced on, decides.
 
   Args:
     x: [b, h, w, c], zero outside.
@@ -60,7 +58,7 @@ def depthwise_conv(x: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.A
 
 
 def depthwise_conv_shifted(x: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.Array:
-  """`depthwise_conv` as a sum of shifted images, each times its row and column of the kernel. No convolution operation."""
+  """`depthwise_conv` as a sum of shifted images, each times its place in the kernel. No convolution operation."""
   sizes = check_shapes(x=(x, "b h w c"), kernel=(kernel, "i j 1 c"))
   # Sums of bfloat16 products in float32, as a convolution does it.
   wide = jnp.promote_types(x.dtype, jnp.float32)

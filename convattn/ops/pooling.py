@@ -15,8 +15,8 @@ from convattn.ops.windows import shifted_slices, window_padding
 def max_pool(x: jax.Array, *, window: int, stride: int) -> jax.Array:
   """Largest value of each window: [b, h, w, c] -> [b, ceil(h/stride), ceil(w/stride), c].
 
-  Padding never wins (see `window_padding` for where it lies). Where values tie, each maximum of a pair takes half of the
-  gradient, while XLA's reduce_window gives all of it to the first.
+  Padding never wins (see `window_padding` for where it lies). Where values tie, each maximum of a pair takes half of
+  the gradient, while XLA's reduce_window gives all of it to the first.
 
   Raises:
     AssertionError: x is not of rank 4.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +24,9 @@ def table_grid(table: jax.Array) -> tuple[int, int]:
   """(h, w), the grid that a bias table [n, 2h-1, 2w-1] belongs to. Raises AssertionError for an even table."""
   _, rows, columns = table.shape
   if rows % 2 == 0 or columns % 2 == 0:
-    raise AssertionError(f"argument 'table' has shape {table.shape}, but must be [n, 2h-1, 2w-1]: odd rows and columns.")
+    raise AssertionError(
+      f"argument 'table' has shape {table.shape}, but must be [n, 2h-1, 2w-1]: odd rows and columns."
+    )
   return (rows + 1) // 2, (columns + 1) // 2
 
 
@@ -69,15 +73,17 @@ def relative_bias_one_hot(table: jax.Array) -> jax.Array:
   check_shapes(table=(table, "n u v"))
   n = table.shape[0]
   h, w = table_grid(table)
+  one_hot = functools.partial(jax.nn.one_hot, dtype=table.dtype)
   rows = np.arange(h)[None] - np.arange(h)[:, None] + h - 1  # [hq, hk]
   columns = np.arange(w)[None] - np.arange(w)[:, None] + w - 1
-  rows, columns = jax.nn.one_hot(rows, 2 * h - 1), jax.nn.one_hot(columns, 2 * w - 1)
-  bias = jnp.einsum("nuv,qku,xyv->nqxky", table, rows.astype(table.dtype), columns.astype(table.dtype), precision="highest")
+  bias = jnp.einsum(
+    "nuv,qku,xyv->nqxky", table, one_hot(rows, 2 * h - 1), one_hot(columns, 2 * w - 1), precision="highest"
+  )
   return bias.reshape(n, h * w, h * w)
 
 
 def relative_bias_gather(table: jax.Array) -> jax.Array:
-  """The same as `relative_bias` by indexing: the reference. Its gradient is a scatter, which a GPU may sum in any order."""
+  """The same as `relative_bias` by indexing: the reference. Its gradient is a scatter: a GPU may sum in any order."""
   check_shapes(table=(table, "n u v"))
   offsets = relative_offsets(*table_grid(table))
   return table[:, offsets[..., 0], offsets[..., 1]]

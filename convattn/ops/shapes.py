@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import chex
 
 
 def check_shapes(**arguments: tuple[chex.Array, str]) -> dict[str, int]:
   """Checks every array against its axes and returns the size of each axis letter.
 
-  `check_shapes(query=(query, "b q n d"), key=(key, "b k n d"))` binds a letter to a size at its first appearance, in the
-  order of the arguments; later appearances must agree. A number stands for itself, a leading "..." for any axes.
+  `check_shapes(query=(query, "b q n d"), key=(key, "b k n d"))` binds a letter to a size at its first appearance, in
+  the order of the arguments; later appearances must agree. A number stands for itself, a leading "..." for any axes.
 
   Raises:
     AssertionError: names the argument, its shape, and the shape wanted.
@@ -26,7 +28,7 @@ def check_shapes(**arguments: tuple[chex.Array, str]) -> dict[str, int]:
   return sizes
 
 
-def _wanted(letter: str, sizes: dict[str, int]):
+def _wanted(letter: str, sizes: dict[str, int]) -> Any:
   if letter == "...":
     return ...
   return int(letter) if letter.isdigit() else sizes.get(letter)

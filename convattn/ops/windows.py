@@ -11,8 +11,8 @@ import jax.numpy as jnp
 def window_padding(size: int, window: int, stride: int) -> tuple[int, int]:
   """(before, after), so that `size` pixels give ceil(size / stride) windows.
 
-  Odd windows are padded alike on both sides, (window - 1) / 2, whatever the stride (XLA's "SAME" is not: at stride 2 and
-  even sizes it pads one pixel less in front, which shifts every window). Even windows are padded at the end.
+  Odd windows are padded alike on both sides, (window - 1) / 2, whatever the stride (XLA's "SAME" is not: at stride 2
+  and even sizes it pads one pixel less in front, which shifts every window). Even windows are padded at the end.
   """
   if window % 2:
     return (window - 1) // 2, (window - 1) // 2
@@ -23,7 +23,7 @@ def window_padding(size: int, window: int, stride: int) -> tuple[int, int]:
 def shifted_slices(
   x: jax.Array, window: tuple[int, int], stride: int, fill: float
 ) -> Iterator[tuple[tuple[int, int], jax.Array]]:
-  """Yields ((i, j), [b, ceil(h/stride), ceil(w/stride), c]): what row i, column j of every window sees in x [b, h, w, c].
+  """Yields ((i, j), [b, ceil(h/stride), ceil(w/stride), c]): what place (i, j) of every window sees of x [b, h, w, c].
 
   Padding holds `fill`. A reduction over these slices is a sliding window without a window operation: it fuses, and its
   gradient needs neither scatter nor select_and_scatter.

@@ -1,7 +1,8 @@
 """Weights of timm's CoAtNets into our variables, and back.
 
-timm keeps convolutions as [out, in, row, column], fuses query, key and value with the head as the slowest axis, and indexes
-bias tables by query - key, flattened; ours are by key - query. Source of the names: timm's maxxvit models, version 1.0.
+timm keeps convolutions as [out, in, row, column], fuses query, key and value with the head as the slowest axis, and
+indexes bias tables by query - key, flattened; ours are by key - query. Source of the names: timm's maxxvit models,
+version 1.0.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import dataclasses
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from safetensors.flax import load_file
 
 from convattn.models.coatnet import CoAtNet
 from convattn.models.create import list_models, spec_for
@@ -33,13 +36,13 @@ class Tensor:
 
 
 def from_timm(
-  name: str, weights: Mapping[str, np.ndarray] | str | os.PathLike, image_size: int | tuple[int, int] | None = None
+  name: str, weights: Mapping[str, Any] | str | os.PathLike[str], image_size: int | tuple[int, int] | None = None
 ) -> dict:
   """Our variables from timm's weights for an architecture.
 
   Args:
-    name: timm's architecture, such as "coatnet_0_224". It fixes everything but the number of classes and the grids of the
-      bias tables, which come from the tensors.
+    name: timm's architecture, such as "coatnet_0_224". It fixes everything but the number of classes and the grids of
+      the bias tables, which come from the tensors.
     weights: a mapping from timm's names to arrays, or the path of a safetensors file. Nothing is unpickled.
     image_size: pixels, a number or (height, width), where the tables belong to grids that are not square: a flat table
       cannot tell.
@@ -48,21 +51,19 @@ def from_timm(
     {"params", "batch_stats"}, for the model of that name. `coatnet_0_224`'s also fit `coatnet_0` (0 to 4).
 
   Raises:
-    ValueError: a name that timm does not have; a tensor that is missing, left over, or of another shape, with both shapes.
+    ValueError: a name that timm does not have; a tensor that is missing, left over, or of another shape, with both
+      shapes.
   """
   model = _model(name, num_classes=1)
-  if not isinstance(weights, Mapping):
-    from safetensors.flax import load_file  # an optional format: only who reads a file needs the package
-
-    weights = load_file(weights)
+  given = weights if isinstance(weights, Mapping) else load_file(weights)
   tensors = list(_tensors(model.spec))
-  _check_names({tensor.name for tensor in tensors}, set(weights), name)
-  model = model.clone(num_classes=weights["head.fc.weight"].shape[0])
-  wanted = _shapes(model, image_size or _square_size(model.spec, weights))
+  _check_names({tensor.name for tensor in tensors}, set(given), name)
+  model = model.clone(num_classes=given["head.fc.weight"].shape[0])
+  wanted = _shapes(model, image_size or _square_size(model.spec, given))
   variables: dict = {}
   for tensor in tensors:
     shapes = [_get(wanted, path).shape for path in tensor.paths]
-    array, expected = np.asarray(weights[tensor.name]), tensor.save(*map(np.zeros, shapes)).shape
+    array, expected = np.asarray(given[tensor.name]), tensor.save(*map(np.zeros, shapes)).shape
     if array.shape != expected:
       raise ValueError(f"{name}: tensor {tensor.name!r} has shape {array.shape}, but must be {expected}.")
     for path, ours in zip(tensor.paths, tensor.load(array, *shapes), strict=True):
@@ -97,7 +98,7 @@ def _shapes(model: CoAtNet, image_size: int | tuple[int, int]) -> dict:
   return jax.eval_shape(lambda images: model.init(jax.random.key(0), images, train=False), images)
 
 
-def _square_size(spec: Spec, weights: Mapping[str, np.ndarray]) -> int:
+def _square_size(spec: Spec, weights: Mapping[str, Any]) -> int:
   """The smallest square image whose last grid has the last table's size: (2h - 1)^2 rows at the total stride."""
   name = next(t.name for t in reversed(list(_tensors(spec))) if t.name.endswith("bias_table"))
   rows = weights[name].shape[0]
@@ -118,7 +119,9 @@ def _check_names(wanted: set[str], given: set[str], name: str) -> None:
 def _tensors(spec: Spec) -> Iterator[Tensor]:
   """Every tensor of a model in timm's shape."""
   for i in range(len(spec.stem_widths)):
-    yield from _dense(f"stem.conv{i + 1}", ("stem", f"conv_{i + 1}"), bias=spec.stem_bias, load=_conv_load, save=_conv_save)
+    yield from _dense(
+      f"stem.conv{i + 1}", ("stem", f"conv_{i + 1}"), bias=spec.stem_bias, load=_conv_load, save=_conv_save
+    )
   for i in range(1, len(spec.stem_widths)):
     yield from _norm(f"stem.norm{i}", ("stem", f"norm_{i}"), batch=True)
   channels = spec.stem_widths[-1]
@@ -171,7 +174,9 @@ def _norm(theirs: str, ours: Path, *, batch: bool) -> Iterator[Tensor]:
     yield _vector(f"{theirs}.running_var", ("batch_stats", *ours, "var"))
 
 
-def _dense(theirs: str, ours: Path, *, bias: bool = True, image: bool = False, load=None, save=None) -> Iterator[Tensor]:
+def _dense(
+  theirs: str, ours: Path, *, bias: bool = True, image: bool = False, load: Any = None, save: Any = None
+) -> Iterator[Tensor]:
   """A product: `image` where timm has it as a 1x1 convolution; load and save where it is a larger one."""
   save = save or (_pointwise_save if image else _matrix_save)
   yield Tensor(f"{theirs}.weight", (("params", *ours, "kernel"),), load or _matrix_load, save)
@@ -183,53 +188,53 @@ def _vector(theirs: str, path: Path) -> Tensor:
   return Tensor(theirs, (path,), lambda array, _: (array,), lambda array: array)
 
 
-def _conv_load(weight, _):
+def _conv_load(weight: np.ndarray, _: Any) -> tuple[np.ndarray]:
   return (weight.transpose(2, 3, 1, 0),)
 
 
-def _conv_save(kernel):
+def _conv_save(kernel: np.ndarray) -> np.ndarray:
   return kernel.transpose(3, 2, 0, 1)
 
 
-def _matrix_load(weight, shape):
+def _matrix_load(weight: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray]:
   return (weight.reshape(weight.shape[:2]).T.reshape(shape),)
 
 
-def _matrix_save(kernel):
+def _matrix_save(kernel: np.ndarray) -> np.ndarray:
   return kernel.T
 
 
-def _pointwise_save(kernel):
+def _pointwise_save(kernel: np.ndarray) -> np.ndarray:
   return kernel.T[:, :, None, None]
 
 
-def _out_save(kernel):
+def _out_save(kernel: np.ndarray) -> np.ndarray:
   return kernel.reshape(-1, kernel.shape[-1]).T[:, :, None, None]
 
 
-def _qkv_load(array, *shapes):
+def _qkv_load(array: np.ndarray, *shapes: tuple[int, ...]) -> tuple[np.ndarray, ...]:
   """[(head, query | key | value, d), c, 1, 1] -> three of [c, head, d]; biases likewise."""
   heads, size = shapes[0][-2:]
   parts = array.reshape(heads, 3, size, -1)
   return tuple(np.moveaxis(parts[:, i], -1, 0).reshape(shape) for i, shape in enumerate(shapes))
 
 
-def _qkv_save(*arrays):
+def _qkv_save(*arrays: np.ndarray) -> np.ndarray:
   heads, size = arrays[0].shape[-2:]
   parts = np.stack([np.moveaxis(a.reshape(-1, heads, size), 0, -1) for a in arrays], 1).reshape(3 * heads * size, -1)
   return parts[:, :, None, None] if arrays[0].ndim == 3 else parts[:, 0]
 
 
-def _table_load(table, shape):
+def _table_load(table: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray]:
   heads, rows, columns = shape
   return (table.reshape(rows, columns, heads)[::-1, ::-1].transpose(2, 0, 1),)
 
 
-def _table_save(table):
+def _table_save(table: np.ndarray) -> np.ndarray:
   return table.transpose(1, 2, 0)[::-1, ::-1].reshape(-1, table.shape[0])
 
 
-def _get(tree: Mapping, path: Path):
+def _get(tree: Mapping, path: Path) -> Any:
   for part in path:
     if part not in tree:
       raise ValueError(f"the variables have no {'/'.join(path)!r}; are they of another architecture?")
@@ -237,7 +242,7 @@ def _get(tree: Mapping, path: Path):
   return tree
 
 
-def _set(tree: dict, path: Path, value) -> None:
+def _set(tree: dict, path: Path, value: Any) -> None:
   for part in path[:-1]:
     tree = tree.setdefault(part, {})
   tree[path[-1]] = value

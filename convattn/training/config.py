@@ -71,7 +71,9 @@ class Optimizer:
 class Compute:
   dtype: str = setting("float32", "computation: 'float32' or 'bfloat16'; parameters stay float32")
   matmul_precision: str = setting("default", "of float32 products: 'default', 'high' or 'highest'")
-  remat: str = setting("none", "recompute in the backward pass: 'none', 'block' (all but block inputs) or 'dots' (all but products)")
+  remat: str = setting(
+    "none", "recompute in the backward pass: 'none', 'block' (all but block inputs) or 'dots' (all but products)"
+  )
   deterministic: bool = setting(False, "ask XLA for reproducible kernels on a GPU (slower)")
 
 

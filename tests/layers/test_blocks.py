@@ -17,7 +17,9 @@ def image(*shape, seed=0):
 def initialise(layer, x, **keywords):
   init = jax.jit(functools.partial(layer.init, **keywords))
   rng = np.random.default_rng(1)
-  return jax.tree.map(lambda a: a + 0.2 * np.abs(rng.standard_normal(a.shape)).astype(np.float32), init(jax.random.key(0), x))
+  return jax.tree.map(
+    lambda a: a + 0.2 * np.abs(rng.standard_normal(a.shape)).astype(np.float32), init(jax.random.key(0), x)
+  )
 
 
 def gelu(x):
@@ -26,8 +28,12 @@ def gelu(x):
 
 def norm(x, p, statistics, epsilon):
   x = np.asarray(x)
-  mean, variance = (statistics["mean"], statistics["var"]) if statistics else (x.mean(-1, keepdims=True), x.var(-1, keepdims=True))
-  return (x - np.asarray(mean)) / np.sqrt(np.asarray(variance) + epsilon) * np.asarray(p["scale"]) + np.asarray(p["bias"])
+  mean, variance = (
+    (statistics["mean"], statistics["var"]) if statistics else (x.mean(-1, keepdims=True), x.var(-1, keepdims=True))
+  )
+  return (x - np.asarray(mean)) / np.sqrt(np.asarray(variance) + epsilon) * np.asarray(p["scale"]) + np.asarray(
+    p["bias"]
+  )
 
 
 def dense(x, p):
@@ -100,7 +106,9 @@ def test_attention_without_a_table_does_not_know_places():
 def test_a_wrong_grid_names_both_and_the_way_out():
   layer = layers.RelativeAttention(2)
   v = initialise(layer, image(2, 3, 4, 6))
-  with pytest.raises(ValueError, match=r"grid of 4x4, but the bias table \(2, 5, 7\) belongs to 3x4.*pretrained\.resize"):
+  with pytest.raises(
+    ValueError, match=r"grid of 4x4, but the bias table \(2, 5, 7\) belongs to 3x4.*pretrained\.resize"
+  ):
     layer.apply(v, image(2, 4, 4, 6))
 
 
@@ -138,7 +146,9 @@ def test_the_two_branches_of_a_block_are_dropped_independently():
   out = layer.apply(v, x, train=True, rngs={"dropout": jax.random.key(0)})
   second = np.asarray(out[:, 0, 0, 0] > 1000)
   first = np.abs(np.asarray(out - x)[:, 0, 0, 0] - 2000 * second) > 1e-2
-  assert {(a, b) for a, b in zip(first.tolist(), second.tolist(), strict=True)} == {(i, j) for i in (False, True) for j in (False, True)}
+  assert {(a, b) for a, b in zip(first.tolist(), second.tolist(), strict=True)} == {
+    (i, j) for i in (False, True) for j in (False, True)
+  }
 
 
 def test_batch_norm_standardises_and_remembers():

@@ -15,7 +15,7 @@ from flax.nnx import bridge
 from convattn import layers
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from every_layer import EXAMPLES, apply, example_input, initialise, randomised  # noqa: E402
+from every_layer import EXAMPLES, apply, example_input, initialise, randomised
 
 every_layer = pytest.mark.parametrize("name", EXAMPLES)
 
@@ -144,7 +144,9 @@ def _norm(path, channels, batch):
 
 def _attention(prefix, channels, heads, size, table):
   p = f"{prefix}/" if prefix else ""
-  projections = {k: v for part in ("query", "key", "value") for k, v in _dense(f"{p}{part}", channels, heads, size).items()}
+  projections = {
+    k: v for part in ("query", "key", "value") for k, v in _dense(f"{p}{part}", channels, heads, size).items()
+  }
   out = {f"params/{p}out/kernel": (heads, size, heads * size), f"params/{p}out/bias": (heads * size,)}
   return projections | out | {f"params/{p}bias_table": table}
 

@@ -109,7 +109,7 @@ def test_random_stream_is_needed_only_for_stochastic_depth(small):
   model, variables = small
   model.apply(variables, images(), train=True, mutable=["batch_stats"])
   random = CoAtNet(dataclasses.replace(SMALL, stochastic_depth=0.5), num_classes=5)
-  with pytest.raises(Exception, match="needs PRNG for \"dropout\""):
+  with pytest.raises(Exception, match='needs PRNG for "dropout"'):
     random.apply(variables, images(), train=True, mutable=["batch_stats"])
 
 
@@ -130,7 +130,16 @@ def test_stochastic_depth_rises_linearly():
 
 @pytest.mark.parametrize("remat", ["block", "dots"])
 def test_rematerialisation_changes_neither_values_nor_names(remat):
-  spec = Spec((Stage((Run("C", 1, 4), Run("T", 1, 8)),),), (4,), head_size=4, stochastic_depth=0.3)
+  spec = Spec(
+    (
+      Stage(
+        (Run("C", 1, 4), Run("T", 1, 8)),
+      ),
+    ),
+    (4,),
+    head_size=4,
+    stochastic_depth=0.3,
+  )
   plain, x = CoAtNet(spec, num_classes=3), images(5, 7)
   again = plain.clone(remat=remat)
   variables = initialise(plain, x)
@@ -147,12 +156,16 @@ def test_rematerialisation_changes_neither_values_nor_names(remat):
   assert ["remat" in program for program in programs] == [False, True]
 
 
-@pytest.mark.parametrize("field, value", [(f, v) for f, values in CHOICES.items() for v in values if v != getattr(SMALL, f)])
+@pytest.mark.parametrize(
+  "field, value", [(f, v) for f, values in CHOICES.items() for v in values if v != getattr(SMALL, f)]
+)
 def test_every_choice_changes_the_program(small, field, value):
   """The blocks' equations are tested in tests/layers; here the field must reach them."""
-  model, variables = small
+  model, _ = small
   other = model.clone(spec=dataclasses.replace(SMALL, **{field: value}))
-  traced = [str(jax.make_jaxpr(lambda x, m=m: m.init(jax.random.key(0), x, train=False))(images())) for m in (model, other)]
+  traced = [
+    str(jax.make_jaxpr(lambda x, m=m: m.init(jax.random.key(0), x, train=False))(images())) for m in (model, other)
+  ]
   assert traced[0] != traced[1]
 
 
@@ -165,8 +178,14 @@ def test_no_classes_gives_the_hidden_layer(small):
   "call, message",
   [
     (lambda: convattn.create_model("coatnet_00"), "no model 'coatnet_00'; did you mean .*coatnet_0"),
-    (lambda: convattn.create_model("coatnet_0", stochastic_dept=0.1), "no field 'stochastic_dept'; did you mean stochastic_depth"),
-    (lambda: convattn.create_model("coatnet_0", pool="median"), "pool is 'median', but must be one of 'max', 'avg', 'max3x3'"),
+    (
+      lambda: convattn.create_model("coatnet_0", stochastic_dept=0.1),
+      "no field 'stochastic_dept'; did you mean stochastic_depth",
+    ),
+    (
+      lambda: convattn.create_model("coatnet_0", pool="median"),
+      "pool is 'median', but must be one of 'max', 'avg', 'max3x3'",
+    ),
     (lambda: convattn.create_model("coatnet_0", head_size=33), "head_size is 33, but must divide the width 384"),
     (lambda: convattn.create_model("coatnet_0", stochastic_depth=1.0), "stochastic_depth is 1.0"),
     (lambda: Spec((Stage((Run("X", 1, 8),)),), (4,)), "block is 'X', but must be one of 'C', 'T'"),

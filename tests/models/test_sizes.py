@@ -11,8 +11,9 @@ import convattn
 from convattn.analysis import costs
 from convattn.models import spec_for
 
-# Dai et al. 2021, Tables 3, 11, 12 with unbiased stem convolutions: exact counts at 224 px and 1000 classes. coatnet_0 to
-# coatnet_4 (and their `_224` forms) equal timm's to the unit, coatnet_5 equals timm's with a head size of 64.
+# Dai et al. 2021, Tables 3, 11, 12 with unbiased stem convolutions: exact counts at 224 px and 1000 classes.
+# coatnet_0 to coatnet_4 (and their `_224` forms) equal timm's to the unit, coatnet_5 equals timm's with a head size
+# of 64.
 EXPECTED = {
   "coatnet_0": 25_036_820,
   "coatnet_1": 42_225_776,

@@ -24,7 +24,9 @@ def reference(query, key, value, bias=None, static_weights=None):
     for n in range(N):
       for q in range(Q):
         logits = [query[b, q, n] @ key[b, k, n] / np.sqrt(D) + (0 if bias is None else bias[n, q, k]) for k in range(K)]
-        weights[b, n, q] = np.exp(logits) / np.exp(logits).sum() + (0 if static_weights is None else static_weights[n, q])
+        weights[b, n, q] = np.exp(logits) / np.exp(logits).sum() + (
+          0 if static_weights is None else static_weights[n, q]
+        )
         out[b, q, n] = weights[b, n, q] @ value[b, :, n]
   return out, weights
 
@@ -71,7 +73,9 @@ def test_gradients_equal_finite_differences(place):
   with jax.enable_x64(True):
     a = arrays(np.float64)
     args = [a["query"], a["key"], a["value"], a["bias"]]
-    check_grads(lambda q, k, v, s: attend(q, k, v, **{place: s}), args, order=1, modes=["fwd", "rev"], atol=1e-7, rtol=1e-7)
+    check_grads(
+      lambda q, k, v, s: attend(q, k, v, **{place: s}), args, order=1, modes=["fwd", "rev"], atol=1e-7, rtol=1e-7
+    )
 
 
 def test_softmax_is_float32_under_bfloat16_and_float64_under_float64():

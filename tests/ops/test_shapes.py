@@ -49,7 +49,7 @@ def wrong_size(name, argument):
 def blamed(name, argument):
   """The first argument binds the sizes, so the disagreement is noticed at the next one."""
   second = {"attend": "key", "conv": "kernel"}
-  first = list(GOOD[name])[0]
+  first = next(iter(GOOD[name]))
   return argument if argument != first or len(GOOD[name]) == 1 else second.get(name, list(GOOD[name])[1])
 
 

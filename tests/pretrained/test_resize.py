@@ -30,7 +30,9 @@ def test_another_grid_works_and_keeps_the_rest(trained):
   assert model.apply(resized, jnp.zeros((2, 12, 8, 1)), train=False).shape == (2, 3)
   with pytest.raises(ValueError, match="grid of 6x4.*belongs to 4x5.*resize"):
     model.apply(variables, jnp.zeros((2, 12, 8, 1)), train=False)
-  np.testing.assert_array_equal(resized["batch_stats"]["stem"]["norm_1"]["var"], variables["batch_stats"]["stem"]["norm_1"]["var"])
+  np.testing.assert_array_equal(
+    resized["batch_stats"]["stem"]["norm_1"]["var"], variables["batch_stats"]["stem"]["norm_1"]["var"]
+  )
 
 
 def test_bilinear_is_exact_on_planes(trained):

@@ -14,7 +14,7 @@ from convattn.layers import normalization, transformer
 from convattn.ops import convolutions, windows
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from reference_cases import load_case  # noqa: E402
+from reference_cases import load_case
 
 # Reference case -> the model of ours that it must equal.
 CASES = {"coatnet_0_224": "coatnet_0_224", "coatnet_0_224_paper": "coatnet_0"}
@@ -37,7 +37,9 @@ def largest_error(ours, expected):
   return np.abs(np.asarray(ours) - expected).max() / np.abs(expected).max()
 
 
-@pytest.mark.parametrize("dtype, logits_tolerance, feature_tolerance", [("float32", 2e-6, 4e-6), ("float64", 1e-10, 1e-10)])
+@pytest.mark.parametrize(
+  "dtype, logits_tolerance, feature_tolerance", [("float32", 2e-6, 4e-6), ("float64", 1e-10, 1e-10)]
+)
 @pytest.mark.parametrize("case_name", CASES)
 def test_equals_the_reference(case_name, dtype, logits_tolerance, feature_tolerance):
   case = load_case(case_name)
@@ -127,7 +129,10 @@ def test_reads_a_safetensors_file_and_its_classes(tmp_path):
   from safetensors.numpy import save_file
 
   case = load_case("coatnet_0_224")
-  few = case.state_dict | {"head.fc.weight": case.state_dict["head.fc.weight"][:7], "head.fc.bias": np.zeros(7, np.float32)}
+  few = case.state_dict | {
+    "head.fc.weight": case.state_dict["head.fc.weight"][:7],
+    "head.fc.bias": np.zeros(7, np.float32),
+  }
   save_file(few, tmp_path / "weights.safetensors")
   variables = convattn.pretrained.from_timm("coatnet_0_224", tmp_path / "weights.safetensors")
   assert variables["params"]["classifier"]["logits"]["kernel"].shape == (768, 7)
