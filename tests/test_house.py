@@ -128,6 +128,7 @@ class Untouchable(list):
 sys.argv = Untouchable()
 flags, environment = dict(jax.config.values), dict(os.environ)
 import convattn
+convattn.create_model, convattn.layers, convattn.ops, convattn.pretrained.from_timm
 assert dict(jax.config.values) == flags, "a jax flag was set"
 assert dict(os.environ) == environment, "the environment was changed"
 from jax._src.xla_bridge import backends_are_initialized

@@ -12,14 +12,24 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from convattn.analysis import costs
 from convattn.data import load
+from convattn.models import CoAtNet
 from convattn.training import workdir as files
 from convattn.training.checkpoints import RANKED_BY, Checkpoints
 from convattn.training.config import Experiment
 from convattn.training.determinism import request_deterministic_kernels
 from convattn.training.evaluation import evaluate
 from convattn.training.program import Program, build, make_model, run_keys
-from convattn.training.progress import Progress, Throughput, device_line, parameter_table, summary, unused_gpu_warning
+from convattn.training.progress import (
+  Progress,
+  Throughput,
+  cost_table,
+  device_line,
+  parameter_table,
+  summary,
+  unused_gpu_warning,
+)
 from convattn.training.sharding import make_mesh, put_batch
 from convattn.training.state import TrainState, sha256
 from convattn.training.steps import window_means
@@ -59,7 +69,8 @@ def run(
     make_model(experiment, num_classes=1)  # refuses what the model does not take before data is prepared
   if task is None:
     task = ImageClassification(load(experiment.data.name, experiment.data.dir), experiment)
-  program = build(experiment, model or make_model(experiment, task.num_classes), task, mesh)
+  made = model or make_model(experiment, task.num_classes)
+  program = build(experiment, made, task, mesh)
   description = {
     "experiment": dataclasses.asdict(experiment),
     "model": None if model is None else f"{type(model).__module__}.{type(model).__qualname__}",
@@ -71,7 +82,7 @@ def run(
       return _finished(folder, result, program, checkpoints)
     if _is_main():
       files.write_json(folder / files.CONFIG, dataclasses.asdict(experiment))
-    return _Run(experiment, folder, task, program, checkpoints, description, started).train()
+    return _Run(experiment, folder, made, task, program, checkpoints, description, started).train()
 
 
 def _is_main() -> bool:
@@ -107,6 +118,7 @@ class _Run:
 
   experiment: Experiment
   folder: Path
+  model: nn.Module
   task: Task
   program: Program
   checkpoints: Checkpoints
@@ -121,7 +133,7 @@ class _Run:
     if state is None:
       state = self.program.init(init_key)
     first = int(state.step)
-    _show(parameter_table(state.params), f"continues after step {first}" if first else None)
+    _show(self._table(state), f"continues after step {first}" if first else None)
     scores = None
     writes = Writer(self.folder, first) if _is_main() else contextlib.nullcontext()
     with writes as writer, Progress(self.experiment.num_steps, first, enabled=_is_main()) as progress:
@@ -142,6 +154,11 @@ class _Run:
         self.throughput.start()
     self._finish(state, self._test(state) if scores is None else scores)
     return state
+
+  def _table(self, state: TrainState) -> str:
+    if not isinstance(self.model, CoAtNet):
+      return parameter_table(state.params)
+    return cost_table(costs(self.model, jax.tree.leaves(self.task.example_inputs)[0].shape[1:]))
 
   def _is_due(self, step: int, every: int) -> bool:
     return step % every == 0 or step == self.experiment.num_steps

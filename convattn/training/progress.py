@@ -13,6 +13,7 @@ from typing import Any, Self
 import jax
 import tqdm
 
+from convattn.analysis import Cost
 from convattn.training.config import Compute
 
 _QUIET_SECONDS = 5.0
@@ -42,6 +43,23 @@ def parameter_table(params: Any) -> str:
   parts["total"] = sum(parts.values())
   width, digits = max(map(len, parts)), len(f"{parts['total']:,}")
   return "\n".join(f"  {name:<{width}}  {count:>{digits},}" for name, count in parts.items())
+
+
+def cost_table(rows: Sequence[Cost]) -> str:
+  """Output image, parameters and multiply-adds of the stem, each stage and the classifier, and their sums."""
+  parts: dict[str, list[Cost]] = {}
+  for row in rows:
+    parts.setdefault(row.name.split("/")[0], []).append(row)
+  lines = [("part", "output", "parameters", "multiply-adds")]
+  for name, members in [*parts.items(), ("total", list(rows))]:
+    output = "" if name == "total" else " × ".join(map(str, members[-1].output))
+    sums = (sum(row.parameters for row in members), sum(row.multiply_adds for row in members))
+    lines.append((name, output, f"{sums[0]:,}", f"{sums[1]:,}"))
+  widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+  return "\n".join(
+    f"  {name:<{widths[0]}}  {output:<{widths[1]}}  {parameters:>{widths[2]}}  {multiply_adds:>{widths[3]}}"
+    for name, output, parameters, multiply_adds in lines
+  )
 
 
 def _natural(item: tuple[str, Any]) -> tuple[str, int]:

@@ -5,11 +5,13 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from convattn.analysis import Cost
 from convattn.training import progress
 from convattn.training.config import Compute
 from convattn.training.progress import (
   Progress,
   Throughput,
+  cost_table,
   device_line,
   parameter_table,
   summary,
@@ -107,4 +109,20 @@ def test_the_summary_names_what_was_measured():
     "test_ema accuracy 75.00% of 4 after 9 steps",
     "best validation accuracy 100.00%, checkpoint of step 6",
     "3.2 s; state 0123456789ab; everything is in runs/x",
+  ]
+
+
+def test_cost_table_sums_the_blocks_of_each_part():
+  rows = [
+    Cost("stem", (8, 8, 4), 10, 100),
+    Cost("stage_1/block_0", (4, 4, 6), 20, 1000),
+    Cost("stage_1/block_1", (4, 4, 6), 30, 2000),
+    Cost("classifier", (1, 1, 3), 5, 50),
+  ]
+  lines = [line.split() for line in cost_table(rows).splitlines()]
+  assert lines[1:] == [
+    ["stem", "8", "×", "8", "×", "4", "10", "100"],
+    ["stage_1", "4", "×", "4", "×", "6", "50", "3,000"],
+    ["classifier", "1", "×", "1", "×", "3", "5", "50"],
+    ["total", "65", "3,150"],
   ]

@@ -1,0 +1,58 @@
+"""The promised ops inside other people's transformations: jit, vmap, per-example gradients, checkpoint."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from convattn import ops
+
+
+def draw(*shape):
+  return jnp.asarray(np.random.default_rng(sum(shape)).standard_normal(shape), jnp.float32)
+
+
+# name -> (a function of one image or one set of tokens with its batch axis, parameters, batch)
+PROMISED = {
+  "attend": (lambda bias, x: ops.attend(x, x[:, 1:], x[:, :-1], bias=bias)[0], draw(2, 4, 3), draw(3, 4, 2, 5)),
+  "avg_pool": (
+    lambda scale, x: ops.avg_pool(x * scale[None, None, None], window=2, stride=2),
+    draw(4),
+    draw(3, 5, 6, 4),
+  ),
+  "depthwise_conv": (lambda kernel, x: ops.depthwise_conv(x, kernel, stride=2), draw(3, 3, 1, 4), draw(3, 5, 6, 4)),
+  "max_pool": (
+    lambda scale, x: ops.max_pool(x * scale[None, None, None], window=3, stride=2),
+    draw(4),
+    draw(3, 5, 6, 4),
+  ),
+  "relative_bias": (
+    lambda table, x: ops.attend(x, x, x, bias=ops.relative_bias(table))[0],
+    draw(2, 3, 5),
+    draw(3, 6, 2, 5),
+  ),
+}
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_composes(name):
+  function, parameters, x = PROMISED[name]
+  out = function(parameters, x)
+  np.testing.assert_allclose(jax.jit(function)(parameters, x), out, atol=1e-5)
+  alone = jax.vmap(lambda image: function(parameters, image[None])[0])(x)
+  np.testing.assert_allclose(alone, out, atol=1e-5)
+
+  def loss(parameters, x):
+    return jnp.sum(jnp.sin(function(parameters, x)))
+
+  whole = jax.jit(jax.grad(loss))(parameters, x)
+  assert jnp.abs(whole).max() > 1e-3
+  per_example = jax.jit(jax.vmap(lambda image: jax.grad(loss)(parameters, image[None])))(x)
+  chex.assert_trees_all_close(per_example.sum(0), whole, atol=1e-4)
+  chex.assert_trees_all_close(jax.jit(jax.grad(jax.checkpoint(loss)))(parameters, x), whole, atol=1e-5)
+  along = draw(*parameters.shape, 1)[..., 0]
+  tangent = jax.jit(lambda p: jax.jvp(functools.partial(loss, x=x), (p,), (along,))[1])(parameters)
+  np.testing.assert_allclose(tangent, jnp.sum(whole * along), rtol=1e-3, atol=1e-3)

@@ -1,0 +1,146 @@
+"""Every setting changes something that can be seen, or is refused: no dead options."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from convattn.data import ArraySource, Dataset
+from convattn.models import Run, Spec, Stage, variants
+from convattn.training.checkpoints import Checkpoints
+from convattn.training.config import Data, Experiment, Model
+from convattn.training.determinism import request_deterministic_kernels
+from convattn.training.program import build, lowerings, make_model, run_keys
+from convattn.training.sharding import make_mesh
+from convattn.training.task import ImageClassification
+from convattn.training.validation import settings
+
+BASE = Experiment(num_steps=40, batch_size=4, eval_batch_size=4, ema_decay=0.5, model=Model("tiny"))
+TINY = Spec((Stage((Run("C", 1, 8),), 2), Stage((Run("T", 1, 8),), 1)), (4, 4), stem_stride=1, head_size=4)
+OTHER = dataclasses.replace(TINY, stem_widths=(4, 6))
+
+# Seen in the lowered training or evaluation step.
+PROGRAM = {
+  "num_steps": 50,
+  "log_every": 7,
+  "batch_size": 8,
+  "eval_batch_size": 8,
+  "ema_decay": 0.9,
+  "model.name": "other",
+  "model.stochastic_depth": 0.3,
+  "model.conv_stride": "depthwise",
+  "model.conv_norm": "layer",
+  "model.pool": "avg",
+  "model.relative_attention": "none",
+  "model.head_size": 8,
+  "model.head": "plain",
+  "model.activation": "gelu_tanh",
+  "augmentation.crop_padding": 1,
+  "augmentation.flip": True,
+  "augmentation.mixup_alpha": 0.4,
+  "loss.kind": "sigmoid",
+  "loss.label_smoothing": 0.1,
+  "optimizer.peak_learning_rate": 2e-3,
+  "optimizer.end_learning_rate": 2e-5,
+  "optimizer.warmup_steps": 3,
+  "optimizer.schedule": "linear",
+  "optimizer.weight_decay": 0.1,
+  "optimizer.beta1": 0.8,
+  "optimizer.beta2": 0.9,
+  "optimizer.epsilon": 1e-6,
+  "optimizer.clip_norm": 0.5,
+  "compute.dtype": "bfloat16",
+  "compute.matmul_precision": "highest",
+  "compute.remat": "block",
+}
+# Seen elsewhere; each has its own test below or in the file named.
+ELSEWHERE = {
+  "seed": "below",
+  "data.name": "below",
+  "data.dir": "below",
+  "compute.deterministic": "below",
+  "checkpoint.keep_newest": "below",
+  "checkpoint.keep_best": "below",
+  "checkpoint.every": "test_loop: saved steps are exactly the promised ones",
+  "eval_every": "test_loop: each line is one step with what was due",
+}
+
+
+@pytest.fixture(autouse=True)
+def _tiny_variants(monkeypatch):
+  monkeypatch.setitem(variants.VARIANTS, "tiny", TINY)
+  monkeypatch.setitem(variants.VARIANTS, "other", OTHER)
+
+
+def changed(name, value):
+  section, _, leaf = name.rpartition(".")
+  if not section:
+    return dataclasses.replace(BASE, **{leaf: value})
+  return dataclasses.replace(BASE, **{section: dataclasses.replace(getattr(BASE, section), **{leaf: value})})
+
+
+def toy_task(experiment):
+  rng = np.random.default_rng(0)
+  source = ArraySource(rng.integers(0, 255, (12, 5, 5, 1), np.uint8), np.arange(12) % 3)
+  return ImageClassification(Dataset(source, source, source, tuple("abc"), (5, 5, 1), (0.5,), (0.5,)), experiment)
+
+
+def steps_text(experiment):
+  task = toy_task(experiment)
+  program = build(experiment, make_model(experiment, 3), task, make_mesh(jax.devices()[:1]))
+  return tuple(lowerings(program, task, ("cpu",)).values())
+
+
+base_text = functools.cache(lambda: steps_text(BASE))
+
+
+def test_every_setting_is_listed():
+  assert {name for name, _, _ in settings(BASE)} == set(PROGRAM) | set(ELSEWHERE)
+  assert not set(PROGRAM) & set(ELSEWHERE)
+
+
+def test_the_same_settings_give_the_same_program():
+  assert steps_text(changed("eval_every", 99)) == base_text()
+
+
+@pytest.mark.parametrize("name", PROGRAM)
+def test_a_setting_changes_the_program(name):
+  assert steps_text(changed(name, PROGRAM[name])) != base_text()
+
+
+def test_the_seed_changes_the_keys_and_the_order():
+  assert not np.array_equal(*(jax.random.key_data(run_keys(seed)[0]) for seed in (0, 1)))
+  batches = [toy_task(changed("seed", seed)).train_batch(0)["image"] for seed in (0, 1)]
+  assert not np.array_equal(*batches)
+
+
+def test_data_name_and_dir_are_where_images_come_from(tmp_path):
+  from convattn.data import load
+
+  with pytest.raises(ValueError, match="'digts'"):
+    load("digts", "")
+  file = tmp_path / "file"
+  file.write_text("")
+  with pytest.raises(ValueError, match="file"):
+    load(Data().name, str(file / "below"))
+
+
+def test_deterministic_is_a_request_to_xla(monkeypatch):
+  with pytest.raises(RuntimeError, match="deterministic"):
+    request_deterministic_kernels()  # a backend runs already
+  monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_deterministic_ops=true")
+  request_deterministic_kernels()
+
+
+@pytest.mark.parametrize("newest, best, kept", [(1, 1, {1, 4}), (2, 1, {1, 3, 4}), (1, 2, {1, 2, 4})])
+def test_newest_and_best_checkpoints_are_kept(tmp_path, newest, best, kept):
+  program = build(BASE, make_model(BASE, 3), toy_task(BASE), make_mesh(jax.devices()[:1]))
+  state = program.init(run_keys(0)[0])
+  settings_ = dataclasses.replace(BASE.checkpoint, keep_newest=newest, keep_best=best)
+  with Checkpoints(tmp_path, settings_) as checkpoints:
+    for step, accuracy in ((1, 0.9), (2, 0.8), (3, 0.1), (4, 0.2)):
+      checkpoints.save(step, state.replace(step=np.int32(step)), {}, {"validation/accuracy": accuracy})
+    checkpoints.wait()
+    assert set(checkpoints.steps()) == kept
