@@ -16,6 +16,10 @@ __all__ = ["__version__", "analysis", "create_model", "data", "layers", "list_mo
 __all__ += ["training", "viz"]
 
 
+def __dir__() -> list[str]:
+  return sorted(__all__)
+
+
 def __getattr__(name: str) -> Any:
   # Rooms are imported when first used: `convattn --help` does without jax, a model without Orbax and matplotlib.
   if name in _ROOMS:

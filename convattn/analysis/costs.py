@@ -8,8 +8,11 @@ import math
 import jax
 import jax.numpy as jnp
 
+from convattn.layers.mbconv import MBConv
+from convattn.layers.squeeze_excite import squeezed_width
 from convattn.models.coatnet import CoAtNet
 from convattn.models.spec import Spec
+from convattn.ops.windows import num_windows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +43,7 @@ def costs(model: CoAtNet, image_shape: tuple[int, int, int]) -> list[Cost]:
   rows = [Cost("stem", (height, width, channels), parameters["stem"], stem)]
   for s, stage in enumerate(spec.stages):
     for j, (kind, out_channels, stride) in enumerate(stage.blocks):
-      before, (height, width) = height * width, (_strided(height, stride), _strided(width, stride))
+      before, (height, width) = height * width, (num_windows(height, stride), num_windows(width, stride))
       count = {"C": _conv_block, "T": _transformer_block}[kind]
       work = count(spec, before, height * width, channels, out_channels)
       channels = out_channels
@@ -62,12 +65,8 @@ def _parameters(model: CoAtNet, image_shape: tuple[int, int, int]) -> dict[str, 
   return counts
 
 
-def _strided(size: int, stride: int) -> int:
-  return -(-size // stride)
-
-
 def _stem(spec: Spec, height: int, width: int, channels: int) -> tuple[int, tuple[int, int]]:
-  height, width = _strided(height, spec.stem_stride), _strided(width, spec.stem_stride)
+  height, width = num_windows(height, spec.stem_stride), num_windows(width, spec.stem_stride)
   work = 0
   for out_channels in spec.stem_widths:
     work += height * width * spec.stem_kernel**2 * channels * out_channels
@@ -77,11 +76,11 @@ def _stem(spec: Spec, height: int, width: int, channels: int) -> tuple[int, tupl
 
 def _conv_block(spec: Spec, before: int, after: int, channels: int, width: int) -> int:
   """`before` and `after`: pixels in front of and behind the stride."""
-  expanded, hidden = spec.conv_expansion * width, max(1, int(spec.squeeze_ratio * width))
+  expanded, hidden = spec.conv_expansion * width, squeezed_width(width, spec.squeeze_ratio)
   at_expansion = after if spec.conv_stride == "expand" else before
   shortcut = after * channels * width if channels != width else 0
   products = at_expansion * channels * expanded + after * expanded * width
-  return shortcut + products + after * 9 * expanded + 2 * expanded * hidden
+  return shortcut + products + after * MBConv.kernel_size**2 * expanded + 2 * expanded * hidden
 
 
 def _transformer_block(spec: Spec, before: int, after: int, channels: int, width: int) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convattn.commands.errors import UsageError, refusing
+from convattn.commands.errors import refusing
 from convattn.commands.experiment_file import default_file, load_experiment
 from convattn.commands.options import named_options, split_options
 from convattn.training.config import Experiment
@@ -33,7 +33,8 @@ def run(arguments: Sequence[str]) -> None:
   """Trains as the arguments say and prints the paths of the figures.
 
   Raises:
-    UsageError: a wrong argument, setting, file or workdir, before anything is trained; or a loss that diverged.
+    UsageError: a wrong argument, setting, file or workdir, before anything is trained; a loss that diverged; or a
+      workdir that turns out to be in use, damaged or of another run.
   """
   help_wanted = bool({"-h", "--help"} & set(arguments))
   options = split_options([each for each in arguments if each not in ("-h", "--help")])
@@ -78,10 +79,8 @@ def _train(experiment: Experiment, workdir: Path) -> None:
   from convattn import training, viz
 
   task = _check(experiment, workdir)
-  try:
+  with refusing(FloatingPointError, training.WorkdirError):
     training.run(experiment, workdir, task=task)
-  except FloatingPointError as error:
-    raise UsageError(str(error)) from error
   if jax.process_index() == 0:
     for path in viz.draw(workdir):
       print(path)
@@ -90,7 +89,8 @@ def _train(experiment: Experiment, workdir: Path) -> None:
 def _check(experiment: Experiment, workdir: Path) -> Task:
   """Tries everything that only a user's mistake can make fail, and returns the task.
 
-  `training.run` checks all of it again; what it raises after this is a bug and keeps its traceback.
+  `training.run` checks all of it again; what it raises after this, but for a WorkdirError, is a bug and keeps its
+  traceback.
   """
   from convattn.data import load
   from convattn.training.determinism import request_deterministic_kernels
@@ -98,14 +98,15 @@ def _check(experiment: Experiment, workdir: Path) -> Task:
   from convattn.training.sharding import make_mesh
   from convattn.training.task import ImageClassification
   from convattn.training.validation import validate_batch_sizes
-  from convattn.training.workdir import check_config
+  from convattn.training.workdir import check_config, is_finished
 
   if experiment.compute.deterministic:
     request_deterministic_kernels()
   with refusing(ValueError, OSError):
     check_config(workdir, experiment)
     make_model(experiment, num_classes=1)
-    validate_batch_sizes(experiment, make_mesh().size)
+    if not is_finished(workdir):
+      validate_batch_sizes(experiment, make_mesh().size)
     task = ImageClassification(load(experiment.data.name, experiment.data.dir), experiment)
     workdir.mkdir(parents=True, exist_ok=True)
   return task

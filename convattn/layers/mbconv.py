@@ -15,7 +15,7 @@ from convattn.layers.convolution import DepthwiseConv, fan_out_normal
 from convattn.layers.inputs import check_input
 from convattn.layers.normalization import NORMS
 from convattn.layers.shortcut import Shortcut
-from convattn.layers.squeeze_excite import SqueezeExcite
+from convattn.layers.squeeze_excite import SqueezeExcite, squeezed_width
 from convattn.layers.stochastic_depth import StochasticDepth
 
 
@@ -57,12 +57,13 @@ class MBConv(nn.Module):
     depthwise_stride = self.stride if self.stride_at == "depthwise" else 1
     expand_stride = self.stride if self.stride_at == "expand" else 1
 
+    x = x.astype(self.dtype)
     shortcut = Shortcut(self.width, self.stride, self.pool, fan_out_normal, name="shortcut", **dtypes)(x)
     x = norm(name="pre_norm")(x, train=train)
     x = x[:, ::expand_stride, ::expand_stride]  # a strided 1x1 convolution sees every stride-th pixel
     x = act(norm(name="expand_norm")(dense(features=expanded, use_bias=False, name="expand")(x), train=train))
     x = DepthwiseConv(self.kernel_size, depthwise_stride, name="depthwise", **dtypes)(x)
     x = act(norm(name="depthwise_norm")(x, train=train))
-    x = SqueezeExcite(max(1, int(self.squeeze_ratio * self.width)), name="squeeze_excite", **dtypes)(x)
+    x = SqueezeExcite(squeezed_width(self.width, self.squeeze_ratio), name="squeeze_excite", **dtypes)(x)
     x = dense(features=self.width, name="project")(x)
     return shortcut + StochasticDepth(self.stochastic_depth, name="drop")(x, train=train)

@@ -43,6 +43,7 @@ class Shortcut(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     channels = check_input(self, x, "b h w c", "project/kernel")["c"]
+    x = x.astype(self.dtype)
     x = pool(x, self.pool, self.stride)
     if channels == self.width:
       return x

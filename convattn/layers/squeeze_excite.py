@@ -13,6 +13,11 @@ from convattn.layers.convolution import fan_out_normal
 from convattn.layers.inputs import check_input
 
 
+def squeezed_width(width: int, ratio: float) -> int:
+  """Hidden channels for a ratio of `width`, at least one."""
+  return max(1, int(ratio * width))
+
+
 class SqueezeExcite(nn.Module):
   """Scales every channel by a gate computed from all channels' means: x * sigmoid(W2 silu(W1 mean_hw(x) + b1) + b2).
 
@@ -26,6 +31,7 @@ class SqueezeExcite(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     channels = check_input(self, x, "b h w c", "reduce/kernel")["c"]
+    x = x.astype(self.dtype)
     fields: dict[str, Any] = {"kernel_init": fan_out_normal, "dtype": self.dtype, "param_dtype": self.param_dtype}
     squeezed = x.mean((1, 2), keepdims=True)
     gate = nn.Dense(self.hidden, name="reduce", **fields)(squeezed)

@@ -70,6 +70,7 @@ class TransformerBlock(nn.Module):
     norm = functools.partial(NORMS[self.norm], epsilon=self.norm_epsilon, **dtypes)
     drop = functools.partial(StochasticDepth, self.stochastic_depth)
 
+    x = x.astype(self.dtype)
     initializer = nn.initializers.xavier_uniform()
     shortcut = Shortcut(self.width, self.stride, self.pool, initializer, name="shortcut", **dtypes)(x)
     x = pool(norm(name="attention_norm")(x, train=train), self.pool, self.stride)

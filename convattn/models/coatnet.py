@@ -19,7 +19,8 @@ from convattn.layers.stem import Stem
 from convattn.layers.transformer import TransformerBlock
 from convattn.models.spec import Spec
 
-# What the backward pass may keep: None keeps everything, else a block's input and what the policy allows.
+# What the backward pass may keep: None keeps everything, else a block's input and what the policy allows. "dots" keeps
+# the outputs of dense layers; convolutions and attention's products, which have batch axes, are computed again.
 REMAT = {
   "none": None,
   "block": jax.checkpoint_policies.nothing_saveable,

@@ -47,8 +47,8 @@ def create_model(
     num_classes: width of the logits; 0 leaves the last dense layer out.
     dtype: of the computation. Softmax, normalisation statistics and logits are in promote_types(dtype, float32).
     param_dtype: of the parameters.
-    remat: what the backward pass recomputes: "none", "block" (all but each block's input) or "dots" (all but the
-      products).
+    remat: what the backward pass recomputes: "none", "block" (all but each block's input) or "dots" (all but that and
+      the outputs of dense layers).
     **spec_overrides: fields of models.spec.Spec.
 
   Raises:

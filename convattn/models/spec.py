@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Iterator
 from typing import Any
 
 from convattn.layers.activations import ACTIVATIONS
@@ -72,12 +73,27 @@ class Spec:
         raise ValueError(f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(map(repr, choices))}.")
     if not 0 <= self.stochastic_depth < 1:
       raise ValueError(f"stochastic_depth is {self.stochastic_depth}, but must be at least 0 and less than 1.")
+    for name in ("stages", "stem_widths"):
+      if not getattr(self, name):
+        raise ValueError(f"{name} is (), but must have at least one element.")
+    for name, value in self._numbers():
+      if value <= 0:
+        raise ValueError(f"{name} is {value}, but must be greater than 0.")
     for block, width, _ in self.blocks:
       if block not in BLOCKS:
         raise ValueError(f"block is {block!r}, but must be one of {', '.join(map(repr, BLOCKS))}.")
-      if block == "T" and (self.head_size < 1 or width % self.head_size):
+      if block == "T" and width % self.head_size:
         wanted = f"must divide the width {width} of every Transformer stage"
         raise ValueError(f"head_size is {self.head_size}, but {wanted}.")
+
+  def _numbers(self) -> Iterator[tuple[str, float]]:
+    for name in POSITIVE:
+      yield name, getattr(self, name)
+    yield from (("a stem width", width) for width in self.stem_widths)
+    for stage in self.stages:
+      yield "a stage's stride", stage.stride
+      yield "a stage's number of blocks", len(stage.blocks)
+      yield from (("a stage's width", run.width) for run in stage.runs)
 
   @property
   def blocks(self) -> list[tuple[str, int, int]]:
@@ -85,6 +101,16 @@ class Spec:
     return [block for stage in self.stages for block in stage.blocks]
 
 
+POSITIVE = (
+  "stem_kernel",
+  "stem_stride",
+  "conv_norm_epsilon",
+  "conv_expansion",
+  "squeeze_ratio",
+  "head_size",
+  "attention_norm_epsilon",
+  "attention_expansion",
+)
 CHOICES = {
   "activation": tuple(ACTIVATIONS),
   "pool": tuple(POOLS),

@@ -61,13 +61,14 @@ _LAYOUTS = {
 _SMALL = {
   "coatnet_mini_8": Spec(
     (
-      Stage((Run("C", 1, 32),), 1),
-      Stage((Run("C", 1, 64),), 2),
-      Stage((Run("T", 2, 96),), 1),
-      Stage((Run("T", 1, 128),), 1),
+      Stage((Run("C", 1, 48),), 2),
+      Stage((Run("C", 1, 64),), 1),
+      Stage((Run("T", 1, 96),), 1),
+      Stage((Run("T", 1, 96),), 1),
     ),
-    (24, 24),
+    (32, 64),
     stem_stride=1,
+    conv_stride="depthwise",
   ),
   "coatnet_mini_32": Spec(
     (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -46,9 +47,10 @@ def depthwise_conv(x: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.A
     [b, ceil(h/s), ceil(w/s), c] in x's dtype; padding as in `window_padding`.
 
   Raises:
-    AssertionError: a shape does not fit.
+    AssertionError: a shape does not fit, or x and kernel differ in dtype.
   """
   check_shapes(x=(x, "b h w c"), kernel=(kernel, "i j 1 c"))
+  chex.assert_type(kernel, x.dtype, custom_message=f"argument 'kernel' is {kernel.dtype}, but must be x's {x.dtype}")
   return jax.lax.platform_dependent(
     x,
     kernel,

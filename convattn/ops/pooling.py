@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from convattn.ops.shapes import check_shapes
-from convattn.ops.windows import shifted_slices, window_padding
+from convattn.ops.windows import num_windows, shifted_slices, window_padding
 
 
 def max_pool(x: jax.Array, *, window: int, stride: int) -> jax.Array:
@@ -19,9 +20,10 @@ def max_pool(x: jax.Array, *, window: int, stride: int) -> jax.Array:
   the gradient, while XLA's reduce_window gives all of it to the first.
 
   Raises:
-    AssertionError: x is not of rank 4.
+    AssertionError: x is not of rank 4, or not of a floating-point type.
   """
   check_shapes(x=(x, "b h w c"))
+  chex.assert_type(x, float, custom_message=f"argument 'x' is {x.dtype}, but must be floating point")
   return functools.reduce(jnp.maximum, (part for _, part in shifted_slices(x, (window, window), stride, -jnp.inf)))
 
 
@@ -44,5 +46,5 @@ def avg_pool(x: jax.Array, *, window: int, stride: int) -> jax.Array:
 def _true_pixels(size: int, window: int, stride: int) -> np.ndarray:
   """How many pixels of each window lie inside the image: [ceil(size / stride)]."""
   before, _ = window_padding(size, window, stride)
-  start = np.arange(-(-size // stride)) * stride - before
+  start = np.arange(num_windows(size, stride)) * stride - before
   return np.minimum(start + window, size) - np.maximum(start, 0)

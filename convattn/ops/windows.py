@@ -8,6 +8,11 @@ import jax
 import jax.numpy as jnp
 
 
+def num_windows(size: int, stride: int) -> int:
+  """ceil(size / stride): windows along an axis of `size` pixels, whatever their length."""
+  return -(-size // stride)
+
+
 def window_padding(size: int, window: int, stride: int) -> tuple[int, int]:
   """(before, after), so that `size` pixels give ceil(size / stride) windows.
 
@@ -16,8 +21,7 @@ def window_padding(size: int, window: int, stride: int) -> tuple[int, int]:
   """
   if window % 2:
     return (window - 1) // 2, (window - 1) // 2
-  windows = -(-size // stride)
-  return 0, max((windows - 1) * stride + window - size, 0)
+  return 0, max((num_windows(size, stride) - 1) * stride + window - size, 0)
 
 
 def shifted_slices(
@@ -31,7 +35,7 @@ def shifted_slices(
   b, h, w, c = x.shape
   padding = [(0, 0), window_padding(h, window[0], stride), window_padding(w, window[1], stride), (0, 0)]
   padded = jnp.pad(x, padding, constant_values=fill)
-  rows, columns = -(-h // stride), -(-w // stride)
+  rows, columns = num_windows(h, stride), num_windows(w, stride)
   for i in range(window[0]):
     for j in range(window[1]):
       limits = (b, i + (rows - 1) * stride + 1, j + (columns - 1) * stride + 1, c)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from convattn.models.coatnet import CoAtNet
 
 METHODS = ("bilinear",)
 
 
-def resize(model: nn.Module, variables: Mapping, image_size: int | tuple[int, int], method: str = "bilinear") -> dict:
+def resize(model: CoAtNet, variables: Mapping, image_size: int | tuple[int, int], method: str = "bilinear") -> dict:
   """Interpolates every bias table to the grids that images of another size give (Dai et al. 2021, appendix A.1).
 
   "bilinear" samples [n, 2h-1, 2w-1] at half-pixel centres without antialiasing, as Google's code family does; the paper
@@ -28,7 +30,7 @@ def resize(model: nn.Module, variables: Mapping, image_size: int | tuple[int, in
   """
   if method not in METHODS:
     raise ValueError(f"method is {method!r}, but must be one of {', '.join(map(repr, METHODS))}.")
-  height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+  height, width = np.broadcast_to(image_size, 2).tolist()
   channels = _input_channels(variables)
   images = jax.ShapeDtypeStruct((1, height, width, channels), jnp.float32)
   wanted = jax.eval_shape(lambda images: model.init(jax.random.key(0), images, train=False), images)["params"]

@@ -93,7 +93,7 @@ def _model(name: str, num_classes: int) -> CoAtNet:
 
 
 def _shapes(model: CoAtNet, image_size: int | tuple[int, int]) -> dict:
-  height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+  height, width = np.broadcast_to(image_size, 2).tolist()
   images = jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32)
   return jax.eval_shape(lambda images: model.init(jax.random.key(0), images, train=False), images)
 

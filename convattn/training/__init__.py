@@ -7,7 +7,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  from convattn.training.config import Experiment
+  from convattn.training.config import (
+    Augmentation,
+    Checkpoint,
+    Compute,
+    Data,
+    Experiment,
+    Loss,
+    Model,
+    Optimizer,
+  )
+  from convattn.training.description import model_from_description
   from convattn.training.determinism import request_deterministic_kernels
   from convattn.training.loop import run
   from convattn.training.program import Program, build, lowerings
@@ -15,16 +25,26 @@ if TYPE_CHECKING:
   from convattn.training.state import TrainState, sha256
   from convattn.training.task import ImageClassification, Task
   from convattn.training.validation import validate
+  from convattn.training.workdir import WorkdirError
 
 _HOMES = {
+  "Augmentation": "config",
+  "Checkpoint": "config",
+  "Compute": "config",
+  "Data": "config",
   "Experiment": "config",
   "ImageClassification": "task",
+  "Loss": "config",
+  "Model": "config",
+  "Optimizer": "config",
   "Program": "program",
   "Task": "task",
   "TrainState": "state",
+  "WorkdirError": "workdir",
   "build": "program",
   "lowerings": "program",
   "make_mesh": "sharding",
+  "model_from_description": "description",
   "request_deterministic_kernels": "determinism",
   "run": "loop",
   "sha256": "state",
@@ -32,14 +52,23 @@ _HOMES = {
 }
 
 __all__ = [
+  "Augmentation",
+  "Checkpoint",
+  "Compute",
+  "Data",
   "Experiment",
   "ImageClassification",
+  "Loss",
+  "Model",
+  "Optimizer",
   "Program",
   "Task",
   "TrainState",
+  "WorkdirError",
   "build",
   "lowerings",
   "make_mesh",
+  "model_from_description",
   "request_deterministic_kernels",
   "run",
   "sha256",

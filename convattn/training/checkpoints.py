@@ -1,5 +1,6 @@
 """Orbax checkpoints: the newest and the best, written while training goes on."""
 
+import math
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -9,6 +10,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from convattn.training.config import Checkpoint
 from convattn.training.state import TrainState
+from convattn.training.workdir import WorkdirError
 
 RANKED_BY = "validation/accuracy"
 
@@ -38,14 +40,15 @@ class Checkpoints:
     """Starts to write the checkpoint of `step`; the arrays may be donated as soon as this returns.
 
     Raises:
-      RuntimeError: Orbax declined, or a checkpoint of that step or a later one is already there.
+      WorkdirError: Orbax declined, or a checkpoint of that step or a later one is already there.
     """
-    # Orbax logs a warning where metrics is None; an empty dictionary ranks last, which is what is meant.
-    ranked = {RANKED_BY: metrics[RANKED_BY]} if RANKED_BY in metrics else {}
+    # Orbax logs a warning where metrics is None; an empty dictionary ranks last, which is what is meant. An accuracy
+    # that is not a number has no rank.
+    ranked = {RANKED_BY: metrics[RANKED_BY]} if math.isfinite(metrics.get(RANKED_BY, math.nan)) else {}
     items = ocp.args.Composite(state=ocp.args.StandardSave(state), description=ocp.args.JsonSave(description))
     latest = self.latest_step()
     if (latest is not None and latest >= step) or not self._manager.save(step, args=items, metrics=ranked, force=True):
-      raise RuntimeError(
+      raise WorkdirError(
         f"no checkpoint of step {step} was saved in {self._manager.directory}, whose latest is {latest}; "
         f"delete those that are not of this run, or use another workdir."
       )

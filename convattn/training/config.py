@@ -57,7 +57,7 @@ class Optimizer:
   """AdamW with global-norm clipping; norms, biases and bias tables are not decayed."""
 
   peak_learning_rate: float = setting(1e-3, "learning rate at the end of the warm-up")
-  end_learning_rate: float = setting(1e-5, "learning rate at the last step (not used by 'constant')")
+  end_learning_rate: float = setting(1e-5, "learning rate at num_steps, one past the last update ('constant': unused)")
   warmup_steps: int = setting(0, "steps of linear rise from 0 to the peak")
   schedule: str = setting("cosine", "after the warm-up: 'cosine', 'linear' or 'constant'")
   weight_decay: float = setting(0.05, "decoupled decay, times the learning rate")
@@ -72,14 +72,16 @@ class Compute:
   dtype: str = setting("float32", "computation: 'float32' or 'bfloat16'; parameters stay float32")
   matmul_precision: str = setting("default", "of float32 products: 'default', 'high' or 'highest'")
   remat: str = setting(
-    "none", "recompute in the backward pass: 'none', 'block' (all but block inputs) or 'dots' (all but products)"
+    "none", "recompute in the backward pass: 'none', 'block' (all but block inputs) or 'dots' (nor dense outputs)"
   )
   deterministic: bool = setting(False, "ask XLA for reproducible kernels on a GPU (slower)")
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-  every: int = setting(100, "steps between checkpoints; the last step is always saved")
+  every: int = setting(
+    100, "steps between checkpoints, multiple of eval_every (unless keep_best is 0); the last is always saved"
+  )
   keep_newest: int = setting(2, "newest checkpoints to keep")
   keep_best: int = setting(1, "best checkpoints by validation accuracy to keep as well")
 

@@ -5,7 +5,8 @@ import os
 # jax has no public way to ask this without starting a backend; jax.distributed.initialize asks the same function.
 from jax._src.xla_bridge import backends_are_initialized
 
-FLAG = "--xla_gpu_deterministic_ops=true"
+_NAME = "--xla_gpu_deterministic_ops"
+FLAG = f"{_NAME}=true"
 
 
 def request_deterministic_kernels() -> None:
@@ -15,7 +16,8 @@ def request_deterministic_kernels() -> None:
     RuntimeError: the backend has already started without the flag.
   """
   flags = os.environ.get("XLA_FLAGS", "").split()
-  if FLAG in flags:
+  values = [value for name, _, value in (flag.partition("=") for flag in flags) if name == _NAME]
+  if values and values[-1] in ("", "1", "true", "True"):  # XLA's spellings; of several flags the last one counts
     return
   if backends_are_initialized():
     raise RuntimeError(

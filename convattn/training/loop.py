@@ -10,32 +10,23 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import numpy as np
 
-from convattn.analysis import costs
 from convattn.data import load
-from convattn.models import CoAtNet
 from convattn.training import workdir as files
 from convattn.training.checkpoints import RANKED_BY, Checkpoints
 from convattn.training.config import Experiment
+from convattn.training.description import describe_data, describe_model
 from convattn.training.determinism import request_deterministic_kernels
-from convattn.training.evaluation import evaluate
+from convattn.training.evaluation import Scores, score
+from convattn.training.preflight import check_experiment, check_task, first_batches
 from convattn.training.program import Program, build, make_model, run_keys
-from convattn.training.progress import (
-  Progress,
-  Throughput,
-  cost_table,
-  device_line,
-  parameter_table,
-  summary,
-  unused_gpu_warning,
-)
+from convattn.training.progress import Progress, Throughput, device_line, model_table, summary, unused_gpu_warning
 from convattn.training.sharding import make_mesh, put_batch
 from convattn.training.state import TrainState, sha256
 from convattn.training.steps import window_means
 from convattn.training.task import ImageClassification, Task
 from convattn.training.validation import validate, validate_batch_sizes
-from convattn.training.writer import Writer
+from convattn.training.writer import Writer, last_times
 
 
 def run(
@@ -43,8 +34,9 @@ def run(
 ) -> TrainState:
   """Trains to the end, from the last checkpoint in `workdir` if there is one, and returns the final state.
 
-  The same call continues a run that was killed, and ends as if it had not been. A finished run is not trained again:
-  its result is printed and its final state returned. JAX's global settings stay as they are.
+  The same call continues a run that was killed, and ends as if it had not been; "seconds" of its result.json is the
+  time of all its processes. A finished run is not trained again: its result is printed and its final state returned.
+  JAX's own settings stay as they are, but compute.deterministic adds a flag to the process's XLA_FLAGS.
 
   Args:
     experiment: the settings; `model` and `task` take the place of what they say about model and data.
@@ -53,7 +45,8 @@ def run(
     task: such as ImageClassification(dataset, experiment); None: that of the experiment's data set.
 
   Raises:
-    ValueError: a setting, or a workdir that belongs to other settings; one line.
+    ValueError: a setting, or a task that does not supply what the run will ask for; one line.
+    WorkdirError: a ValueError for a workdir that is in use, damaged, or of other settings, another model or other data.
     FloatingPointError: the training loss is no longer finite.
   """
   started = time.perf_counter()
@@ -62,27 +55,35 @@ def run(
   files.check_config(folder, experiment)
   if experiment.compute.deterministic:
     request_deterministic_kernels()
-  mesh = make_mesh()
-  validate_batch_sizes(experiment, mesh.size)
-  _show(device_line(mesh.devices.flatten().tolist(), experiment.compute), unused_gpu_warning())
+  mesh, finished = make_mesh(), files.is_finished(folder)
+  if not finished:  # whose result can be read with any number of devices
+    validate_batch_sizes(experiment, mesh.size)
+  _show(device_line(mesh.devices.flatten().tolist(), experiment.compute, model), unused_gpu_warning())
+  model, task = _model_and_task(experiment, model, task)
+  program, batches = build(experiment, model, task, mesh), first_batches(task)
+  if not finished:
+    check_task(program, task, batches)
+  identity = {"model": describe_model(model), "data": describe_data(task.metadata, batches)}
+  # Locked here, when all else has been checked: what is refused leaves no workdir behind.
+  with files.locked(folder) if _is_main() else contextlib.nullcontext():
+    files.check_config(folder, experiment, identity)
+    with Checkpoints(folder / files.CHECKPOINTS, experiment.checkpoint) as checkpoints:
+      result = files.read_result(folder)
+      if result is not None:
+        return _finished(folder, result, program, checkpoints)
+      if _is_main():
+        files.write_config(folder, experiment, identity)
+      return _Run(experiment, folder, model, task, program, checkpoints, started).train()
+
+
+def _model_and_task(experiment: Experiment, model: nn.Module | None, task: Task | None) -> tuple[nn.Module, Task]:
+  """Those given, or else those that the experiment names."""
   if model is None:
     make_model(experiment, num_classes=1)  # refuses what the model does not take before data is prepared
   if task is None:
     task = ImageClassification(load(experiment.data.name, experiment.data.dir), experiment)
-  made = model or make_model(experiment, task.num_classes)
-  program = build(experiment, made, task, mesh)
-  description = {
-    "experiment": dataclasses.asdict(experiment),
-    "model": None if model is None else f"{type(model).__module__}.{type(model).__qualname__}",
-    **task.metadata,
-  }
-  with Checkpoints(folder / files.CHECKPOINTS, experiment.checkpoint) as checkpoints:
-    result = files.read_json(folder / files.RESULT)
-    if result is not None:
-      return _finished(folder, result, program, checkpoints)
-    if _is_main():
-      files.write_json(folder / files.CONFIG, dataclasses.asdict(experiment))
-    return _Run(experiment, folder, made, task, program, checkpoints, description, started).train()
+  check_experiment(task, experiment)
+  return make_model(experiment, task.num_classes) if model is None else model, task
 
 
 def _is_main() -> bool:
@@ -100,16 +101,10 @@ def _finished(folder: Path, result: dict[str, Any], program: Program, checkpoint
   _show(f"To start anew, give another --workdir (WORKDIR= with make), or delete {folder}.")
   state = checkpoints.restore(program.template, result["step"]) if result["step"] in checkpoints.steps() else None
   if state is None:
-    raise FileNotFoundError(f"{folder} has a result.json but no checkpoint of step {result['step']}; delete {folder}.")
+    raise files.WorkdirError(
+      f"{folder} has a result.json but no checkpoint of step {result['step']}; delete {folder} and train anew."
+    )
   return state
-
-
-@dataclasses.dataclass(frozen=True)
-class _Scores:
-  """What the test said: numbers for the metrics line and result.json, and the confusion counts if the task has them."""
-
-  numbers: dict[str, float]
-  confusion: np.ndarray | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,9 +117,9 @@ class _Run:
   task: Task
   program: Program
   checkpoints: Checkpoints
-  description: dict[str, Any]
   started: float
   throughput: Throughput = dataclasses.field(default_factory=Throughput)
+  earlier: dict[str, float] = dataclasses.field(default_factory=dict)  # the last times of the run before it was killed
 
   def train(self) -> TrainState:
     """Restores or draws the state, trains, tests, and writes the result."""
@@ -133,7 +128,9 @@ class _Run:
     if state is None:
       state = self.program.init(init_key)
     first = int(state.step)
-    _show(self._table(state), f"continues after step {first}" if first else None)
+    self.earlier.update(last_times(self.folder / files.METRICS, first))
+    _show(model_table(self.model, state.params, self.task.example_inputs))
+    _show(f"continues after step {first}" if first else None)
     scores = None
     writes = Writer(self.folder, first) if _is_main() else contextlib.nullcontext()
     with writes as writer, Progress(self.experiment.num_steps, first, enabled=_is_main()) as progress:
@@ -148,17 +145,20 @@ class _Run:
         if self._is_due(step + 1, self.experiment.checkpoint.every):
           # After the line of this step has been written, so that a resumed run misses none.
           self._stop_clock(state)
-          self.checkpoints.save(step + 1, state, self.description, numbers)
+          self.checkpoints.save(step + 1, state, self._description(), numbers)
         if step == first:
           self._stop_clock(state)
         self.throughput.start()
     self._finish(state, self._test(state) if scores is None else scores)
     return state
 
-  def _table(self, state: TrainState) -> str:
-    if not isinstance(self.model, CoAtNet):
-      return parameter_table(state.params)
-    return cost_table(costs(self.model, jax.tree.leaves(self.task.example_inputs)[0].shape[1:]))
+  def _description(self) -> dict[str, Any]:
+    """What is saved with a state, so that it can be used without this program."""
+    parts = {"experiment": dataclasses.asdict(self.experiment), "model": describe_model(self.model)}
+    return {**self.task.metadata, **parts}
+
+  def _seconds(self) -> float:
+    return self.earlier.get("seconds", 0.0) + time.perf_counter() - self.started
 
   def _is_due(self, step: int, every: int) -> bool:
     return step % every == 0 or step == self.experiment.num_steps
@@ -167,7 +167,7 @@ class _Run:
     jax.block_until_ready(state)
     self.throughput.stop()
 
-  def _measure(self, state: TrainState, step: int) -> tuple[dict[str, float], _Scores | None]:
+  def _measure(self, state: TrainState, step: int) -> tuple[dict[str, float], Scores | None]:
     """The numbers that are due after update `step`, and at the last one the test's scores."""
     numbers: dict[str, float] = {}
     scores = None
@@ -177,7 +177,7 @@ class _Run:
       self._stop_clock(state)
       for split in self.task.evaluation_splits:
         if split != "test":
-          numbers |= self._score(state, split).numbers
+          numbers |= score(self.program, self.task, state, split).numbers
     if step == self.experiment.num_steps:
       scores = self._test(state)
       numbers |= scores.numbers
@@ -190,30 +190,24 @@ class _Run:
         f"train/loss is {numbers['train/loss']} at step {step}; lower optimizer.peak_learning_rate, raise "
         f"optimizer.warmup_steps or set optimizer.clip_norm, and start in another workdir."
       )
-    numbers["seconds"] = time.perf_counter() - self.started
+    numbers["seconds"] = self._seconds()
     speed = self.throughput.lap()
     return numbers if speed is None else {**numbers, "images_per_second": speed}
 
-  def _score(self, state: TrainState, split: str) -> _Scores:
-    means, arrays = evaluate(self.program, self.task, state.params, state.model_state, split)
-    numbers = {f"{split}/{name}": value for name, value in means.items()}
-    if state.ema:
-      means, _ = evaluate(self.program, self.task, state.ema["params"], state.ema["model_state"], split)
-      numbers |= {f"{split}_ema/{name}": value for name, value in means.items()}
-    return _Scores(numbers, arrays.get("confusion"))
+  def _test(self, state: TrainState) -> Scores:
+    if "test" not in self.task.evaluation_splits:
+      return Scores({}, None)
+    return score(self.program, self.task, state, "test")
 
-  def _test(self, state: TrainState) -> _Scores:
-    return self._score(state, "test") if "test" in self.task.evaluation_splits else _Scores({}, None)
-
-  def _finish(self, state: TrainState, scores: _Scores) -> None:
+  def _finish(self, state: TrainState, scores: Scores) -> None:
     self.checkpoints.wait()  # result.json says that everything else is there
     result: dict[str, Any] = {"step": int(state.step), **scores.numbers}
     best = self.checkpoints.best()
     if best is not None and self.experiment.checkpoint.keep_best:
       result |= {"best/step": best[0], f"best/{RANKED_BY}": best[1]}
     result |= {
-      "seconds": time.perf_counter() - self.started,
-      "images_per_second": self.throughput.mean(),
+      "seconds": self._seconds(),
+      "images_per_second": self.throughput.mean() or self.earlier.get("images_per_second"),
       "params_sha256": sha256(state.params),
       "state_sha256": sha256(state),
     }
@@ -221,8 +215,8 @@ class _Run:
       return
     if scores.confusion is not None:
       counts = scores.confusion.astype(int).tolist()
-      files.write_json(
-        self.folder / files.CONFUSION, {"class_names": self.description["class_names"], "counts": counts}
-      )
+      names = list(self.task.metadata["class_names"])
+      files.write_json(self.folder / files.CONFUSION, {"class_names": names, "counts": counts})
+    result = files.finite(result)
     files.write_json(self.folder / files.RESULT, result)
     _show(summary(result, self.folder))

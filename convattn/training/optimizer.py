@@ -7,9 +7,6 @@ import optax
 
 from convattn.training.config import Optimizer
 
-UNDECAYED_MODULES = ("relative_position",)
-"""Modules whose parameters stand for a bias table (an MLP of the coordinates) and so, like a table, do not decay."""
-
 
 def learning_rate_schedule(settings: Optimizer, num_steps: int) -> optax.Schedule:
   """The learning rate as a function of the updates applied so far.
@@ -35,12 +32,11 @@ def learning_rate_schedule(settings: Optimizer, num_steps: int) -> optax.Schedul
 def decay_mask(params: Any) -> Any:
   """True for each parameter that weight decay acts on: a `kernel` of rank 2 or more (dense, convolution, depthwise).
 
-  Scales and biases of norms, biases, bias tables and everything inside `UNDECAYED_MODULES` are False.
+  All else is exempt: biases, scales of norms, bias tables of relative attention, and parameters of other names.
   """
 
   def decays(path: jax.tree_util.KeyPath, leaf: Any) -> bool:
-    *modules, name = jax.tree_util.keystr(path, simple=True, separator="/").split("/")
-    return name == "kernel" and leaf.ndim >= 2 and not set(modules) & set(UNDECAYED_MODULES)
+    return jax.tree_util.keystr(path[-1:], simple=True) == "kernel" and leaf.ndim >= 2
 
   return jax.tree_util.tree_map_with_path(decays, params)
 

@@ -9,10 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from convattn.training.config import Experiment
-from convattn.training.validation import CHOICES, settings
-
-_WORDS = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a string"}
-"""How each declared type is named to a user."""
+from convattn.training.validation import describe_kind, settings
 
 
 def apply_overrides(experiment: Experiment, overrides: Iterable[tuple[str, str]]) -> Experiment:
@@ -98,15 +95,6 @@ def _parse_float(text: str) -> float:
 
 
 _PARSERS: dict[type, Any] = {bool: _parse_bool, int: int, float: _parse_float, str: str}
-
-
-def describe_kind(name: str, kind: Any) -> str:
-  """In words: the choices of a setting that has some, else its type."""
-  kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-  words = [_WORDS[each] for each in kinds if each is not type(None)]
-  if name in CHOICES:
-    words = [", ".join(map(repr, CHOICES[name]))]
-  return " or ".join(words + ["None"] * (type(None) in kinds))
 
 
 def describe_settings(experiment: Experiment) -> str:

@@ -99,16 +99,19 @@ def _with_precision(precision: str, function: Callable[..., Any]) -> Callable[..
 def lowerings(
   program: Program, task: Task, platforms: Sequence[str] = ("cpu", "cuda", "tpu")
 ) -> dict[tuple[str, str], str]:
-  """StableHLO text of both steps for each platform, keyed ("train" or "eval", platform). Needs no such device."""
-  train_batch = _shapes(task.train_batch(0))
-  eval_batch = _shapes(next(iter(task.evaluation_batches(task.evaluation_splits[0]))))
+  """StableHLO text of both steps for each platform, keyed ("train" or "eval", platform). Needs no such device.
+
+  Without evaluation splits the task has no batch for "eval", and there is none.
+  """
   key = jax.eval_shape(lambda: jax.random.key(0))
   state = program.template
-  train = program.train_step.trace(state, train_batch, key)
-  evaluate = program.eval_step.trace(state.params, state.model_state, eval_batch)
+  traced = {"train": program.train_step.trace(state, _shapes(task.train_batch(0)), key)}
+  for split in task.evaluation_splits[:1]:
+    batch = _shapes(next(iter(task.evaluation_batches(split))))
+    traced["eval"] = program.eval_step.trace(state.params, state.model_state, batch)
   return {
-    (name, platform): traced.lower(lowering_platforms=(platform,)).as_text()
-    for name, traced in (("train", train), ("eval", evaluate))
+    (name, platform): step.lower(lowering_platforms=(platform,)).as_text()
+    for name, step in traced.items()
     for platform in platforms
   }
 

@@ -10,20 +10,25 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import tqdm
 
-from convattn.analysis import Cost
+from convattn.analysis import Cost, costs
+from convattn.models import CoAtNet
 from convattn.training.config import Compute
 
 _QUIET_SECONDS = 5.0
 
 
-def device_line(devices: Sequence[jax.Device], compute: Compute) -> str:
-  """For instance "2 × cpu | float32 | matmul precision default"."""
+def device_line(devices: Sequence[jax.Device], compute: Compute, model: nn.Module | None = None) -> str:
+  """For instance "2 × cpu | float32 | matmul precision default"; the dtype is the model's own where it has one."""
+  own = getattr(model, "dtype", None)
+  dtype = compute.dtype if own is None else jnp.dtype(own).name
   kinds = Counter(device.device_kind for device in devices)
   names = ", ".join(f"{number} × {kind}" for kind, number in kinds.items())
-  return f"{names} | {compute.dtype} | matmul precision {compute.matmul_precision}"
+  return f"{names} | {dtype} | matmul precision {compute.matmul_precision}"
 
 
 def unused_gpu_warning() -> str | None:
@@ -34,6 +39,13 @@ def unused_gpu_warning() -> str | None:
   if subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, check=False).returncode:
     return None
   return "warning: this machine has a GPU but jax uses the CPU; `make train ACCELERATOR=cuda` installs the build for it"
+
+
+def model_table(model: nn.Module, params: Any, example_inputs: Any) -> str:
+  """`cost_table` of a CoAtNet, `parameter_table` of any other model."""
+  if not isinstance(model, CoAtNet):
+    return parameter_table(params)
+  return cost_table(costs(model, jax.tree.leaves(example_inputs)[0].shape[1:]))
 
 
 def parameter_table(params: Any) -> str:
@@ -164,7 +176,8 @@ def summary(result: dict[str, Any], folder: Any) -> str:
   for split in ("test", "test_ema"):
     if f"{split}/accuracy" in result:
       accuracy, count = result[f"{split}/accuracy"], result[f"{split}/count"]
-      lines.append(f"{split} accuracy {accuracy:.2%} of {count} after {result['step']} steps")
+      shown = "not finite" if accuracy is None else f"{accuracy:.2%}"
+      lines.append(f"{split} accuracy {shown} of {count} after {result['step']} steps")
   if "best/step" in result:
     accuracy = result["best/validation/accuracy"]
     lines.append(f"best validation accuracy {accuracy:.2%}, checkpoint of step {result['best/step']}")

@@ -11,6 +11,9 @@ import optax
 from convattn.training.state import TrainState, update_average
 from convattn.training.task import Batch, Task
 
+WINDOW_NAMES = ("learning_rate", "gradient_norm", "steps")
+"""What the window holds beside the task's metrics."""
+
 # Collections that a model writes for whoever asks, and that no later step reads.
 _UNKEPT = ("params", "intermediates", "perturbations")
 
@@ -32,14 +35,10 @@ def make_init(
       model_state=model_state,
       opt_state=optimizer.init(params),
       ema=jax.tree.map(jnp.zeros_like, averaged),
-      window={name: jnp.zeros((), jnp.float32) for name in _window_names(task)},
+      window={name: jnp.zeros((), jnp.float32) for name in (*task.metric_names, *WINDOW_NAMES)},
     )
 
   return init
-
-
-def _window_names(task: Task) -> tuple[str, ...]:
-  return (*task.metric_names, "learning_rate", "gradient_norm", "steps")
 
 
 def make_train_step(

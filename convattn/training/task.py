@@ -20,10 +20,12 @@ class Task(Protocol):
   """What the loop asks of a task. Methods that take jax arrays are traced into the steps; the others run on the host.
 
   Attributes:
-    metric_names: keys of the scalar sums of `metric_sums`, "loss" among them.
+    metric_names: keys of the scalar sums of `metric_sums`, "loss" among them; not "count", "steps", "learning_rate"
+      or "gradient_norm", which the loop reports itself.
     evaluation_splits: "test" is scored once, with the final weights, the others at each validation. Checkpoints
       are ranked by "accuracy" of "validation", where there is one.
-    metadata: what it takes to use the model later, such as class names and preprocessing; must be JSON.
+    metadata: what it takes to use the model later, such as class names and preprocessing; must be JSON. A run is
+      continued only with equal metadata and data. "class_names" are needed where "confusion" is counted.
   """
 
   @property
@@ -90,7 +92,9 @@ class ImageClassification:
 
   @property
   def metadata(self) -> dict[str, Any]:
+    splits = {name: getattr(self.dataset, name) for name in ("train", "validation", "test")}
     return {
+      "num_examples": {name: len(source) for name, source in splits.items()},
       "class_names": list(self.dataset.class_names),
       "image_shape": [int(size) for size in self.dataset.image_shape],
       "mean": [float(value) for value in self.dataset.mean],
@@ -113,11 +117,12 @@ class ImageClassification:
     return map(self._checked, evaluation_batches(sources[split], self.experiment.eval_batch_size))
 
   def _checked(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    # One-hot targets are made by comparison, which would turn a label that is too large into no class at all.
-    if batch["label"].max() >= self.num_classes:
+    # One-hot targets are made by comparison, which would turn a label outside the classes into no class at all.
+    lowest, highest = batch["label"].min(), batch["label"].max()
+    if lowest < 0 or highest >= self.num_classes:
       raise ValueError(
-        f"labels must be below {self.num_classes}, the number of class names, got {batch['label'].max()}; "
-        f"name every class in Dataset.class_names."
+        f"labels must be at least 0 and below {self.num_classes}, the number of class names, got "
+        f"{lowest if lowest < 0 else highest}; number the classes from 0 and name each in Dataset.class_names."
       )
     if batch["image"].shape[1:] != tuple(self.dataset.image_shape):
       raise ValueError(f"images must be {self.dataset.image_shape} (image_shape), got {batch['image'].shape[1:]}.")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Callable, Iterator
@@ -51,16 +52,23 @@ _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 
 def settings(experiment: Experiment) -> Iterator[tuple[str, Any, Any]]:
-  """(dotted name, declared type, value) of every setting, sections opened."""
+  """(dotted name, declared type, value) of every setting, sections opened.
+
+  Raises:
+    ValueError: something else in the place of a section.
+  """
 
   def walk(node: Any, prefix: str) -> Iterator[tuple[str, Any, Any]]:
     kinds = typing.get_type_hints(type(node))
     for field in dataclasses.fields(node):
-      value = getattr(node, field.name)
-      if dataclasses.is_dataclass(kinds[field.name]):
+      value, kind = getattr(node, field.name), kinds[field.name]
+      is_section = dataclasses.is_dataclass(kind)
+      if is_section:
+        if not isinstance(value, kind):
+          raise ValueError(f"{field.name} must be {kind.__name__}(...), a group of settings, got {value!r}.")
         yield from walk(value, f"{prefix}{field.name}.")
       else:
-        yield f"{prefix}{field.name}", kinds[field.name], value
+        yield f"{prefix}{field.name}", kind, value
 
   return walk(experiment, "")
 
@@ -73,7 +81,7 @@ def validate(experiment: Experiment) -> None:
   """
   for name, kind, value in settings(experiment):
     if not _has_type(value, kind):
-      raise ValueError(f"{name} must be {_type_name(kind)}, got {value!r}.")
+      raise ValueError(f"{name} must be {describe_kind(name, kind)}, got {value!r}.")
     if name in CHOICES and value not in CHOICES[name]:
       nearest = difflib.get_close_matches(value, CHOICES[name], n=1)
       hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
@@ -87,18 +95,32 @@ def validate(experiment: Experiment) -> None:
       f"optimizer.warmup_steps must be below num_steps ({experiment.num_steps}), so that the peak learning rate is "
       f"reached, got {experiment.optimizer.warmup_steps}."
     )
+  every, eval_every = experiment.checkpoint.every, experiment.eval_every
+  if experiment.checkpoint.keep_best and every % eval_every:
+    raise ValueError(
+      f"checkpoint.every must be a multiple of eval_every ({eval_every}), so that each can be ranked, got {every}; "
+      f"change one of them or set checkpoint.keep_best to 0."
+    )
 
 
 def _has_type(value: Any, kind: Any) -> bool:
   kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-  # bool is an int to isinstance, and an int will do for a float.
-  return type(value) in kinds or (float in kinds and type(value) is int)
+  if float in kinds and type(value) in (int, float):  # an int will do for a float
+    return math.isfinite(value)
+  return type(value) in kinds  # bool is an int to isinstance
 
 
-def _type_name(kind: Any) -> str:
+_WORDS = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a string"}
+"""How each declared type is named to a user."""
+
+
+def describe_kind(name: str, kind: Any) -> str:
+  """What a setting of this name and type takes, in words: its choices if it has some, else its type."""
   kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-  words = {int: "a whole number", float: "a number", str: "a string", bool: "True or False", type(None): "None"}
-  return " or ".join(words[each] for each in kinds)
+  words = [_WORDS[each] for each in kinds if each is not type(None)]
+  if name in CHOICES:
+    words = [", ".join(map(repr, CHOICES[name]))]
+  return " or ".join(words + ["None"] * (type(None) in kinds))
 
 
 def validate_batch_sizes(experiment: Experiment, num_devices: int) -> None:

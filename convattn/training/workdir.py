@@ -1,21 +1,58 @@
 """The files of a run other than its checkpoints: config.json says what it is, result.json that it is finished."""
 
+import contextlib
 import dataclasses
+import fcntl
 import json
+import math
 import os
 import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from convattn.training.config import Experiment
+from convattn.training.differences import differences
 
-CONFIG, RESULT, CONFUSION, METRICS, CHECKPOINTS = (
+CONFIG, RESULT, CONFUSION, METRICS, CHECKPOINTS, LOCK = (
   "config.json",
   "result.json",
   "confusion.json",
   "metrics.jsonl",
   "checkpoints",
+  ".lock",
 )
+IDENTITY = "identity"
+"""Key of config.json beside the settings: the descriptions of model and data."""
+
+_ANOTHER = "another --workdir (WORKDIR= with make)"
+
+
+class WorkdirError(ValueError):
+  """A workdir that a run cannot use as it is; the message is one line and says what to do."""
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+  """Makes `folder` and keeps every other run out of it; the kernel ends this with the process, however that ends.
+
+  Raises:
+    WorkdirError: another run is in it.
+  """
+  folder.mkdir(parents=True, exist_ok=True)
+  with (folder / LOCK).open("a") as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise WorkdirError(f"another run is working in {folder}; let it end, or give this one {_ANOTHER}.") from None
+    yield
+
+
+def finite(numbers: dict[str, Any]) -> dict[str, Any]:
+  """`numbers` with None, which is null in JSON, for those that are not finite."""
+  return {
+    name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in numbers.items()
+  }
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -28,13 +65,43 @@ def write_json(path: Path, value: Any) -> None:
   temporary.replace(path)
 
 
-def read_json(path: Path) -> Any:
-  """The content of `path`; None if there is no such file."""
-  return json.loads(path.read_text()) if path.exists() else None
+def read_json(path: Path, advice: str = "") -> dict[str, Any] | None:
+  """The object in `path`; None if there is no such file.
+
+  Raises:
+    WorkdirError: it holds something else; the message ends with `advice`.
+  """
+  if not path.exists():
+    return None
+  try:
+    value = json.loads(path.read_bytes())
+  except ValueError as error:
+    raise WorkdirError(f"{path} is damaged ({error}); {advice or 'restore it.'}") from error
+  if not isinstance(value, dict):
+    raise WorkdirError(f"{path} is damaged (it holds no JSON object); {advice or 'restore it.'}")
+  return value
+
+
+def is_finished(folder: Path) -> bool:
+  return (folder / RESULT).exists()
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+  """The result of a finished run; None before.
+
+  Raises:
+    WorkdirError: result.json is damaged.
+  """
+  path = folder / RESULT
+  advice = "delete this file alone and start again: the last checkpoint is then scored anew."
+  result = read_json(path, advice)
+  if result is not None and not {"step", "seconds", "images_per_second", "state_sha256"} <= set(result):
+    raise WorkdirError(f"{path} is damaged (numbers are missing); {advice}")
+  return result
 
 
 def experiment_from_json(tree: dict[str, Any]) -> Experiment:
-  """The inverse of dataclasses.asdict for an experiment that was stored as JSON."""
+  """The inverse of dataclasses.asdict for an experiment that was stored as JSON, as in config.json."""
 
   def rebuild(kind: Any, fields: dict[str, Any]) -> Any:
     kinds = typing.get_type_hints(kind)
@@ -45,33 +112,28 @@ def experiment_from_json(tree: dict[str, Any]) -> Experiment:
       }
     )
 
-  return rebuild(Experiment, tree)
+  return rebuild(Experiment, {name: value for name, value in tree.items() if name != IDENTITY})
 
 
-def check_config(folder: Path, experiment: Experiment) -> None:
-  """Refuses a workdir that belongs to another experiment.
+def write_config(folder: Path, experiment: Experiment, identity: dict[str, Any]) -> None:
+  write_json(folder / CONFIG, {**dataclasses.asdict(experiment), IDENTITY: identity})
+
+
+def check_config(folder: Path, experiment: Experiment, identity: dict[str, Any] | None = None) -> None:
+  """Refuses a workdir that belongs to another experiment or, with an `identity`, to another model or other data.
 
   Raises:
-    ValueError: config.json there differs; one line lists the differing settings, each with its old and new value.
+    WorkdirError: config.json there differs or is damaged; one line lists what differs, with its old and new value.
   """
-  stored = read_json(folder / CONFIG)
+  stored = read_json(folder / CONFIG, f"restore it, delete {folder}, or give {_ANOTHER}.")
   if stored is None:
     return
-  old, new = _flat(stored), _flat(dataclasses.asdict(experiment))
-  differing = [
-    f"{name}: {old.get(name, 'absent')!r} there, {new.get(name, 'absent')!r} now"
-    for name in dict.fromkeys([*old, *new])
-    if name not in old or name not in new or old[name] != new[name]
-  ]
-  if differing:
-    raise ValueError(
-      f"{folder} holds a run with other settings ({'; '.join(differing)}). "
-      f"Give this one another --workdir (WORKDIR= with make), or delete {folder}."
-    )
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-  flat: dict[str, Any] = {}
-  for name, value in tree.items():
-    flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-  return flat
+  its_own = stored.pop(IDENTITY, {})
+  others = {"settings": differences(stored, dataclasses.asdict(experiment))}
+  if identity is not None:
+    others["model or data"] = differences(its_own, identity)
+  for what, differing in others.items():
+    if differing:
+      raise WorkdirError(
+        f"{folder} holds a run with other {what} ({differing}). Give this one {_ANOTHER}, or delete {folder}."
+      )

@@ -130,6 +130,34 @@ def test_a_diverged_loss_is_one_line_but_a_bug_is_not(tmp_path, monkeypatch):
     main(["train", *where])
 
 
+def test_a_workdir_that_cannot_be_used_is_one_line(tmp_path, monkeypatch):
+  def in_use(*_, **__):
+    raise training.WorkdirError("another run is working in there")
+
+  where = [f"--workdir={tmp_path / 'run'}", f"--config.data.dir={tmp_path}"]
+  monkeypatch.setattr(training, "run", in_use)
+  assert refusal(*where) == "another run is working in there"
+  (tmp_path / "run" / "config.json").write_text("{")
+  assert "config.json is damaged" in refusal(*where)
+
+
+def test_a_finished_run_is_not_asked_about_its_batches(tmp_path, fake_run):
+  where = [f"--workdir={tmp_path / 'run'}", f"--config.data.dir={tmp_path}", "--config.batch_size=7"]
+  assert "multiple of the 4 devices" in refusal(*where)
+  (tmp_path / "run").mkdir()
+  (tmp_path / "run" / "result.json").write_text("{}")
+  assert main(["train", *where]) == 0
+  assert len(fake_run) == 1
+
+
+def test_a_wrong_group_in_the_file_is_one_line(tmp_path):
+  path = tmp_path / "a.py"
+  path.write_text(
+    "from convattn.training.config import Experiment\ndef get_config(): return Experiment(loss='sigmoid')"
+  )
+  assert refusal(f"--config={path}") == "loss must be Loss(...), a group of settings, got 'sigmoid'."
+
+
 def test_help_shows_the_values_that_the_options_give(capsys):
   assert main(["train", "--config.seed=41", "--help"]) == 0
   assert "int = 41 " in capsys.readouterr().out

@@ -40,12 +40,14 @@ def dense(x, p):
   return np.asarray(x) @ np.asarray(p["kernel"]) + np.asarray(p.get("bias", 0))
 
 
-@pytest.mark.parametrize("stride_at", ["expand", "depthwise"])
-def test_mbconv_equals_its_equation(stride_at):
+@pytest.mark.parametrize("stride_at, kind", [("expand", "batch"), ("depthwise", "batch"), ("expand", "layer")])
+def test_mbconv_equals_its_equation(stride_at, kind):
   x = image(2, 5, 6, 8)
-  layer = layers.MBConv(12, stride=2, stride_at=stride_at)
+  layer = layers.MBConv(12, stride=2, stride_at=stride_at, norm=kind)
   v = initialise(layer, x, train=False)
-  p, s = v["params"], v["batch_stats"]
+  p = v["params"]
+  s = v.get("batch_stats", {"pre_norm": None, "expand_norm": None, "depthwise_norm": None})
+  assert ("batch_stats" in v) == (kind == "batch")
   y = norm(x, p["pre_norm"], s["pre_norm"], 1e-5)
   y = y[:, ::2, ::2] if stride_at == "expand" else y
   y = gelu(norm(dense(y, p["expand"]), p["expand_norm"], s["expand_norm"], 1e-5))

@@ -1,5 +1,6 @@
 """What holds for every public layer: the contract with other people's JAX code."""
 
+import functools
 import pathlib
 import sys
 
@@ -93,6 +94,9 @@ def test_dtype_of_the_computation(name, dtype):
   with jax.enable_x64(dtype == jnp.float64):
     x = jnp.asarray(example_input(example), dtype)
     variables = initialise(example, layer, x)
+    if hasattr(layer, "dtype"):  # the field decides, not the input
+      other = jax.eval_shape(lambda v, x: apply(example, v, x, layer=layer), variables, x.astype(jnp.float32))
+      assert other.dtype == jax.eval_shape(lambda v, x: apply(example, v, x, layer=layer), variables, x).dtype
     chex.assert_type(jax.tree.leaves(variables), jnp.float32)
     out = jax.jit(lambda v, x: apply(example, v, x, layer=layer))(variables, x)
     chex.assert_tree_all_finite(out)
@@ -108,7 +112,13 @@ def test_works_inside_an_nnx_model(name):
   keywords = {"train": False} if example.takes_train else {}
   x = jnp.asarray(example_input(example))
   wrapped = bridge.lazy_init(bridge.ToNNX(example.layer, rngs=nnx.Rngs(0)), x, **keywords)
-  assert wrapped(x, **keywords).shape == example.output
+  variables = initialise(example)
+  for collection, tree in variables.items():
+    for path, value in jax.tree_util.tree_leaves_with_path(tree):
+      owner = functools.reduce(lambda node, part: node[part.key], path[:-1], wrapped)
+      assert getattr(owner, path[-1].key).shape == value.shape, collection
+      owner[path[-1].key][...] = value
+  np.testing.assert_allclose(wrapped(x, **keywords), apply(example, variables, x), rtol=1e-5, atol=1e-5)
 
 
 # StochasticDepth takes any array: no rank or size is wrong.

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import convattn
+from convattn import layers
 from convattn.models import Run, Spec, Stage, spec_for
 from convattn.models.coatnet import CoAtNet
 from convattn.models.spec import CHOICES
@@ -76,6 +77,32 @@ def test_small_presets_give_attention_four_by_four_pixels_or_more():
     for stage in spec.stages:
       stride *= stage.stride
       assert "T" not in [run.block for run in stage.runs] or size // stride >= 4
+
+
+def test_spec_and_layers_have_the_same_defaults():
+  """A layer used alone is the paper's too."""
+  pairs = {
+    (layers.MBConv, "stride_at"): "conv_stride",
+    (layers.MBConv, "norm"): "conv_norm",
+    (layers.MBConv, "norm_epsilon"): "conv_norm_epsilon",
+    (layers.MBConv, "expansion"): "conv_expansion",
+    (layers.MBConv, "squeeze_ratio"): "squeeze_ratio",
+    (layers.MBConv, "activation"): "activation",
+    (layers.MBConv, "pool"): "pool",
+    (layers.TransformerBlock, "relative"): "relative_attention",
+    (layers.TransformerBlock, "head_size"): "head_size",
+    (layers.TransformerBlock, "expansion"): "attention_expansion",
+    (layers.TransformerBlock, "norm_epsilon"): "attention_norm_epsilon",
+    (layers.TransformerBlock, "activation"): "activation",
+    (layers.TransformerBlock, "pool"): "pool",
+    (layers.Stem, "kernel_size"): "stem_kernel",
+    (layers.Stem, "stride"): "stem_stride",
+    (layers.Stem, "use_bias"): "stem_bias",
+    (layers.Stem, "norm"): "conv_norm",
+    (layers.Classifier, "kind"): "head",
+  }
+  for (layer, field), ours in pairs.items():
+    assert getattr(layer, field) == getattr(Spec, ours), (layer, field)
 
 
 def test_the_layouts_are_what_their_names_say():
@@ -163,10 +190,12 @@ def test_every_choice_changes_the_program(small, field, value):
   """The blocks' equations are tested in tests/layers; here the field must reach them."""
   model, _ = small
   other = model.clone(spec=dataclasses.replace(SMALL, **{field: value}))
+  same = model.clone(spec=dataclasses.replace(SMALL))
   traced = [
-    str(jax.make_jaxpr(lambda x, m=m: m.init(jax.random.key(0), x, train=False))(images())) for m in (model, other)
+    str(jax.make_jaxpr(lambda x, m=m: m.init(jax.random.key(0), x, train=False))(images()))
+    for m in (model, same, other)
   ]
-  assert traced[0] != traced[1]
+  assert traced[0] == traced[1] != traced[2]
 
 
 def test_no_classes_gives_the_hidden_layer(small):
@@ -189,6 +218,12 @@ def test_no_classes_gives_the_hidden_layer(small):
     (lambda: convattn.create_model("coatnet_0", head_size=33), "head_size is 33, but must divide the width 384"),
     (lambda: convattn.create_model("coatnet_0", stochastic_depth=1.0), "stochastic_depth is 1.0"),
     (lambda: Spec((Stage((Run("X", 1, 8),)),), (4,)), "block is 'X', but must be one of 'C', 'T'"),
+    (lambda: Spec((), (4,)), r"stages is \(\), but must have at least one element"),
+    (lambda: Spec((Stage(()),), (4,)), "a stage's number of blocks is 0"),
+    (lambda: Spec((Stage((Run("C", 1, 8),), 0),), (4,)), "a stage's stride is 0, but must be greater than 0"),
+    (lambda: Spec((Stage((Run("C", 1, 8),)),), (0,)), "a stem width is 0, but must be greater than 0"),
+    (lambda: convattn.create_model("coatnet_0", squeeze_ratio=-1), "squeeze_ratio is -1, but must be greater than 0"),
+    (lambda: convattn.create_model("coatnet_0", head_size=0), "head_size is 0, but must be greater than 0"),
   ],
 )
 def test_bad_names_and_values_give_one_line(call, message):

@@ -73,3 +73,10 @@ def test_a_wrong_rank_is_named(name, argument):
 def test_a_wrong_size_is_named(name, argument):
   with pytest.raises(AssertionError, match=rf"argument '{blamed(name, argument)}' has shape .*must be \["):
     call(name, **{argument: wrong_size(name, argument)})
+
+
+def test_a_wrong_dtype_is_named():
+  with pytest.raises(AssertionError, match="argument 'kernel' is float32, but must be x's bfloat16"):
+    ops.depthwise_conv(jnp.zeros(IMAGE, jnp.bfloat16), jnp.zeros((3, 3, 1, 3)))
+  with pytest.raises(AssertionError, match="argument 'x' is int32, but must be floating point"):
+    ops.max_pool(jnp.zeros(IMAGE, jnp.int32), window=2, stride=2)

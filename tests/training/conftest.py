@@ -13,3 +13,13 @@ def toy():
   sys.modules[spec.name] = module
   spec.loader.exec_module(module)
   return module
+
+
+@pytest.fixture(scope="session")
+def finished(toy, tmp_path_factory):
+  """(folder, final state) of a run that was never interrupted."""
+  from convattn.training import ImageClassification, run
+
+  folder = tmp_path_factory.mktemp("uninterrupted")
+  state = run(toy.EXPERIMENT, folder, model=toy.Toy(), task=ImageClassification(toy.dataset(), toy.EXPERIMENT))
+  return folder, state

@@ -1,8 +1,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
+from convattn.training import WorkdirError
 from convattn.training.checkpoints import Checkpoints
 from convattn.training.config import Checkpoint
 from convattn.training.state import TrainState, sha256
@@ -53,6 +55,27 @@ def test_without_best_only_the_newest_are_kept(tmp_path):
     assert checkpoints.steps() == [2]
 
 
+def test_an_accuracy_that_is_no_number_has_no_rank(tmp_path):
+  with Checkpoints(tmp_path, Checkpoint(keep_newest=1, keep_best=1)) as checkpoints:
+    for step, accuracy in ((1, float("nan")), (2, 0.3), (3, float("nan")), (4, float("nan"))):
+      checkpoints.save(step, _state(step), {}, _accuracy(accuracy))
+    assert checkpoints.best() == (2, 0.3)
+    assert checkpoints.steps() == [2, 4]
+
+
+def test_a_save_returns_before_the_checkpoint_is_complete(tmp_path, monkeypatch):
+  chosen, manager = [], ocp.CheckpointManager
+
+  def record(directory, options):
+    chosen.append(options)
+    return manager(directory, options=options)
+
+  monkeypatch.setattr(ocp, "CheckpointManager", record)
+  with Checkpoints(tmp_path, Checkpoint()):
+    pass
+  assert chosen[0].enable_async_checkpointing
+
+
 def test_a_state_comes_back_bit_for_bit_with_its_description(tmp_path):
   description = {"class_names": ["a", "b"], "mean": [0.1], "nested": {"none": None}}
   with Checkpoints(tmp_path, Checkpoint()) as checkpoints:
@@ -68,7 +91,7 @@ def test_saving_a_step_that_is_not_the_latest_is_an_error(tmp_path):
   with Checkpoints(tmp_path, Checkpoint()) as checkpoints:
     checkpoints.save(4, _state(4), {}, {})
     for step in (4, 3):
-      with pytest.raises(RuntimeError, match=f"no checkpoint of step {step} was saved .* latest is 4"):
+      with pytest.raises(WorkdirError, match=f"no checkpoint of step {step} was saved .* latest is 4"):
         checkpoints.save(step, _state(step), {}, {})
 
 

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from convattn.training import determinism
 from convattn.training.determinism import FLAG, request_deterministic_kernels
 
 
@@ -16,10 +17,22 @@ def test_a_backend_that_runs_without_the_flag_is_an_error_that_says_what_to_do(m
     request_deterministic_kernels()
 
 
-def test_nothing_happens_where_the_flag_is_set(monkeypatch):
-  monkeypatch.setenv("XLA_FLAGS", f"--xla_force_host_platform_device_count=4 {FLAG}")
+NAME = "--xla_gpu_deterministic_ops"
+
+
+@pytest.mark.parametrize("flag", [FLAG, NAME, f"{NAME}=True", f"{NAME}=1", f"{NAME}=false {NAME}"])
+def test_nothing_happens_where_the_flag_is_set(monkeypatch, flag):
+  monkeypatch.setenv("XLA_FLAGS", f"--xla_force_host_platform_device_count=4 {flag}")
   request_deterministic_kernels()
-  assert os.environ["XLA_FLAGS"] == f"--xla_force_host_platform_device_count=4 {FLAG}"
+  assert os.environ["XLA_FLAGS"] == f"--xla_force_host_platform_device_count=4 {flag}"
+
+
+@pytest.mark.parametrize("flag", [f"{NAME}=false", f"{NAME}=0", f"{FLAG} {NAME}=false", f"{NAME}_of_another_kind"])
+def test_the_flag_is_added_where_it_is_off(monkeypatch, flag):
+  monkeypatch.setattr(determinism, "backends_are_initialized", lambda: False)
+  monkeypatch.setenv("XLA_FLAGS", flag)
+  request_deterministic_kernels()
+  assert os.environ["XLA_FLAGS"] == f"{flag} {FLAG}"
 
 
 def test_the_flag_is_added_to_the_others_and_the_backend_takes_it():

@@ -1,11 +1,5 @@
+import asyncio
 import dataclasses
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -15,9 +9,8 @@ import pytest
 from convattn.training import ImageClassification, build, loop, make_mesh, run, sha256
 from convattn.training import workdir as files
 from convattn.training.checkpoints import Checkpoints
-from convattn.training.config import Augmentation, Checkpoint, Experiment, Loss, Model, Optimizer
+from convattn.training.config import Augmentation, Checkpoint, Compute, Data, Experiment, Loss, Model, Optimizer
 from convattn.training.evaluation import evaluate
-from convattn.training.writer import TIMES, read_metrics
 
 
 class Overfitter(nn.Module):
@@ -28,23 +21,6 @@ class Overfitter(nn.Module):
     x = nn.Dense(32, name="hidden")(x.reshape(len(x), -1))
     x = nn.BatchNorm(use_running_average=not train, momentum=0.9, name="norm")(x)
     return nn.Dense(3, name="head")(nn.gelu(x))
-
-
-def _lines(folder):
-  """metrics.jsonl without its times."""
-  return [{k: v for k, v in line.items() if k not in TIMES} for line in read_metrics(folder / files.METRICS)]
-
-
-def _result(folder):
-  return {k: v for k, v in files.read_json(folder / files.RESULT).items() if k not in TIMES}
-
-
-@pytest.fixture(scope="module")
-def finished(toy, tmp_path_factory):
-  """(folder, final state) of a run that was never interrupted."""
-  folder = tmp_path_factory.mktemp("uninterrupted")
-  state = run(toy.EXPERIMENT, folder, model=toy.Toy(), task=ImageClassification(toy.dataset(), toy.EXPERIMENT))
-  return folder, state
 
 
 def test_files_hold_what_they_promise(toy, finished):
@@ -62,7 +38,7 @@ def test_files_hold_what_they_promise(toy, finished):
   test_labels = toy.dataset().test.labels
   np.testing.assert_array_equal(np.sum(confusion["counts"], axis=1), np.bincount(test_labels, minlength=3))
   assert np.trace(confusion["counts"]) == round(result["test/accuracy"] * 13)
-  assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]
+  assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == [files.LOCK]
 
 
 def test_test_and_test_ema_are_scores_of_the_final_weights_and_of_their_average(toy, finished):
@@ -77,13 +53,13 @@ def test_test_and_test_ema_are_scores_of_the_final_weights_and_of_their_average(
   assert result["test_ema/loss"] != result["test/loss"]
 
 
-def test_each_line_is_one_step_with_what_was_due(finished):
-  lines = _lines(finished[0])
-  assert [line["step"] for line in lines] == [5, 8, 10, 15, 16, 20, 24]
+def test_each_line_is_one_step_with_what_was_due(toy, finished):
+  lines = toy.lines(finished[0])
+  assert [line["step"] for line in lines] == [4, 5, 8, 10, 12, 15, 16, 20, 24]
   for line in lines:
     assert ("train/loss" in line) == (line["step"] in (5, 10, 15, 20, 24))
     for split in ("validation", "validation_ema"):
-      assert line.get(f"{split}/count") == (11 if line["step"] in (8, 16, 24) else None)
+      assert line.get(f"{split}/count") == (11 if line["step"] % 4 == 0 else None)
     assert ("test/accuracy" in line) == ("test_ema/accuracy" in line) == (line["step"] == 24)
   result = files.read_json(finished[0] / files.RESULT)
   assert {k: v for k, v in lines[-1].items() if k.startswith("test")} == {
@@ -93,106 +69,87 @@ def test_each_line_is_one_step_with_what_was_due(finished):
 
 def test_saved_steps_are_exactly_the_promised_ones(toy, tmp_path):
   experiment = dataclasses.replace(
-    toy.EXPERIMENT, num_steps=10, eval_every=6, checkpoint=Checkpoint(every=3, keep_newest=99)
+    toy.EXPERIMENT, num_steps=10, eval_every=3, checkpoint=Checkpoint(every=6, keep_newest=99)
   )
   run(experiment, tmp_path, model=toy.Toy(), task=ImageClassification(toy.dataset(), experiment))
+  lines = toy.lines(tmp_path)
+  validated = {line["step"]: line["validation/accuracy"] for line in lines if "validation/accuracy" in line}
+  assert set(validated) == {3, 6, 9, 10}
+  best = max((6, 10), key=lambda step: (validated[step], step))
   with Checkpoints(tmp_path / files.CHECKPOINTS, experiment.checkpoint) as checkpoints:
-    assert checkpoints.steps() == [3, 6, 9, 10]
-    validated = {
-      line["step"]: line["validation/accuracy"] for line in _lines(tmp_path) if "validation/accuracy" in line
-    }
-    assert set(validated) == {6, 10}
-    best = max(validated, key=lambda step: (validated[step], step))
+    assert checkpoints.steps() == [6, 10]
     assert checkpoints.best() == (best, validated[best])
   result = files.read_json(tmp_path / files.RESULT)
   assert (result["best/step"], result["best/validation/accuracy"]) == (best, validated[best])
 
 
-def test_a_finished_run_prints_its_result_and_trains_nothing(toy, finished, capsys):
-  folder, state = finished
-  before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
-
-  def refuse():
-    raise AssertionError("trained")
-
-  task = toy.Interrupted(toy.dataset(), toy.EXPERIMENT).at(0, refuse)
-  again = run(toy.EXPERIMENT, folder, model=toy.Toy(), task=task)
-  assert sha256(again) == sha256(state)
-  assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()} == before
-  shown = capsys.readouterr().out
-  assert "finished run" in shown
-  assert "test accuracy" in shown
-  assert "WORKDIR=" in shown
-
-
-def test_another_experiment_is_refused_and_changes_nothing(toy, finished):
-  other = dataclasses.replace(toy.EXPERIMENT, batch_size=16)
-  with pytest.raises(ValueError, match=r"other settings \(batch_size: 8 there, 16 now\)"):
-    run(other, finished[0], model=toy.Toy(), task=ImageClassification(toy.dataset(), other))
-
-
-@pytest.mark.parametrize("step", [2, 7, 9, 23])
-def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(toy, finished, tmp_path, step):
-  class Stop(Exception):
-    pass
-
-  def stop():
-    raise Stop
-
-  with pytest.raises(Stop):
-    run(toy.EXPERIMENT, tmp_path, model=toy.Toy(), task=toy.Interrupted(toy.dataset(), toy.EXPERIMENT).at(step, stop))
-  assert not (tmp_path / files.RESULT).exists()
-  state = run(toy.EXPERIMENT, tmp_path, model=toy.Toy(), task=ImageClassification(toy.dataset(), toy.EXPERIMENT))
-  assert sha256(state) == sha256(finished[1])
-  assert _lines(tmp_path) == _lines(finished[0])
-  assert _result(tmp_path) == _result(finished[0])
-
-
-def test_a_run_stopped_between_its_last_checkpoint_and_its_result_is_completed(toy, finished, tmp_path, monkeypatch):
-  task = ImageClassification(toy.dataset(), toy.EXPERIMENT)
-  write = files.write_json
-
-  def fail_at_the_result(path, value):
-    if path.name == files.RESULT:
-      raise OSError("no space left")
-    write(path, value)
-
-  monkeypatch.setattr(files, "write_json", fail_at_the_result)
-  with pytest.raises(OSError, match="no space"):
-    run(toy.EXPERIMENT, tmp_path, model=toy.Toy(), task=task)
-  monkeypatch.undo()
-  state = run(toy.EXPERIMENT, tmp_path, model=toy.Toy(), task=task)
-  assert sha256(state) == sha256(finished[1])
-  assert _lines(tmp_path) == _lines(finished[0])
-  assert _result(tmp_path) == _result(finished[0])
-
-
-def test_a_run_stopped_as_soon_as_a_checkpoint_is_complete_misses_no_line(toy, finished, tmp_path, monkeypatch):
-  task = ImageClassification(toy.dataset(), toy.EXPERIMENT)
-  save = Checkpoints.save
-
-  def stop_after_it(self, step, *args):
-    save(self, step, *args)
-    self.wait()
-    if step == 16:
-      raise KeyboardInterrupt
-
-  monkeypatch.setattr(Checkpoints, "save", stop_after_it)
-  with pytest.raises(KeyboardInterrupt):
-    run(toy.EXPERIMENT, tmp_path, model=toy.Toy(), task=task)
-  monkeypatch.undo()
-  run(toy.EXPERIMENT, tmp_path, model=toy.Toy(), task=task)
-  assert _lines(tmp_path) == _lines(finished[0])
-
-
-def test_a_checkpoint_alone_says_how_to_rebuild_its_model(toy, finished):
+def test_a_checkpoint_says_what_it_is_of(toy, finished):
   with Checkpoints(finished[0] / files.CHECKPOINTS, toy.EXPERIMENT.checkpoint) as checkpoints:
     description = checkpoints.description(24)
   assert files.experiment_from_json(description["experiment"]) == toy.EXPERIMENT
   assert description["class_names"] == ["dark", "grey", "light"]
   assert (description["mean"], description["std"]) == ([0.45, 0.25], [0.25, 0.15])
   assert description["image_shape"] == [5, 7, 2]
-  assert description["model"].endswith("Toy")
+  assert description["model"]["class"].endswith("Toy")
+  assert description["model"]["dropout"] == "0.1"
+
+
+def test_the_first_lines_name_the_devices_and_count_the_parameters(toy, tmp_path, capsys):
+  experiment = toy.short(1)
+  run(experiment, tmp_path, model=toy.Toy(), task=ImageClassification(toy.dataset(), experiment))
+  shown = capsys.readouterr().out.splitlines()
+  assert shown[0] == f"{jax.device_count()} × cpu | float32 | matmul precision default"
+  assert [line.split() for line in shown[1:5]] == [["conv", "108"], ["head", "21"], ["norm", "12"], ["total", "141"]]
+
+
+def test_it_runs_twice_in_one_process_and_inside_an_event_loop(toy, tmp_path):
+  experiment = toy.short(4)
+  task = ImageClassification(toy.dataset(), experiment)
+
+  async def inside(folder):
+    return run(experiment, folder, model=toy.Toy(), task=task)
+
+  first = run(experiment, tmp_path / "a", model=toy.Toy(), task=task)
+  second = asyncio.run(inside(tmp_path / "b"))
+  again = asyncio.run(inside(tmp_path / "b"))
+  assert sha256(first) == sha256(second) == sha256(again)
+
+
+class _Reached(Exception):
+  pass
+
+
+def _stop(*arguments):
+  raise _Reached(*arguments)
+
+
+def test_the_directory_of_the_data_reaches_load(toy, tmp_path, monkeypatch):
+  monkeypatch.setattr(loop, "load", _stop)
+  with pytest.raises(_Reached) as reached:
+    run(Experiment(data=Data("digits", "some/where")), tmp_path)
+  assert reached.value.args == ("digits", "some/where")
+
+
+def test_reproducible_kernels_are_asked_for(toy, tmp_path, monkeypatch):
+  monkeypatch.setattr(loop, "request_deterministic_kernels", _stop)
+  monkeypatch.setattr(loop, "load", lambda *_: pytest.fail("they were not asked for"))
+  task = ImageClassification(toy.dataset(), experiment := toy.short(1))
+  run(experiment, tmp_path, model=toy.Toy(), task=task)
+  with pytest.raises(_Reached):
+    run(Experiment(compute=Compute(deterministic=True)), tmp_path / "other")
+
+
+def test_a_score_that_is_not_finite_is_null_and_the_run_ends(toy, tmp_path):
+  class Infinite(ImageClassification):
+    def metric_sums(self, outputs, targets, mask):
+      sums = super().metric_sums(outputs, targets, mask)
+      return sums if len(mask) == self.experiment.batch_size else {**sums, "loss": sums["loss"] * np.inf}
+
+  experiment = toy.short(4)
+  for _ in range(2):
+    run(experiment, tmp_path, model=toy.Toy(), task=Infinite(toy.dataset(), experiment))
+    assert toy.result(tmp_path)["test/loss"] is toy.lines(tmp_path)[-1]["validation/loss"] is None
+    assert toy.result(tmp_path)["test/accuracy"] is not None
 
 
 def test_global_settings_of_jax_stay_as_they_are(toy, tmp_path):
@@ -220,7 +177,7 @@ def test_it_overfits_sixteen_images(toy, tmp_path):
     checkpoint=Checkpoint(every=80),
   )
   run(experiment, tmp_path, model=Overfitter(), task=ImageClassification(data, experiment))
-  losses = [line["train/loss"] for line in _lines(tmp_path)]
+  losses = [line["train/loss"] for line in toy.lines(tmp_path)]
   assert losses[-1] < 0.02 < 0.7 < losses[0]
   result = files.read_json(tmp_path / files.RESULT)
   assert result["test/accuracy"] == 1.0
@@ -260,40 +217,3 @@ def test_a_task_without_validation_or_test_trains(toy, tmp_path):
   assert result["step"] == 5
   assert not [name for name in result if name.startswith(("test", "best"))]
   assert not (tmp_path / files.CONFUSION).exists()
-
-
-def _start(folder, *arguments):
-  root = Path(files.__file__).parents[2]
-  environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-  environment["PYTHONPATH"] = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
-  environment["JAX_COMPILATION_CACHE_DIR"] = str(folder.parent / "compiled")
-  environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-  command = [sys.executable, str(Path(__file__).with_name("toy.py")), str(folder), *map(str, arguments)]
-  return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def _kill_at(folder, step):
-  """Starts the run and kills it as soon as the line of `step` is there, while its checkpoint is being written."""
-  process = _start(folder, step)
-  deadline = time.monotonic() + 120
-  while not any(line["step"] == step for line in read_metrics(folder / files.METRICS)):
-    assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
-    time.sleep(0.002)
-  process.send_signal(signal.SIGKILL)
-  process.communicate()
-  assert process.returncode == -signal.SIGKILL
-
-
-def test_after_sigkill_the_same_command_ends_as_if_it_had_never_been_killed(tmp_path):
-  straight, killed = tmp_path / "straight", tmp_path / "killed"
-  output, _ = _start(straight).communicate()
-  assert (straight / files.RESULT).exists(), output
-  _kill_at(killed, 4)
-  _kill_at(killed, 16)
-  with (killed / files.METRICS).open("a") as file:
-    file.write(json.dumps({"step": 20})[:7])  # and in the middle of a line
-  output, _ = _start(killed).communicate()
-  assert (killed / files.RESULT).exists(), output
-  assert "continues after step" in output
-  assert _lines(killed) == _lines(straight)
-  assert _result(killed) == _result(straight)

@@ -10,7 +10,7 @@ from convattn.training.optimizer import decay_mask, learning_rate_schedule, make
 
 @pytest.mark.parametrize("warmup", [0, 7])
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
-def test_schedule_reaches_its_peak_after_warmup_and_its_end_at_the_last_step(schedule, warmup):
+def test_schedule_reaches_its_peak_after_warmup_and_its_end_at_num_steps(schedule, warmup):
   settings = Optimizer(peak_learning_rate=0.3, end_learning_rate=0.02, warmup_steps=warmup, schedule=schedule)
   rates = np.array([learning_rate_schedule(settings, 31)(step) for step in range(32)])
   np.testing.assert_allclose(rates[:warmup], 0.3 * np.arange(warmup) / max(warmup, 1), rtol=1e-6)
@@ -31,7 +31,7 @@ def _flat(tree):
   return {jax.tree_util.keystr(k, simple=True, separator="/"): v for k, v in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def test_only_kernels_outside_relative_positions_decay():
+def test_only_kernels_of_two_axes_or_more_decay():
   params = {
     "dense": {"kernel": jnp.ones((3, 5)), "bias": jnp.ones(5)},
     "depthwise": {"kernel": jnp.ones((3, 3, 1, 5))},
@@ -39,9 +39,9 @@ def test_only_kernels_outside_relative_positions_decay():
     "attention": {
       "bias_table": jnp.ones((2, 3, 5)),
       "query": {"kernel": jnp.ones((4, 2, 3)), "bias": jnp.ones((2, 3))},
-      "relative_position": {"hidden": {"kernel": jnp.ones((2, 7)), "bias": jnp.ones(7)}},
     },
     "gate": {"kernel": jnp.ones(5)},
+    "embedding": {"embedding": jnp.ones((5, 3))},
   }
   decayed = {name for name, decays in _flat(decay_mask(params)).items() if decays}
   assert decayed == {"dense/kernel", "depthwise/kernel", "attention/query/kernel"}

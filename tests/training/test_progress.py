@@ -1,11 +1,13 @@
 import subprocess
 from types import SimpleNamespace
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
 
 from convattn.analysis import Cost
+from convattn.models import CoAtNet
 from convattn.training import progress
 from convattn.training.config import Compute
 from convattn.training.progress import (
@@ -23,6 +25,8 @@ def test_the_device_line_names_devices_dtype_and_precision():
   devices = [SimpleNamespace(device_kind="cpu")] * 2
   assert device_line(devices, Compute()) == "2 × cpu | float32 | matmul precision default"
   compute = Compute(dtype="bfloat16", matmul_precision="highest")
+  assert device_line(devices, compute, CoAtNet(None, dtype=jnp.float16)).split(" | ")[1] == "float16"
+  assert device_line(devices, compute, nn.Dense(3)).split(" | ")[1] == "bfloat16"  # it leaves the dtype open
   mixed = [SimpleNamespace(device_kind="A"), SimpleNamespace(device_kind="B")]
   assert device_line(mixed, compute) == "1 × A, 1 × B | bfloat16 | matmul precision highest"
 
@@ -110,6 +114,13 @@ def test_the_summary_names_what_was_measured():
     "best validation accuracy 100.00%, checkpoint of step 6",
     "3.2 s; state 0123456789ab; everything is in runs/x",
   ]
+
+
+def test_the_summary_survives_numbers_that_were_not_finite():
+  result = {"step": 9, "test/accuracy": None, "test/count": 4, "seconds": 1.0, "images_per_second": 7.0}
+  shown = summary({**result, "state_sha256": "0" * 64}, "runs/x").splitlines()
+  assert shown[0] == "test accuracy not finite of 4 after 9 steps"
+  assert shown[1].startswith("1.0 s, 7 images/s; ")
 
 
 def test_cost_table_sums_the_blocks_of_each_part():

@@ -118,8 +118,21 @@ def test_batches_are_a_function_of_seed_and_step(task):
 def test_a_label_without_a_class_name_is_refused(task):
   source = ArraySource(np.zeros((4, 5, 7, 2), np.uint8), np.array([0, 3, 1, 2]))
   broken = dataclasses.replace(task, dataset=dataclasses.replace(task.dataset, train=source))
-  with pytest.raises(ValueError, match="labels must be below 3, .* got 3; name every class"):
+  with pytest.raises(ValueError, match="labels must be at least 0 and below 3, .* got 3; number the classes from 0"):
     broken.train_batch(0)
+
+
+def test_a_negative_label_is_refused(task):
+  class Source:  # an ArraySource refuses it itself
+    def __len__(self):
+      return 3
+
+    def __getitem__(self, index):
+      return {"image": np.zeros((5, 7, 2), np.uint8), "label": index - 1}
+
+  broken = dataclasses.replace(task, dataset=dataclasses.replace(task.dataset, validation=Source()))
+  with pytest.raises(ValueError, match="labels must be at least 0 and below 3, .* got -1;"):
+    next(broken.evaluation_batches("validation"))
 
 
 def test_images_of_another_shape_than_declared_are_refused(task):

@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 
+from convattn.models.coatnet import REMAT
 from convattn.training.config import Checkpoint, Compute, Experiment, Loss, Model, Optimizer
 from convattn.training.validation import _RANGES, CHOICES, settings, validate, validate_batch_sizes
 
@@ -18,7 +19,7 @@ def test_the_defaults_are_valid():
     (Experiment(num_steps="5"), "num_steps must be a whole number, got '5'."),
     (Experiment(num_steps=True), "num_steps must be a whole number, got True."),
     (Experiment(ema_decay=1.0), "ema_decay must be at least 0 and below 1, got 1.0."),
-    (Experiment(ema_decay=float("nan")), "ema_decay must be at least 0 and below 1, got nan."),
+    (Experiment(ema_decay=float("nan")), "ema_decay must be a finite number, got nan."),
     (
       Experiment(loss=Loss(kind="sofmax")),
       "loss.kind must be one of 'softmax', 'sigmoid', got 'sofmax'; did you mean 'softmax'?",
@@ -27,7 +28,7 @@ def test_the_defaults_are_valid():
       Experiment(compute=Compute(dtype="float16")),
       "compute.dtype must be one of 'float32', 'bfloat16', got 'float16'; did you mean 'bfloat16'?",
     ),
-    (Experiment(compute=Compute(deterministic=1)), "compute.deterministic must be True or False, got 1."),
+    (Experiment(compute=Compute(deterministic=1)), "compute.deterministic must be true or false, got 1."),
     (
       Experiment(optimizer=Optimizer(schedule="xyz")),
       "optimizer.schedule must be one of 'cosine', 'linear', 'constant', got 'xyz'.",
@@ -38,6 +39,17 @@ def test_the_defaults_are_valid():
       Experiment(model=Model(stochastic_depth=-0.1)),
       "model.stochastic_depth must be at least 0 and below 1, got -0.1.",
     ),
+    (
+      Experiment(optimizer=Optimizer(clip_norm=float("inf"))),
+      "optimizer.clip_norm must be a finite number, got inf.",
+    ),
+    (Experiment(loss="sigmoid"), "loss must be Loss(...), a group of settings, got 'sigmoid'."),
+    (
+      Experiment(eval_every=30, checkpoint=Checkpoint(every=100)),
+      "checkpoint.every must be a multiple of eval_every (30), so that each can be ranked, got 100; "  # noqa: ISC004
+      "change one of them or set checkpoint.keep_best to 0.",
+    ),
+    (Experiment(loss=Loss(kind=3)), "loss.kind must be 'softmax', 'sigmoid', got 3."),
     (Experiment(checkpoint=Checkpoint(keep_newest=0)), "checkpoint.keep_newest must be at least 1, got 0."),
   ],
 )
@@ -59,6 +71,14 @@ def test_every_rule_names_a_setting_and_every_number_has_a_rule():
   assert set(CHOICES) | set(_RANGES) <= set(kinds)
   numbers = {name for name, kind in kinds.items() if kind in (int, float, int | None, float | None)}
   assert numbers == set(_RANGES)
+
+
+def test_without_a_best_checkpoint_any_steps_are_saved():
+  validate(Experiment(eval_every=30, checkpoint=Checkpoint(every=100, keep_best=0)))
+
+
+def test_choices_of_remat_are_those_of_the_model():
+  assert CHOICES["compute.remat"] == tuple(REMAT)
 
 
 def test_batches_divide_over_the_devices():

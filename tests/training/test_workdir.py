@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from convattn.training import workdir
+from convattn.training import WorkdirError, workdir
 from convattn.training.config import Experiment, Loss, Optimizer
 
 
@@ -34,6 +34,51 @@ def test_a_setting_that_is_new_or_gone_is_a_difference(tmp_path):
   workdir.write_json(tmp_path / workdir.CONFIG, stored)
   with pytest.raises(ValueError, match="colour: 'red' there, 'absent' now; loss.kind: 'absent' there, 'softmax' now"):
     workdir.check_config(tmp_path, Experiment())
+
+
+def test_model_and_data_are_compared_beside_the_settings(tmp_path):
+  experiment = Experiment(seed=3)
+  identity = {"model": {"class": "Toy", "widths": (3, 5)}, "data": {"sha256": {"train": "ab"}}}
+  workdir.write_config(tmp_path, experiment, identity)
+  assert workdir.experiment_from_json(workdir.read_json(tmp_path / workdir.CONFIG)) == experiment
+  workdir.check_config(tmp_path, experiment)
+  workdir.check_config(tmp_path, experiment, identity)
+  other = {"model": {"class": "Toy", "widths": [3, 7]}, "data": {"sha256": {"train": "c" * 200}}}
+  with pytest.raises(WorkdirError) as raised:
+    workdir.check_config(tmp_path, experiment, other)
+  assert "model or data (model.widths: [3, 5] there, [3, 7] now; data.sha256.train: 'ab' " in str(raised.value)
+  assert len(str(raised.value).splitlines()) == 1
+  assert "c" * 101 not in str(raised.value)
+
+
+@pytest.mark.parametrize("content", [b"{", b"", b"[1]", b"null", b"\xff\xfe", b"{}"])
+def test_a_damaged_file_is_named_with_what_to_do(tmp_path, content):
+  (tmp_path / workdir.RESULT).write_bytes(content)
+  with pytest.raises(WorkdirError) as raised:
+    workdir.read_result(tmp_path)
+  assert f"{tmp_path / workdir.RESULT} is damaged" in str(raised.value)
+  assert "delete this file alone and start again" in str(raised.value)
+  assert len(str(raised.value).splitlines()) == 1
+  if content != b"{}":
+    (tmp_path / workdir.CONFIG).write_bytes(content)
+    with pytest.raises(WorkdirError, match=r"config.json is damaged .*; restore it, delete .*another --workdir"):
+      workdir.check_config(tmp_path, Experiment())
+
+
+def test_a_folder_has_one_run_at_a_time(tmp_path):
+  folder = tmp_path / "new"
+  refused = pytest.raises(WorkdirError, match="another run is working in .*new; let it end, or .* another --workdir")
+  with workdir.locked(folder), refused, workdir.locked(folder):
+    pass
+  with workdir.locked(folder), workdir.locked(tmp_path):
+    pass
+  with workdir.locked(folder):
+    pass
+
+
+def test_numbers_that_are_not_finite_are_null():
+  numbers = {"a": float("nan"), "b": -float("inf"), "c": 0.5, "d": 3, "e": "nan", "f": None}
+  assert workdir.finite(numbers) == {"a": None, "b": None, "c": 0.5, "d": 3, "e": "nan", "f": None}
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

@@ -4,6 +4,7 @@ usage: python toy.py WORKDIR [STALL_STEP]: with STALL_STEP, batch STALL_STEP (fr
 """
 
 import dataclasses
+import json
 import sys
 import threading
 
@@ -11,8 +12,9 @@ import flax.linen as nn
 import numpy as np
 
 from convattn.data import ArraySource, Dataset
-from convattn.training import ImageClassification, run
-from convattn.training.config import Augmentation, Checkpoint, Experiment, Loss, Optimizer
+from convattn.models import CoAtNet, Run, Spec, Stage
+from convattn.training import Augmentation, Checkpoint, Experiment, ImageClassification, Loss, Optimizer, run
+from convattn.training.writer import TIMES, read_metrics
 
 
 class Toy(nn.Module):
@@ -28,6 +30,12 @@ class Toy(nn.Module):
     x = nn.gelu(x).mean((1, 2))
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
     return nn.Dense(self.num_classes, name="head")(x)
+
+
+def coatnet(**fields):
+  """One MBConv and one Transformer block."""
+  stages = (Stage((Run("C", 1, 8),), 2), Stage((Run("T", 1, 8),), 1))
+  return CoAtNet(Spec(stages, (4, 4), stem_stride=1, head_size=4), **{"num_classes": 3, **fields})
 
 
 def dataset(train=37, validation=11, test=13):
@@ -56,13 +64,33 @@ EXPERIMENT = Experiment(
   batch_size=8,
   eval_batch_size=4,
   log_every=5,
-  eval_every=8,
+  eval_every=4,
   ema_decay=0.8,
   augmentation=Augmentation(crop_padding=1, flip=True, mixup_alpha=0.3),
   loss=Loss(label_smoothing=0.1),
   optimizer=Optimizer(peak_learning_rate=0.02, warmup_steps=3),
   checkpoint=Checkpoint(every=4),
 )
+
+
+def short(num_steps):
+  """The experiment with fewer steps and no warm-up."""
+  return dataclasses.replace(EXPERIMENT, num_steps=num_steps, optimizer=Optimizer(peak_learning_rate=0.02))
+
+
+def lines(folder):
+  """metrics.jsonl without its times."""
+  return [{k: v for k, v in line.items() if k not in TIMES} for line in read_metrics(folder / "metrics.jsonl")]
+
+
+def result(folder):
+  """result.json without its times."""
+  return {k: v for k, v in json.loads((folder / "result.json").read_text()).items() if k not in TIMES}
+
+
+def snapshot(folder):
+  """When each file was last written."""
+  return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
 class Interrupted(ImageClassification):

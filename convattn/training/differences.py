@@ -1,0 +1,29 @@
+"""Two JSON trees side by side, for messages."""
+
+import json
+from typing import Any
+
+_LONGEST = 100
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
+  """What differs, on one line: "seed: 3 there, 5 now; loss.kind: ..."; empty if nothing does."""
+  # A tuple and the list that JSON makes of it are the same.
+  there, now = _flat(json.loads(json.dumps(old))), _flat(json.loads(json.dumps(new)))
+  return "; ".join(
+    f"{name}: {_short(there, name)} there, {_short(now, name)} now"
+    for name in dict.fromkeys([*there, *now])
+    if name not in there or name not in now or there[name] != now[name]
+  )
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+  flat: dict[str, Any] = {}
+  for name, value in tree.items():
+    flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+  return flat
+
+
+def _short(flat: dict[str, Any], name: str) -> str:
+  text = repr(flat.get(name, "absent"))
+  return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

@@ -1,0 +1,78 @@
+"""Runs that are killed by the kernel."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from convattn.training import workdir as files
+from convattn.training.writer import read_metrics
+
+ROOT = Path(files.__file__).parents[2]
+
+
+def _start(folder, *command):
+  environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+  environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+  environment["JAX_COMPILATION_CACHE_DIR"] = str(folder.parent / "compiled")
+  environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+  return subprocess.Popen(
+    [sys.executable, *map(str, command)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+  )
+
+
+def _toy(folder, *arguments):
+  return _start(folder, Path(__file__).with_name("toy.py"), folder, *arguments)
+
+
+def _train(folder):
+  settings = {"num_steps": 12, "batch_size": 8, "log_every": 2, "eval_every": 4, "checkpoint.every": 4}
+  settings |= {"optimizer.warmup_steps": 2, "data.dir": folder.parent / "data"}
+  return _start(folder, ROOT / "train.py", f"--workdir={folder}", *(f"--config.{k}={v}" for k, v in settings.items()))
+
+
+def _finished(process, folder):
+  """What a run printed that must end by itself."""
+  output, _ = process.communicate()
+  assert (folder / files.RESULT).exists(), output
+  assert process.returncode == 0, output
+  return output
+
+
+def _killed(process, folder, step):
+  """Kills the run as soon as the line of `step` is there, while its checkpoint is being written."""
+  deadline = time.monotonic() + 240
+  while not any(line["step"] == step for line in read_metrics(folder / files.METRICS)):
+    assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+    time.sleep(0.002)
+  process.send_signal(signal.SIGKILL)
+  process.communicate()
+  assert process.returncode == -signal.SIGKILL
+
+
+def test_after_sigkill_the_same_command_ends_as_if_it_had_never_been_killed(toy, tmp_path):
+  straight, killed = tmp_path / "straight", tmp_path / "killed"
+  _finished(_toy(straight), straight)
+  _killed(_toy(killed, 4), killed, 4)
+  _killed(_toy(killed, 16), killed, 16)
+  with (killed / files.METRICS).open("a") as file:
+    file.write(json.dumps({"step": 20})[:7])  # and in the middle of a line
+  assert "continues after step" in _finished(_toy(killed), killed)
+  assert toy.lines(killed) == toy.lines(straight)
+  assert toy.result(killed) == toy.result(straight)
+
+
+@pytest.mark.slow
+def test_train_py_may_be_killed(toy, tmp_path):
+  straight, killed = tmp_path / "straight", tmp_path / "killed"
+  _finished(_train(straight), straight)
+  _killed(_train(killed), killed, 10)  # the checkpoint of step 4 is complete, that of step 8 may be
+  assert "continues after step" in _finished(_train(killed), killed)
+  assert toy.lines(killed) == toy.lines(straight)
+  assert toy.result(killed) == toy.result(straight)
+  assert {"test/loss", "test_ema/loss", "state_sha256"} <= set(toy.result(killed))

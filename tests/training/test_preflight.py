@@ -1,0 +1,114 @@
+"""Each mistake in a task is one line before the first step."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from convattn.training import ImageClassification, build, make_mesh, run
+from convattn.training.preflight import check_task, first_batches
+
+
+class Changed(ImageClassification):
+  """A task with one thing changed: `sums`, `batch` or `metadata` is a function of what it would be."""
+
+  def change(self, **functions):
+    object.__setattr__(self, "_functions", functions)
+    return self
+
+  def _after(self, name, value):
+    return self._functions.get(name, lambda value: value)(value)
+
+  def metric_sums(self, outputs, targets, mask):
+    return self._after("sums", super().metric_sums(outputs, targets, mask))
+
+  def evaluation_batches(self, split):
+    return (self._after("batch", batch) if split == "test" else batch for batch in super().evaluation_batches(split))
+
+  @property
+  def metadata(self):
+    return self._after("metadata", super().metadata)
+
+
+def refusal(toy, task, devices=1):
+  experiment = task.experiment
+  program = build(experiment, toy.Toy(), task, make_mesh(jax.devices()[:devices]))
+  with pytest.raises(ValueError) as raised:
+    check_task(program, task, first_batches(task))
+  assert len(str(raised.value).splitlines()) == 1
+  return str(raised.value)
+
+
+def without(name):
+  return lambda tree: {key: value for key, value in tree.items() if key != name}
+
+
+def test_a_right_task_is_accepted(toy):
+  for task in (ImageClassification(toy.dataset(), toy.EXPERIMENT), Changed(toy.dataset(), toy.EXPERIMENT).change()):
+    check_task(build(toy.EXPERIMENT, toy.Toy(), task, make_mesh()), task, first_batches(task))
+
+
+@pytest.mark.parametrize(
+  ("functions", "message"),
+  [
+    ({"sums": without("accuracy")}, "metric_sums of 'validation' must have a scalar 'accuracy', got only "),
+    ({"sums": without("count")}, "metric_sums of 'validation' must have a scalar 'count', got only "),
+    ({"sums": lambda sums: {**sums, "loss": sums["loss"][None]}}, "a scalar 'loss', got one of shape (1,)."),
+    ({"metadata": without("class_names")}, "must have metadata['class_names'], one for each row and column, got no"),
+    ({"metadata": lambda data: {**data, "class_names": ["a"]}}, "got 1 names for counts of shape (3, 3)."),
+    ({"batch": without("mask")}, "a batch of 'test' must have a mask [b]"),
+    ({"batch": lambda batch: {**batch, "mask": 0 * batch["mask"]}}, "not all 0."),
+    ({"batch": lambda batch: {**batch, "label": batch["label"][:3]}}, "got image: 4, label: 3, mask: 4."),
+  ],
+)
+def test_what_the_end_needs_is_asked_for_at_the_start(toy, functions, message):
+  assert message in refusal(toy, Changed(toy.dataset(), toy.EXPERIMENT).change(**functions))
+
+
+def test_batches_of_a_task_divide_over_the_devices(toy):
+  task = Changed(toy.dataset(), toy.EXPERIMENT).change(
+    batch=lambda batch: {name: array[:3] for name, array in batch.items()}
+  )
+  assert "rows, a multiple of the 2 devices, got image: 3, label: 3, mask: 3." in refusal(toy, task, devices=2)
+
+
+@pytest.mark.parametrize("name", ["steps", "learning_rate", "gradient_norm", "count"])
+def test_a_metric_with_a_name_of_the_loops_own_is_refused(toy, name):
+  task = ImageClassification(toy.dataset(), toy.EXPERIMENT, metric_names=("loss", name))
+  assert f"none of 'learning_rate', 'gradient_norm', 'steps', 'count', got 'loss', '{name}'." in refusal(toy, task)
+
+
+def test_the_loss_is_a_metric(toy):
+  task = ImageClassification(toy.dataset(), toy.EXPERIMENT, metric_names=("accuracy",))
+  assert "metric_names must hold 'loss'" in refusal(toy, task)
+
+
+def test_a_split_called_train_is_refused(toy):
+  task = ImageClassification(toy.dataset(), toy.EXPERIMENT, evaluation_splits=("train",))
+  assert "must not be called 'train'" in refusal(toy, task)
+
+
+def test_an_empty_test_split_or_a_label_outside_the_classes_stops_a_run_before_it_writes(toy, tmp_path):
+  folder = tmp_path / "new"
+  for test, message in ((0, "split 'test' has no examples"), (13, "labels must be at least 0 and below 3")):
+    data = toy.dataset(test=test)
+    if test:
+      data = dataclasses.replace(data, test=dataclasses.replace(data.test, labels=np.full(test, 3)))
+    with pytest.raises(ValueError, match=message):
+      run(toy.EXPERIMENT, folder, model=toy.Toy(), task=ImageClassification(data, toy.EXPERIMENT))
+    assert not folder.exists()
+
+
+def test_a_run_asks_before_it_writes(toy, tmp_path):
+  task = Changed(toy.dataset(), toy.EXPERIMENT).change(metadata=without("class_names"))
+  with pytest.raises(ValueError, match="'confusion' must have metadata"):
+    run(toy.EXPERIMENT, tmp_path / "new", model=toy.Toy(), task=task)
+  assert not (tmp_path / "new").exists()
+
+
+def test_a_task_of_another_experiment_is_refused(toy, tmp_path):
+  other = dataclasses.replace(toy.EXPERIMENT, seed=5, batch_size=16)
+  with pytest.raises(ValueError, match=r"\(seed: 5 there, 0 now; batch_size: 16 there, 8 now\); make it"):
+    run(toy.EXPERIMENT, tmp_path / "new", model=toy.Toy(), task=ImageClassification(toy.dataset(), other))
+  assert not (tmp_path / "new").exists()
