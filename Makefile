@@ -23,6 +23,8 @@ ifndef JAX_$(ACCELERATOR)
 endif
 
 RUN := .venv/bin/python
+# A file of tests stays in one process, so that it compiles what its tests share once.
+PYTEST := $(RUN) -m pytest --numprocesses=2 --dist=loadfile
 .DEFAULT_GOAL := help
 .PHONY: help train report test test-slow test-all lint .venv clean FORCE
 
@@ -37,13 +39,13 @@ report: .venv/accelerator ## draw the figures of WORKDIR again from its files
 	@$(RUN) -m convattn report --workdir="$(WORKDIR)"
 
 test: .venv/accelerator ## the fast tests
-	@$(RUN) -m pytest -m "not slow" $(ARGS)
+	@$(PYTEST) -m "not slow" $(ARGS)
 
 test-slow: .venv/accelerator ## the longer tests
-	@$(RUN) -m pytest -m slow $(ARGS)
+	@$(PYTEST) -m slow $(ARGS)
 
 test-all: .venv/accelerator ## the fast and the longer tests
-	@$(RUN) -m pytest -m "slow or not slow" $(ARGS)
+	@$(PYTEST) -m "slow or not slow" $(ARGS)
 
 lint: .venv/accelerator ## ruff and mypy
 	@$(RUN) -m ruff check .

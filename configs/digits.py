@@ -2,8 +2,8 @@
 
 command: make train
 machine: 2 CPU cores
-time: not measured yet
-result: not measured yet
+time: 133 s, compilation included
+result: 99.67 % of the test images over seeds 0 to 4 (100.00, 99.44, 99.72, 99.72, 99.44)
 """
 
 from convattn.training.config import Augmentation, Experiment, Model, Optimizer

@@ -9,8 +9,11 @@ os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ["JAX_LEGACY_PRNG_KEY"] = "error"
 os.environ.setdefault("JAX_DEBUG_KEY_REUSE", "True")
 # Compiled programs are kept between runs; tests start most of their time in the compiler.
-_CACHE = pathlib.Path(__file__).resolve().parent.parent / ".cache" / "jax"
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
+# One folder for each process of pytest-xdist, since jax does not write its files in one piece.
+_CACHE = (
+  pathlib.Path(__file__).resolve().parent.parent / ".cache" / "jax" / os.environ.get("PYTEST_XDIST_WORKER", "main")
+)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_CACHE)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 

@@ -26,7 +26,10 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-  """A variant's name and what to change in its spec; None keeps the variant's own value (see models/spec.py)."""
+  """A variant's name and what to change in its spec; None keeps the variant's own value (see models/spec.py).
+
+  Every field of a spec but the layout itself (stages and stem), which is a row of models/variants.py.
+  """
 
   name: str = setting("coatnet_mini_8", "a name of convattn.list_models()")
   stochastic_depth: float | None = setting(None, "rate of the last block; rises linearly from 0 at the first")
@@ -37,6 +40,12 @@ class Model:
   head_size: int | None = setting(None, "width of one attention head")
   head: str | None = setting(None, "classifier: 'tanh' (norm, dense, tanh, dense) or 'plain' (norm, dense)")
   activation: str | None = setting(None, "'gelu' (exact) or 'gelu_tanh'")
+  stem_bias: bool | None = setting(None, "biases in the stem's convolutions")
+  conv_expansion: int | None = setting(None, "MBConv's inner width over its output width")
+  conv_norm_epsilon: float | None = setting(None, "added to the variance in stem and MBConv")
+  squeeze_ratio: float | None = setting(None, "squeeze-and-excite's hidden width over MBConv's output width")
+  attention_expansion: int | None = setting(None, "the feed-forward network's inner width over its output width")
+  attention_norm_epsilon: float | None = setting(None, "added to the variance in Transformer blocks and classifier")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -112,12 +112,13 @@ def test_works_inside_an_nnx_model(name):
   keywords = {"train": False} if example.takes_train else {}
   x = jnp.asarray(example_input(example))
   wrapped = bridge.lazy_init(bridge.ToNNX(example.layer, rngs=nnx.Rngs(0)), x, **keywords)
-  variables = initialise(example)
-  for collection, tree in variables.items():
-    for path, value in jax.tree_util.tree_leaves_with_path(tree):
-      owner = functools.reduce(lambda node, part: node[part.key], path[:-1], wrapped)
-      assert getattr(owner, path[-1].key).shape == value.shape, collection
-      owner[path[-1].key][...] = value
+  held = nnx.to_pure_dict(nnx.state(wrapped))  # one tree for all collections
+  variables = {
+    collection: jax.tree_util.tree_map_with_path(
+      lambda path, _: functools.reduce(lambda node, part: node[part.key], path, held), tree
+    )
+    for collection, tree in initialise(example).items()
+  }
   np.testing.assert_allclose(wrapped(x, **keywords), apply(example, variables, x), rtol=1e-5, atol=1e-5)
 
 

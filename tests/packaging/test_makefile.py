@@ -58,6 +58,7 @@ def checkout(tmp_path):
   return Checkout(tmp_path)
 
 
+PYTEST = "[-m][pytest][--numprocesses=2][--dist=loadfile]"
 INSTALL = "-m pip install --quiet --disable-pip-version-check -r requirements.txt "
 
 
@@ -77,9 +78,9 @@ def test_settings_reach_the_program(checkout):
 @pytest.mark.parametrize(
   ("target", "command"),
   [
-    ("test", ["[-m][pytest][-m][not slow]"]),
-    ("test-slow", ["[-m][pytest][-m][slow]"]),
-    ("test-all", ["[-m][pytest][-m][slow or not slow]"]),
+    ("test", [f"{PYTEST}[-m][not slow]"]),
+    ("test-slow", [f"{PYTEST}[-m][slow]"]),
+    ("test-all", [f"{PYTEST}[-m][slow or not slow]"]),
     ("lint", ["[-m][ruff][check][.]", "[-m][mypy][convattn]"]),
     ("report", ["[-m][convattn][report][--workdir=runs/digits]"]),
     (".venv", []),

@@ -37,6 +37,12 @@ PROGRAM = {
   "model.head_size": 8,
   "model.head": "plain",
   "model.activation": "gelu_tanh",
+  "model.stem_bias": True,
+  "model.conv_expansion": 3,
+  "model.conv_norm_epsilon": 1e-3,
+  "model.squeeze_ratio": 0.5,
+  "model.attention_expansion": 3,
+  "model.attention_norm_epsilon": 1e-3,
   "augmentation.crop_padding": 1,
   "augmentation.flip": True,
   "augmentation.mixup_alpha": 0.4,
@@ -99,6 +105,12 @@ base_text = functools.cache(lambda: steps_text(BASE))
 def test_every_setting_is_listed():
   assert {name for name, _, _ in settings(BASE)} == set(PROGRAM) | set(ELSEWHERE)
   assert not set(PROGRAM) & set(ELSEWHERE)
+
+
+def test_every_field_of_a_spec_but_the_layout_can_be_set():
+  layout = {"stages", "stem_widths", "stem_kernel", "stem_stride"}
+  fields = {field.name for field in dataclasses.fields(Spec)} - layout
+  assert {field.name for field in dataclasses.fields(Model)} - {"name"} == fields
 
 
 def test_the_same_settings_give_the_same_program():
