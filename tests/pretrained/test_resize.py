@@ -50,3 +50,16 @@ def test_bilinear_is_exact_on_planes(trained):
 def test_an_unknown_method_is_refused(trained):
   with pytest.raises(ValueError, match="method is 'nearest', but must be one of 'bilinear'"):
     convattn.pretrained.resize(*trained, 8, method="nearest")
+
+
+def test_a_smaller_grid_samples_and_does_not_average(trained):
+  """No antialiasing: each sample interpolates its two neighbours along each axis, however far apart the samples are."""
+  model, variables = trained
+  random = np.random.default_rng(0).standard_normal((3, 7, 9)).astype(np.float32)
+  variables = jax.tree.map(lambda a: a, variables)
+  variables["params"]["stage_3"]["block_0"]["attention"]["bias_table"] = jnp.asarray(random)
+  out = table(convattn.pretrained.resize(model, variables, 6))
+  row, column = ((np.arange(5) + 0.5) * n / 5 - 0.5 for n in (7, 9))
+  along_rows = np.stack([[np.interp(row, np.arange(7), head[:, j]) for j in range(9)] for head in random])  # [n, 9, 5]
+  expected = np.stack([[np.interp(column, np.arange(9), head[:, i]) for i in range(5)] for head in along_rows])
+  np.testing.assert_allclose(out, expected, atol=1e-5)
