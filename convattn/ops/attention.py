@@ -44,7 +44,8 @@ def attend(
   sizes = check_shapes(**shapes)
 
   softmax_dtype = jnp.promote_types(query.dtype, jnp.float32)
-  # Heads first: on a CPU the batched matrix products are 8 times faster in this order than as an einsum over bqnd.
+  # Heads first: 5.5 ms in place of 27 for einsums over bqnd, 37 in place of 40 for the gradient (8 images, 196 tokens,
+  # 12 heads of 32, float32, 2 CPU cores).
   query, key, value = (jnp.swapaxes(a, 1, 2) for a in (query * sizes["d"] ** -0.5, key, value))
   logits = jnp.einsum("bnqd,bnkd->bnqk", query, key, preferred_element_type=softmax_dtype)
   if bias is not None:
