@@ -1,5 +1,19 @@
 """Numbers out of a model."""
 
-from convattn.analysis.costs import Cost, costs
+from convattn.analysis.classification import Classification, Outcomes, classify, join_outcomes, most_confused, outcomes
+from convattn.analysis.costs import Cost, by_stage, costs
+from convattn.analysis.memory import Memory, memory
 
-__all__ = ["Cost", "costs"]
+__all__ = [
+  "Classification",
+  "Cost",
+  "Memory",
+  "Outcomes",
+  "by_stage",
+  "classify",
+  "costs",
+  "join_outcomes",
+  "memory",
+  "most_confused",
+  "outcomes",
+]

@@ -8,8 +8,8 @@ from convattn.training.config import Data
 
 _HELP = """convattn prepare [--name={name}] [--dir=DIR]
 
-  --name  the data set
-  --dir   where prepared data lies (default: $TFDS_DATA_DIR, else ~/tensorflow_datasets)"""
+  --name  the data set: digits, or folder (which needs no preparing: its pictures are counted)
+  --dir   where prepared data lies (default: $TFDS_DATA_DIR, else ~/tensorflow_datasets); of folder the folder itself"""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -28,6 +28,7 @@ def run(arguments: Sequence[str]) -> None:
 
   with refusing(ValueError, OSError):
     dataset = load(options["name"], options["dir"])
-  print(data_root(options["dir"]) / options["name"])
+  root = data_root(options["dir"])
+  print(root if options["name"] == "folder" else root / options["name"])
   for split in ("train", "validation", "test"):
     print(f"{split} {len(getattr(dataset, split))}")

@@ -14,6 +14,7 @@ from convattn.training.overrides import apply_overrides, describe_settings
 from convattn.training.validation import settings, validate
 
 if TYPE_CHECKING:
+  from convattn.training.initial import Initial
   from convattn.training.task import Task
 
 WORKDIR = "runs/digits"
@@ -33,8 +34,9 @@ def run(arguments: Sequence[str]) -> None:
   """Trains as the arguments say and prints the paths of the figures.
 
   Raises:
-    UsageError: a wrong argument, setting, file or workdir, before anything is trained; a loss that diverged; or a
-      workdir that turns out to be in use, damaged or of another run.
+    UsageError: a wrong argument, setting, file or workdir, or settings that do not fit the model or the weights of
+      init_from, before anything is trained; a loss that diverged; a picture that turns out to be broken; or a workdir
+      that turns out to be in use, damaged or of another run.
   """
   help_wanted = bool({"-h", "--help"} & set(arguments))
   options = split_options([each for each in arguments if each not in ("-h", "--help")])
@@ -77,23 +79,25 @@ def _train(experiment: Experiment, workdir: Path) -> None:
   import jax
 
   from convattn import training, viz
+  from convattn.data import BrokenPicture
 
-  task = _check(experiment, workdir)
-  with refusing(FloatingPointError, training.WorkdirError):
-    training.run(experiment, workdir, task=task)
+  task, initial = _check(experiment, workdir)
+  with refusing(FloatingPointError, training.WorkdirError, training.SettingsError, BrokenPicture):
+    training.run(experiment, workdir, task=task, initial=initial)
   if jax.process_index() == 0:
     for path in viz.draw(workdir):
       print(path)
 
 
-def _check(experiment: Experiment, workdir: Path) -> Task:
-  """Tries everything that only a user's mistake can make fail, and returns the task.
+def _check(experiment: Experiment, workdir: Path) -> tuple[Task, Initial | None]:
+  """Tries everything that only a user's mistake can make fail, and returns the task and the weights of init_from.
 
-  `training.run` checks all of it again; what it raises after this, but for a WorkdirError, is a bug and keeps its
-  traceback.
+  `training.run` checks all of it again; what it raises after this, but for what `_train` refuses, is a bug and keeps
+  its traceback.
   """
-  from convattn.data import load
+  from convattn.training.dataset import load_dataset
   from convattn.training.determinism import request_deterministic_kernels
+  from convattn.training.initial import find_initial
   from convattn.training.program import make_model
   from convattn.training.sharding import make_mesh
   from convattn.training.task import ImageClassification
@@ -107,6 +111,8 @@ def _check(experiment: Experiment, workdir: Path) -> Task:
     make_model(experiment, num_classes=1)
     if not is_finished(workdir):
       validate_batch_sizes(experiment, make_mesh().size)
-    task = ImageClassification(load(experiment.data.name, experiment.data.dir), experiment)
+    initial = find_initial(experiment, workdir)
+    dataset = load_dataset(experiment, initial.preprocessing if initial else None)
+    task = ImageClassification(dataset, experiment)
     workdir.mkdir(parents=True, exist_ok=True)
-  return task
+  return task, initial

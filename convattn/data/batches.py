@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from convattn.data.sources import Source
+from convattn.data.sources import Item, Source
 
 
 # A step needs the order of one epoch, at a border of two; drawing it anew each time would cost milliseconds per
@@ -37,7 +37,18 @@ def train_indexes(size: int, *, batch_size: int, seed: int, step: int) -> np.nda
 
 
 def _gather(source: Source, indexes: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
-  items = [source[int(index)] for index in indexes]
+  together = getattr(source, "__getitems__", None)
+  if together is not None:
+    return stack([*together([int(index) for index in indexes])])
+  return stack([source[int(index)] for index in indexes])
+
+
+def stack(items: Sequence[Item]) -> dict[str, np.ndarray]:
+  """{"image": uint8 [b, h, w, c], "label": int32 [b]} of b examples.
+
+  Raises:
+    ValueError: images that are not uint8 [h, w, c] of one shape.
+  """
   images = [np.asarray(item["image"]) for item in items]
   kinds = {(image.shape, image.dtype) for image in images}
   if len(kinds) > 1 or images[0].ndim != 3 or images[0].dtype != np.uint8:
@@ -52,6 +63,8 @@ def train_batch(source: Source, *, batch_size: int, seed: int, step: int) -> dic
   Raises:
     ValueError: an empty source, a number out of range, or images that are not uint8 [h, w, c] of one shape.
   """
+  if not len(source):
+    raise ValueError("there are no images to train on; the data set 'folder' needs them in train/CLASS/*.jpg.")
   return _gather(source, train_indexes(len(source), batch_size=batch_size, seed=seed, step=step))
 
 

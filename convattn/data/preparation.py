@@ -7,6 +7,8 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+from absl import logging
+
 
 def data_root(directory: str = "") -> pathlib.Path:
   """The directory of all prepared data: `directory`, else $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
@@ -15,11 +17,17 @@ def data_root(directory: str = "") -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
+  """Nothing that TFDS prints, draws or advises is seen inside the block; what goes wrong arrives as an exception."""
   # TFDS prints to stdout and draws progress bars on stderr. Its own switch for the bars stays thrown for the whole
-  # process; redirecting ends with the block. What goes wrong arrives as an exception.
-  with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-    yield
+  # process; redirecting ends with the block. A log handler has kept the stderr of before: it is told by the level.
+  level = logging.get_verbosity()
+  logging.set_verbosity(logging.ERROR)
+  try:
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+      yield
+  finally:
+    logging.set_verbosity(level)
 
 
 def prepared(builder_class: Any, root: pathlib.Path) -> Any:
@@ -39,7 +47,7 @@ def prepared(builder_class: Any, root: pathlib.Path) -> Any:
   def builder() -> Any:
     return builder_class(data_dir=str(root), file_format="array_record")
 
-  with _quiet():
+  with quiet():
     try:
       builder().download_and_prepare()  # does nothing where the data is there
     except OSError as error:

@@ -1,14 +1,12 @@
-"""What a data set is to us, and the data sets known by name."""
+"""What a data set is to us."""
 
 import dataclasses
-import difflib
-from collections.abc import Callable
-from typing import Protocol, TypedDict
+from typing import Protocol, TypedDict, runtime_checkable
 
 import chex
 import numpy as np
 
-from convattn.data.preparation import data_root, prepared
+from convattn.pretrained import Preprocessing
 
 
 class Item(TypedDict):
@@ -19,11 +17,31 @@ class Item(TypedDict):
 
 
 class Source(Protocol):
-  """Examples by random access; all images of one shape. A TFDS data source (`builder.as_data_source(split)`) is one."""
+  """Examples by random access; all images of one shape. A TFDS data source (`builder.as_data_source(split)`) is one.
+
+  A source may also have `__getitems__(indexes) -> list[Item]`, which batches prefer: several examples at once, the same
+  as one by one.
+  """
 
   def __len__(self) -> int: ...
 
   def __getitem__(self, index: int, /) -> Item: ...
+
+
+@runtime_checkable
+class LabelledSource(Source, Protocol):
+  """A source whose labels, int32 [n], are known without reading an image, and of which a part can be had."""
+
+  @property
+  def labels(self) -> np.ndarray: ...
+
+  def take(self, indexes: np.ndarray, labels: np.ndarray) -> "LabelledSource":
+    """The examples `indexes`, int [m], in that order, with the labels [m] instead of their own."""
+    ...
+
+  def processed(self, preprocessing: Preprocessing) -> "LabelledSource":
+    """The same examples with the images that `preprocessing.pixels` makes of them."""
+    ...
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,6 +75,18 @@ class ArraySource:
   def __getitem__(self, index: int, /) -> Item:
     return {"image": self.images[index], "label": int(self.labels[index])}
 
+  def take(self, indexes: np.ndarray, labels: np.ndarray) -> "ArraySource":
+    """See LabelledSource."""
+    return ArraySource(self.images[indexes], labels)
+
+  def processed(self, preprocessing: Preprocessing) -> "ArraySource":
+    """See LabelledSource; every image is made now."""
+    shape = (len(self), *preprocessing.image_size, len(preprocessing.mean))
+    images = np.empty(shape, np.uint8)
+    for index, image in enumerate(self.images):
+      images[index] = preprocessing.pixels(image)
+    return ArraySource(images, self.labels)
+
 
 def in_memory(source: Source) -> ArraySource:
   """All examples of `source`, read and decoded once. For data sets that fit: every later access costs a slice."""
@@ -74,7 +104,9 @@ class Dataset:
     train, validation, test: examples to learn from, to choose by, and to score once.
     class_names: the name of each label.
     image_shape: (h, w, c) of every image.
-    mean, std: of the train split's pixels, one number per channel, in units of [0, 1] (a pixel is value / 255).
+    mean, std: what images are normalised with, one number per channel, in units of [0, 1] (a pixel is value / 255);
+      of the train split's pixels, unless a pretrained model brought its own.
+    crop_fraction, crop_mode, interpolation: how a picture of any size becomes one of `image_shape`, see Preprocessing.
 
   Raises:
     ValueError: the fields do not fit each other.
@@ -87,6 +119,9 @@ class Dataset:
   image_shape: tuple[int, int, int]
   mean: tuple[float, ...]
   std: tuple[float, ...]
+  crop_fraction: float = 1.0
+  crop_mode: str = "squash"
+  interpolation: str = "bicubic"
 
   def __post_init__(self) -> None:
     if len(self.image_shape) != 3:
@@ -104,33 +139,30 @@ class Dataset:
   def num_classes(self) -> int:
     return len(self.class_names)
 
+  @property
+  def labelled(self) -> dict[str, LabelledSource]:
+    """Its three sources by the name of their split, if a part of them can be had.
 
-def _load_digits(directory: str) -> Dataset:
-  # Here because it imports TFDS, which `import convattn.data` must not.
-  from convattn.data import digits
+    Raises:
+      ValueError: one of them is no LabelledSource.
+    """
+    sources = {}
+    for split in ("train", "validation", "test"):
+      source = getattr(self, split)
+      if not isinstance(source, LabelledSource):
+        raise ValueError(f"{split} must be a source with labels, got {type(source).__name__}; use in_memory(source).")
+      sources[split] = source
+    return sources
 
-  builder = prepared(digits.Digits, data_root(directory))
-  sources = {split: in_memory(builder.as_data_source(split)) for split in ("train", "validation", "test")}
-  return Dataset(
-    **sources, class_names=digits.CLASS_NAMES, image_shape=digits.IMAGE_SHAPE, mean=digits.MEAN, std=digits.STD
-  )
-
-
-_LOADERS: dict[str, Callable[[str], Dataset]] = {"digits": _load_digits}
-
-
-def load(name: str, directory: str = "") -> Dataset:
-  """The data set `name`, prepared first if it is missing.
-
-  Args:
-    name: "digits", the embedded data set.
-    directory: where prepared data lies; empty: $TFDS_DATA_DIR, else ~/tensorflow_datasets.
-
-  Raises:
-    ValueError: an unknown name, or data that is missing and cannot be written to `directory`.
-  """
-  if name not in _LOADERS:
-    nearest = difflib.get_close_matches(name, _LOADERS, n=3)
-    hint = f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
-    raise ValueError(f"unknown data set {name!r}; {hint}Known: {', '.join(sorted(_LOADERS))}.")
-  return _LOADERS[name](directory)
+  @property
+  def preprocessing(self) -> Preprocessing:
+    """What a picture goes through to become an input of a model trained on this data set."""
+    h, w, _ = self.image_shape
+    return Preprocessing(
+      image_size=(h, w),
+      mean=self.mean,
+      std=self.std,
+      crop_fraction=self.crop_fraction,
+      crop_mode=self.crop_mode,
+      interpolation=self.interpolation,
+    )

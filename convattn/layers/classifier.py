@@ -10,21 +10,23 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from convattn.layers.inputs import check_input
-from convattn.layers.normalization import LayerNorm
+from convattn.layers.normalization import NORMS
 
-HEADS = ("tanh", "plain")
+HEADS = ("tanh", "plain", "norm_first")
 
 
 class Classifier(nn.Module):
-  """Global mean, LayerNorm, then a dense layer to the classes: [b, h, w, c] -> [b, num_classes].
+  """Global mean, norm, then a dense layer to the classes: [b, h, w, c] -> [b, num_classes].
 
   kind "tanh" has Dense(c) and tanh before the last dense layer. The paper's text does not mention it, but its published
-  parameter counts need it. kind "plain" goes without. num_classes = 0 leaves the last dense layer out: [b, c].
-  Logits are in promote_types(dtype, float32).
+  parameter counts need it. kind "plain" goes without. kind "norm_first" goes without too and
+  normalises every pixel before the mean. Norm is LayerNorm, or BatchNorm. num_classes = 0 leaves the last dense layer
+  out: [b, c]. Logits are in promote_types(dtype, float32).
   """
 
   num_classes: int
   kind: str = "tanh"
+  norm: str = "layer"
   norm_epsilon: float = 1e-6
   dtype: DTypeLike = jnp.float32
   param_dtype: DTypeLike = jnp.float32
@@ -35,8 +37,12 @@ class Classifier(nn.Module):
     # The mean and the head are a thousandth of the work: they stay wide.
     wide = jnp.promote_types(self.dtype, jnp.float32)
     fields: dict[str, Any] = {"dtype": wide, "param_dtype": self.param_dtype}
-    x = x.astype(wide).mean((1, 2))
-    x = LayerNorm(self.norm_epsilon, name="norm", **fields)(x, train=train)
+    norm = NORMS[self.norm](epsilon=self.norm_epsilon, name="norm", **fields)
+    x = x.astype(wide)
+    if self.kind == "norm_first":
+      x = norm(x, train=train).mean((1, 2))
+    else:
+      x = norm(x.mean((1, 2), keepdims=True), train=train)[:, 0, 0]
     if self.kind == "tanh":
       x = jnp.tanh(nn.Dense(channels, kernel_init=nn.initializers.xavier_uniform(), name="hidden", **fields)(x))
     if self.num_classes == 0:

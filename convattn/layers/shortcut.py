@@ -28,14 +28,14 @@ POOLS = {
 class Shortcut(nn.Module):
   """Proj(Pool(x)) of eq. 4 and 5 (Dai et al. 2021): [b, h, w, c] -> [b, ceil(h/stride), ceil(w/stride), width].
 
-  Deviations: the paper writes Proj in every strided block, here it is the identity where c = width already; the
-  published
-  parameter counts of CoAtNet-2, -3, -4 and -6 need it so.
+  Deviation: the paper writes Proj in every strided block, here it is the identity where c = width already; the
+  published parameter counts of CoAtNet-2, -3, -4 and -6 need it so.
   """
 
   width: int
   stride: int = 1
   pool: str = "max"
+  use_bias: bool = True
   kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
   dtype: DTypeLike = jnp.float32
   param_dtype: DTypeLike = jnp.float32
@@ -48,4 +48,4 @@ class Shortcut(nn.Module):
     if channels == self.width:
       return x
     fields: dict[str, Any] = {"kernel_init": self.kernel_init, "dtype": self.dtype, "param_dtype": self.param_dtype}
-    return nn.Dense(self.width, name="project", **fields)(x)
+    return nn.Dense(self.width, self.use_bias, name="project", **fields)(x)

@@ -10,29 +10,15 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from convattn.layers.activations import ACTIVATIONS
 from convattn.layers.attention import RelativeAttention
+from convattn.layers.feed_forward import FeedForward
 from convattn.layers.inputs import check_input
+from convattn.layers.layer_scale import LayerScale
 from convattn.layers.normalization import NORMS
 from convattn.layers.shortcut import Shortcut, pool
 from convattn.layers.stochastic_depth import StochasticDepth
 
-
-class FeedForward(nn.Module):
-  """Two dense layers, an activation between, back to the input's width: [..., c] -> [..., c] (Vaswani et al. 2017)."""
-
-  expansion: int = 4
-  activation: str = "gelu"
-  dtype: DTypeLike = jnp.float32
-  param_dtype: DTypeLike = jnp.float32
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    check_input(self, x, "... c", "expand/kernel")
-    initializer = nn.initializers.xavier_uniform()
-    dense = functools.partial(nn.Dense, kernel_init=initializer, dtype=self.dtype, param_dtype=self.param_dtype)
-    hidden = ACTIVATIONS[self.activation](dense(self.expansion * x.shape[-1], name="expand")(x))
-    return dense(x.shape[-1], name="project")(hidden)
+WIDTH_FROM = ("output", "input")
 
 
 class TransformerBlock(nn.Module):
@@ -42,40 +28,67 @@ class TransformerBlock(nn.Module):
       x <- x + FeedForward(Norm(x))
 
   [b, h, w, c] -> [b, ceil(h/stride), ceil(w/stride), width]. The first norm sees the image before it is pooled;
-  query, key and value all come from the pooled image, and attention is as wide as the block's output.
+  query, key and value all come from the pooled image. Attention is as wide as the block's output, or with
+  width_from="input" as its input; its last dense layer then widens. layer_scale is the initial size of both residual
+  branches (LayerScale), 0 leaves it out. position_dropout acts in training only.
 
   Raises:
-    ValueError: head_size does not divide the width (and what RelativeAttention raises).
+    ValueError: head_size does not divide the attention's width (and what RelativeAttention raises).
   """
 
   width: int
   stride: int = 1
   head_size: int = 32
+  width_from: str = "output"
   relative: str = "pre"
+  position: str = "table"
+  position_hidden: int = 512
+  position_dropout: float = 0.0
+  table_resize: str = "none"
   expansion: int = 4
   norm: str = "layer"
   norm_epsilon: float = 1e-6
   activation: str = "gelu"
   pool: str = "max"
+  shortcut_bias: bool = True
+  layer_scale: float = 0.0
   stochastic_depth: float = 0.0
   dtype: DTypeLike = jnp.float32
   param_dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-    check_input(self, x, "b h w c", "attention_norm/scale")
-    if self.width % self.head_size:
-      raise ValueError(f"width is {self.width}, but must be a multiple of head_size = {self.head_size}.")
+    channels = check_input(self, x, "b h w c", "attention_norm/scale")["c"]
+    attention_width = {"output": self.width, "input": channels}[self.width_from]
+    if attention_width % self.head_size:
+      raise ValueError(f"width is {attention_width}, but must be a multiple of head_size = {self.head_size}.")
     dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
     norm = functools.partial(NORMS[self.norm], epsilon=self.norm_epsilon, **dtypes)
-    drop = functools.partial(StochasticDepth, self.stochastic_depth)
+
+    def residual(branch: jax.Array, name: str) -> jax.Array:
+      if self.layer_scale:
+        branch = LayerScale(self.layer_scale, name=f"{name}_scale", **dtypes)(branch)
+      return StochasticDepth(self.stochastic_depth, name=f"{name}_drop")(branch, train=train)
 
     x = x.astype(self.dtype)
     initializer = nn.initializers.xavier_uniform()
-    shortcut = Shortcut(self.width, self.stride, self.pool, initializer, name="shortcut", **dtypes)(x)
-    x = pool(norm(name="attention_norm")(x, train=train), self.pool, self.stride)
-    x = RelativeAttention(self.width // self.head_size, self.width, self.relative, name="attention", **dtypes)(x)
-    x = shortcut + drop(name="attention_drop")(x, train=train)
+    shortcut = Shortcut(self.width, self.stride, self.pool, self.shortcut_bias, initializer, name="shortcut", **dtypes)(
+      x
+    )
+    attention = RelativeAttention(
+      attention_width // self.head_size,
+      attention_width,
+      self.width,
+      self.relative,
+      self.position,
+      self.position_hidden,
+      self.position_dropout if train else 0.0,
+      self.table_resize,
+      name="attention",
+      **dtypes,
+    )
+    x = attention(pool(norm(name="attention_norm")(x, train=train), self.pool, self.stride))
+    x = shortcut + residual(x, "attention")
     y = norm(name="feed_forward_norm")(x, train=train)
     y = FeedForward(self.expansion, self.activation, name="feed_forward", **dtypes)(y)
-    return x + drop(name="feed_forward_drop")(y, train=train)
+    return x + residual(y, "feed_forward")

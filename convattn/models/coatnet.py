@@ -13,6 +13,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from convattn.layers.classifier import Classifier
+from convattn.layers.convnext import ConvNeXtBlock
 from convattn.layers.inputs import check_input
 from convattn.layers.mbconv import MBConv
 from convattn.layers.stem import Stem
@@ -29,7 +30,7 @@ REMAT = {
 
 
 class CoAtNet(nn.Module):
-  """Convolution, then attention (Dai et al. 2021): stem, stages of MBConv and Transformer blocks, classifier.
+  """Convolution, then attention (Dai et al. 2021): stem, stages of convolution and Transformer blocks, classifier.
 
   `__call__`: images [b, h, w, c] -> logits [b, num_classes] in promote_types(dtype, float32); any h, w and c at `init`.
   `features`: the images after the stem and each stage, [b, ceil(h / stride), ceil(w / stride), width], in `dtype`.
@@ -49,7 +50,7 @@ class CoAtNet(nn.Module):
     conv_norm: dict[str, Any] = {
       "norm": spec.conv_norm,
       "norm_epsilon": spec.conv_norm_epsilon,
-      "activation": spec.activation,
+      "activation": spec.conv_activation,
     }
     self.stem = Stem(spec.stem_widths, spec.stem_kernel, spec.stem_stride, spec.stem_bias, **conv_norm, **dtypes)
     rates = iter(np.linspace(0, spec.stochastic_depth, len(spec.blocks)))
@@ -60,7 +61,9 @@ class CoAtNet(nn.Module):
         for kind, width, stride in stage.blocks
       )
       setattr(self, f"stage_{i + 1}", StageBlocks(blocks, self.remat))
-    self.classifier = Classifier(self.num_classes, spec.head, spec.attention_norm_epsilon, **dtypes)
+    self.classifier = Classifier(
+      self.num_classes, spec.head, spec.attention_norm, spec.attention_norm_epsilon, **dtypes
+    )
 
   def features(self, images: jax.Array, *, train: bool) -> list[jax.Array]:
     check_input(self, images, "b h w c", "stem/conv_1/kernel", 2)
@@ -93,24 +96,42 @@ class StageBlocks(nn.Module):
 
 def block_makers(spec: Spec) -> dict[str, Callable[..., nn.Module]]:
   """Block letter -> layer with every field that the spec decides for all blocks alike."""
+  conv: dict[str, Any] = {
+    "stride_at": spec.conv_stride,
+    "expansion": spec.conv_expansion,
+    "use_bias": spec.conv_bias,
+    "norm": spec.conv_norm,
+    "norm_epsilon": spec.conv_norm_epsilon,
+    "activation": spec.conv_activation,
+    "pool": spec.pool,
+  }
   return {
     "C": functools.partial(
       MBConv,
-      stride_at=spec.conv_stride,
-      expansion=spec.conv_expansion,
+      expand_from=spec.conv_expand_from,
+      pre_norm_activation=spec.conv_pre_norm_activation,
       squeeze_ratio=spec.squeeze_ratio,
-      norm=spec.conv_norm,
-      norm_epsilon=spec.conv_norm_epsilon,
-      activation=spec.activation,
-      pool=spec.pool,
+      squeeze_from=spec.squeeze_from,
+      squeeze_at=spec.squeeze_at,
+      squeeze_activation=spec.squeeze_activation,
+      **conv,
     ),
+    "X": functools.partial(ConvNeXtBlock, layer_scale=spec.conv_layer_scale, **conv),
     "T": functools.partial(
       TransformerBlock,
       head_size=spec.head_size,
+      width_from=spec.attention_width_from,
       relative=spec.relative_attention,
+      position=spec.relative_position,
+      position_hidden=spec.relative_hidden,
+      position_dropout=spec.relative_dropout,
+      table_resize=spec.table_resize,
       expansion=spec.attention_expansion,
+      norm=spec.attention_norm,
       norm_epsilon=spec.attention_norm_epsilon,
-      activation=spec.activation,
+      activation=spec.attention_activation,
       pool=spec.pool,
+      shortcut_bias=spec.attention_shortcut_bias,
+      layer_scale=spec.attention_layer_scale,
     ),
   }

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
-from convattn.models.spec import Run, Spec, Stage
-
-
-def _stages(layout: str, depths: tuple[int, ...], widths: tuple[int, ...]) -> tuple[Stage, ...]:
-  """Stages of one run each from a layout such as "CCTT", every one of stride 2."""
-  return tuple(Stage((Run(*row),)) for row in zip(layout, depths, widths, strict=True))
+from convattn.models.spec import Run, Spec, Stage, stages
+from convattn.models.timm_variants import TIMM_VARIANTS
 
 
 def _coatnet(stem: int, depths: tuple[int, ...], widths: tuple[int, ...], layout: str = "CCTT", **fields: Any) -> Spec:
   """Two stem convolutions of width `stem` and the stages of a layout (Dai et al. 2021, Table 3)."""
-  return Spec(_stages(layout, depths, widths), (stem, stem), **fields)
+  return Spec(stages(layout, depths, widths), (stem, stem), **fields)
 
 
 def _mixed(stem: int, rows: tuple[tuple[int, int], ...], **fields: Any) -> Spec:
   """CoAtNet-6 and -7 (Table 12): the third stage is MBConv, then Transformer at twice the width, both at stride 16."""
   s1, s2, s3_conv, s3_attention, s4 = rows
-  stages = (
+  rows_of_stages = (
     Stage((Run("C", *s1),)),
     Stage((Run("C", *s2),)),
     Stage((Run("C", *s3_conv), Run("T", *s3_attention))),
     Stage((Run("T", *s4),)),
   )
-  return Spec(stages, (stem, stem), **fields)
+  return Spec(rows_of_stages, (stem, stem), **fields)
 
 
 # Dai et al. 2021, Tables 3, 11 and 12. coatnet_6 follows the table; with a last width of 3072 in place of 2048 it
@@ -41,12 +36,6 @@ _PAPER = {
   "coatnet_5": _coatnet(192, (2, 12, 28, 2), (256, 512, 1280, 2048), head_size=64),
   "coatnet_6": _mixed(192, ((2, 192), (4, 384), (8, 768), (42, 1536), (2, 2048)), head_size=128),
   "coatnet_7": _mixed(192, ((2, 256), (4, 512), (8, 1024), (42, 2048), (2, 3072)), head_size=128),
-}
-
-# timm's models of the same sizes pool by the mean and stride in the depthwise convolution. The tree of variables is
-# the same.
-_TIMM = {
-  f"coatnet_{i}_224": dataclasses.replace(_PAPER[f"coatnet_{i}"], pool="avg", conv_stride="depthwise") for i in range(5)
 }
 
 # The layouts compared in section 3.1 of the paper, with the depths and widths of CoAtNet-0: the paper matches their
@@ -82,4 +71,4 @@ _SMALL = {
   ),
 }
 
-VARIANTS: dict[str, Spec] = {**_PAPER, **_TIMM, **_LAYOUTS, **_SMALL}
+VARIANTS: dict[str, Spec] = {**_PAPER, **TIMM_VARIANTS, **_LAYOUTS, **_SMALL}

@@ -10,6 +10,8 @@ import numpy as np
 
 from convattn.ops.shapes import check_shapes
 
+RESIZE_METHODS = ("bilinear", "timm")
+
 
 def relative_offsets(height: int, width: int) -> np.ndarray:
   """The (row, column) shift from query to key, moved to start at zero: integers [q, k, 2], q = k = height * width.
@@ -20,6 +22,19 @@ def relative_offsets(height: int, width: int) -> np.ndarray:
   return np.stack([row[None] - row[:, None] + height - 1, column[None] - column[:, None] + width - 1], axis=-1)
 
 
+def log_shifts(height: int, width: int) -> np.ndarray:
+  """Every shift of a grid on a logarithmic scale: float32 [2h-1, 2w-1, (row, column)].
+
+      log_shifts[i, j] = sign(s) ln(1 + |s|) of s = (i - h + 1, j - w + 1)
+
+  Close shifts keep their distances, far ones move together (Liu et al. 2022, Swin Transformer V2, eq. 4, without its
+  normalisation to the grid: the same shift has the same coordinates on every grid).
+  """
+  rows, columns = np.mgrid[1 - height : height, 1 - width : width]
+  shifts = np.stack([rows, columns], axis=-1).astype(np.float64)
+  return (np.sign(shifts) * np.log1p(np.abs(shifts))).astype(np.float32)
+
+
 def table_grid(table: jax.Array) -> tuple[int, int]:
   """(h, w), the grid that a bias table [n, 2h-1, 2w-1] belongs to. Raises AssertionError for an even table."""
   _, rows, columns = table.shape
@@ -28,6 +43,67 @@ def table_grid(table: jax.Array) -> tuple[int, int]:
       f"argument 'table' has shape {table.shape}, but must be [n, 2h-1, 2w-1]: odd rows and columns."
     )
   return (rows + 1) // 2, (columns + 1) // 2
+
+
+def resize_table(table: jax.Array, grid: tuple[int, int], method: str = "bilinear") -> jax.Array:
+  """A bias table for another grid, interpolated linearly along rows and then columns.
+
+      out[n, p, q] = sum_uv R[p, u] C[q, v] table[n, u, v]
+
+  "bilinear" (Dai et al. 2021, appendix A.1) samples at half-pixel centres without antialiasing, as Google's code family
+  does; the paper does not state the convention. "timm" keeps the shift 0 in place and lets the trained shifts spread
+  out from it, each step q times the one before, q such that the outermost trained shift lands on the outermost new one,
+  but at least 1.01 and at most 1.5; beyond the trained shifts their outermost value holds. It is what timm does to a
+  checkpoint of another size (as BEiT, Bao et al. 2022, but interpolated linearly); a smaller grid keeps its near shifts
+  almost as they were.
+
+  Args:
+    table: [n, 2h-1, 2w-1], one table per head.
+    grid: (h', w'), rows and columns of the new grid.
+    method: one of RESIZE_METHODS.
+
+  Returns:
+    [n, 2h'-1, 2w'-1], same dtype, computed in promote_types(dtype, float32); the table itself where it fits already.
+
+  Raises:
+    AssertionError: not of rank 3, or an even number of rows or columns.
+    ValueError: an unknown method, or a grid that is not two positive integers.
+  """
+  check_shapes(table=(table, "n u v"))
+  table_grid(table)
+  if method not in RESIZE_METHODS:
+    raise ValueError(f"method is {method!r}, but must be one of {', '.join(map(repr, RESIZE_METHODS))}.")
+  if len(grid) != 2 or not all(isinstance(size, (int, np.integer)) and size > 0 for size in grid):
+    raise ValueError(f"grid is {grid!r}, but must be (height, width), two positive integers.")
+  old, new = table.shape[1:], tuple(2 * int(size) - 1 for size in grid)
+  if old == new:
+    return table
+  weights = {"bilinear": _half_pixel_weights, "timm": _geometric_weights}[method]
+  dtype = jnp.promote_types(table.dtype, jnp.float32)
+  rows, columns = (jnp.asarray(weights(*sizes), dtype) for sizes in zip(old, new, strict=True))
+  out = jnp.einsum("pu,nuv->npv", rows, table.astype(dtype), precision="highest")
+  return jnp.einsum("qv,npv->npq", columns, out, precision="highest").astype(table.dtype)
+
+
+def _half_pixel_weights(old: int, new: int) -> np.ndarray:
+  """[new, old]: sample i reads position (i + 1/2) old / new - 1/2, held inside the table."""
+  return _linear_weights(np.arange(old), (np.arange(new) + 0.5) * old / new - 0.5)
+
+
+def _geometric_weights(old: int, new: int) -> np.ndarray:
+  """[new, old]: the old shift of k steps lies at +-(1 + q + ... + q^(k-1)), the new ones at the integers."""
+  low, high = 1.01, 1.5
+  for _ in range(19):  # to 1e-6; timm's interval and last midpoint, for tables that agree to the last digit
+    ratio = (low + high) / 2
+    reaches = np.sum(ratio ** np.arange(old // 2)) > new // 2
+    low, high = (low, ratio) if reaches else (ratio, high)
+  outward = np.cumsum(ratio ** np.arange(old // 2))
+  return _linear_weights(np.concatenate([-outward[::-1], [0], outward]), np.arange(new) - new // 2)
+
+
+def _linear_weights(positions: np.ndarray, samples: np.ndarray) -> np.ndarray:
+  """[samples, positions]: weights that interpolate linearly between neighbours; the outermost values hold beyond."""
+  return np.stack([np.interp(samples, positions, unit) for unit in np.eye(len(positions))], axis=1)
 
 
 def relative_bias(table: jax.Array) -> jax.Array:

@@ -3,46 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from convattn.models.coatnet import CoAtNet
-
-METHODS = ("bilinear",)
+from convattn.ops.positions import RESIZE_METHODS, resize_table, table_grid
+from convattn.pretrained.shapes import image_channels, variable_shapes
 
 
 def resize(model: CoAtNet, variables: Mapping, image_size: int | tuple[int, int], method: str = "bilinear") -> dict:
-  """Interpolates every bias table to the grids that images of another size give (Dai et al. 2021, appendix A.1).
+  """Interpolates every bias table to the grids that images of another size give (ops.resize_table).
 
-  "bilinear" samples [n, 2h-1, 2w-1] at half-pixel centres without antialiasing, as Google's code family does; the paper
-  does not state the convention. A table that fits already is returned as it is.
+  A table that fits already, and every other array, is returned as it is. A model without tables
+  (relative_position="mlp") serves any size, and its variables come back as they are.
 
   Args:
     model: the model the variables belong to.
-    variables: a mapping with "params"; the rest is passed on.
+    variables: a mapping with "params". Tables in its other collections, such as averaged parameters, are found by the
+      same path within the model, whatever lies above it.
     image_size: pixels, a number or (height, width).
-    method: one of METHODS.
+    method: "bilinear" (the paper's) or "timm".
 
   Raises:
-    ValueError: an unknown method.
+    ValueError: an unknown method, an image size of another form, or a table that the model does not have.
   """
-  if method not in METHODS:
-    raise ValueError(f"method is {method!r}, but must be one of {', '.join(map(repr, METHODS))}.")
-  height, width = np.broadcast_to(image_size, 2).tolist()
-  channels = _input_channels(variables)
-  images = jax.ShapeDtypeStruct((1, height, width, channels), jnp.float32)
-  wanted = jax.eval_shape(lambda images: model.init(jax.random.key(0), images, train=False), images)["params"]
+  if method not in RESIZE_METHODS:
+    raise ValueError(f"method is {method!r}, but must be one of {', '.join(map(repr, RESIZE_METHODS))}.")
+  wanted = variable_shapes(model, image_size, image_channels(variables))["params"]
+  grids = {path: table_grid(shape) for path, shape in _leaves(wanted) if path.endswith("/bias_table")}
 
-  def fit(path, array, like):
-    if path[-1].key != "bias_table" or array.shape == like.shape:
+  def fit(path: tuple, array: Any) -> Any:
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    if not name.endswith("/bias_table"):
       return array
-    wide = array.astype(jnp.promote_types(array.dtype, jnp.float32))
-    return jax.image.resize(wide, like.shape, "bilinear", antialias=False, precision="highest").astype(array.dtype)
+    grid = next((grid for place, grid in grids.items() if name.endswith(f"/{place}")), None)
+    if grid is None:
+      raise ValueError(f"the model has no table {name!r}; are these the variables of another architecture?")
+    if table_grid(array) == grid:
+      return array
+    if isinstance(array, np.ndarray):  # may be of float64, which JAX would narrow
+      with jax.enable_x64(True):
+        return np.asarray(resize_table(jnp.asarray(array), grid, method))
+    return resize_table(array, grid, method)
 
-  return {**variables, "params": jax.tree_util.tree_map_with_path(fit, variables["params"], wanted)}
+  return jax.tree_util.tree_map_with_path(fit, dict(variables))
 
 
-def _input_channels(variables: Mapping) -> int:
-  return variables["params"]["stem"]["conv_1"]["kernel"].shape[2]
+def _leaves(tree: Mapping) -> list[tuple[str, Any]]:
+  """(path, leaf) of every leaf, the path's parts joined by "/"."""
+  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+  return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]

@@ -19,12 +19,15 @@ if TYPE_CHECKING:
   )
   from convattn.training.description import model_from_description
   from convattn.training.determinism import request_deterministic_kernels
+  from convattn.training.exporting import export_classifier
+  from convattn.training.initial import Initial, find_initial
   from convattn.training.loop import run
   from convattn.training.program import Program, build, lowerings
+  from convattn.training.restoring import Restored, restore
   from convattn.training.sharding import make_mesh
   from convattn.training.state import TrainState, sha256
   from convattn.training.task import ImageClassification, Task
-  from convattn.training.validation import validate
+  from convattn.training.validation import SettingsError, validate
   from convattn.training.workdir import WorkdirError
 
 _HOMES = {
@@ -34,18 +37,24 @@ _HOMES = {
   "Data": "config",
   "Experiment": "config",
   "ImageClassification": "task",
+  "Initial": "initial",
   "Loss": "config",
   "Model": "config",
   "Optimizer": "config",
   "Program": "program",
+  "Restored": "restoring",
+  "SettingsError": "validation",
   "Task": "task",
   "TrainState": "state",
   "WorkdirError": "workdir",
   "build": "program",
+  "export_classifier": "exporting",
+  "find_initial": "initial",
   "lowerings": "program",
   "make_mesh": "sharding",
   "model_from_description": "description",
   "request_deterministic_kernels": "determinism",
+  "restore": "restoring",
   "run": "loop",
   "sha256": "state",
   "validate": "validation",
@@ -58,18 +67,24 @@ __all__ = [
   "Data",
   "Experiment",
   "ImageClassification",
+  "Initial",
   "Loss",
   "Model",
   "Optimizer",
   "Program",
+  "Restored",
+  "SettingsError",
   "Task",
   "TrainState",
   "WorkdirError",
   "build",
+  "export_classifier",
+  "find_initial",
   "lowerings",
   "make_mesh",
   "model_from_description",
   "request_deterministic_kernels",
+  "restore",
   "run",
   "sha256",
   "validate",

@@ -20,8 +20,16 @@ def section(kind: type) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-  name: str = setting("digits", "data set: 'digits' is embedded")
-  dir: str = setting("", "where prepared data lies; empty: $TFDS_DATA_DIR, else ~/tensorflow_datasets")
+  name: str = setting("digits", "data set: 'digits' is embedded; 'folder': pictures in data.dir, a folder per class")
+  dir: str = setting(
+    "",
+    "where prepared data lies; empty: $TFDS_DATA_DIR, else ~/tensorflow_datasets; of 'folder': what holds "
+    "train/CLASS/*.jpg, validation/CLASS/*.jpg and perhaps test/CLASS/*.jpg",
+  )
+  classes: str = setting("", "labels to keep, such as '0-4' or '0,3,7', renumbered from 0 in this order; empty: all")
+  images_per_class: int = setting(0, "training images to keep of each class; 0: all")
+  subset_seed: int = setting(0, "which images those are")
+  image_size: int = setting(0, "pixels per side that images are resized to; 0: as they come ('folder': 224)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,19 +41,39 @@ class Model:
 
   name: str = setting("coatnet_mini_8", "a name of convattn.list_models()")
   stochastic_depth: float | None = setting(None, "rate of the last block; rises linearly from 0 at the first")
-  conv_stride: str | None = setting(None, "where MBConv strides: 'expand' (paper, eq. 5) or 'depthwise' (Table 9)")
-  conv_norm: str | None = setting(None, "norm of stem and MBConv: 'batch' or 'layer' (Table 8)")
   pool: str | None = setting(None, "pooling in front of a strided stage: 'max', 'avg' or 'max3x3'")
-  relative_attention: str | None = setting(None, "'pre' or 'post' softmax (paper, section 2.1), or 'none'")
-  head_size: int | None = setting(None, "width of one attention head")
-  head: str | None = setting(None, "classifier: 'tanh' (norm, dense, tanh, dense) or 'plain' (norm, dense)")
-  activation: str | None = setting(None, "'gelu' (exact) or 'gelu_tanh'")
   stem_bias: bool | None = setting(None, "biases in the stem's convolutions")
-  conv_expansion: int | None = setting(None, "MBConv's inner width over its output width")
-  conv_norm_epsilon: float | None = setting(None, "added to the variance in stem and MBConv")
-  squeeze_ratio: float | None = setting(None, "squeeze-and-excite's hidden width over MBConv's output width")
-  attention_expansion: int | None = setting(None, "the feed-forward network's inner width over its output width")
+  conv_activation: str | None = setting(None, "of stem, MBConv, ConvNeXt: 'gelu' (exact), 'gelu_tanh', 'silu', 'relu'")
+  conv_pre_norm_activation: bool | None = setting(None, "activation behind MBConv's first norm too")
+  conv_stride: str | None = setting(
+    None, "where MBConv strides: 'expand' (paper, eq. 5), 'depthwise' (Table 9) or 'pool' (a mean in front of it)"
+  )
+  conv_norm: str | None = setting(None, "norm of stem and convolution blocks: 'batch' or 'layer' (Table 8)")
+  conv_norm_epsilon: float | None = setting(None, "added to the variance in stem and convolution blocks")
+  conv_expansion: int | None = setting(None, "a convolution block's inner width over its outer width")
+  conv_expand_from: str | None = setting(None, "that outer width is MBConv's 'output' or its 'input'")
+  conv_bias: bool | None = setting(None, "biases in MBConv's shortcut and last product, and all of ConvNeXt's")
+  conv_layer_scale: float | None = setting(None, "initial scale of ConvNeXt's branch; 0: no scale")
+  squeeze_ratio: float | None = setting(None, "squeeze-and-excite's hidden width over MBConv's width")
+  squeeze_from: str | None = setting(None, "that width is MBConv's 'output' or its 'expanded' one")
+  squeeze_at: str | None = setting(None, "squeeze-and-excite 'after' or 'before' the depthwise convolution's norm")
+  squeeze_activation: str | None = setting(None, "of squeeze-and-excite: 'gelu', 'gelu_tanh', 'silu' or 'relu'")
+  relative_attention: str | None = setting(None, "'pre' or 'post' softmax (paper, section 2.1), or 'none'")
+  relative_position: str | None = setting(None, "bias from a 'table', or an 'mlp' over log-spaced shifts")
+  relative_hidden: int | None = setting(None, "hidden width of that MLP")
+  relative_dropout: float | None = setting(None, "share of its hidden units dropped in training")
+  table_resize: str | None = setting(None, "fit a table to the image in every call: 'none', 'bilinear' or 'timm'")
+  head_size: int | None = setting(None, "width of one attention head")
+  attention_width_from: str | None = setting(None, "attention is as wide as its block's 'output' or 'input'")
+  attention_norm: str | None = setting(None, "norm of Transformer blocks and classifier: 'layer' or 'batch'")
   attention_norm_epsilon: float | None = setting(None, "added to the variance in Transformer blocks and classifier")
+  attention_activation: str | None = setting(None, "of the feed-forward network, as conv_activation")
+  attention_expansion: int | None = setting(None, "the feed-forward network's inner width over its output width")
+  attention_shortcut_bias: bool | None = setting(None, "biases in a Transformer block's shortcut")
+  attention_layer_scale: float | None = setting(None, "initial scale of a Transformer block's branches; 0: no scale")
+  head: str | None = setting(
+    None, "classifier: 'tanh' (mean, norm, dense, tanh, dense), 'plain' (mean, norm, dense) or 'norm_first'"
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +81,9 @@ class Augmentation:
   crop_padding: int = setting(0, "pixels of zero padding before a random crop back to size; 0: no crop")
   flip: bool = setting(False, "mirror half of the images left to right")
   mixup_alpha: float = setting(0.0, "mixing weight ~ Beta(alpha, alpha), one per batch; 0: no mixup")
+  resized_crop_area: float = setting(1.0, "least share of a picture's area in a random resized crop; 1: no such crop")
+  randaugment_layers: int = setting(0, "random operations on each picture, one after another; 0: no RandAugment")
+  randaugment_magnitude: float = setting(15.0, "strength of each of them, 0 to 30 (CoAtNet: 2 layers of 15)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +94,7 @@ class Loss:
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-  """AdamW with global-norm clipping; norms, biases and bias tables are not decayed."""
+  """AdamW with global-norm clipping; norms, biases, bias tables and the networks that make them are not decayed."""
 
   peak_learning_rate: float = setting(1e-3, "learning rate at the end of the warm-up")
   end_learning_rate: float = setting(1e-5, "learning rate at num_steps, one past the last update ('constant': unused)")
@@ -74,6 +105,8 @@ class Optimizer:
   beta2: float = setting(0.999, "decay of the gradient's second moment")
   epsilon: float = setting(1e-8, "added to the root of the second moment")
   clip_norm: float = setting(1.0, "largest global norm of a gradient; 0: no clipping")
+  freeze: str = setting("", "parts that stay as they are, such as 'stem,stage_1,stage_2/block_0'; empty: none")
+  layer_decay: float = setting(1.0, "learning rate times this per block between a layer and the classifier")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +137,9 @@ class Experiment:
   log_every: int = setting(10, "steps between lines of training metrics; each line averages the steps since the last")
   eval_every: int = setting(100, "steps between validations; the last step is always validated")
   ema_decay: float = setting(0.0, "decay of the running average of parameters and batch statistics; 0: none")
+  init_from: str = setting(
+    "", "first weights: a run's workdir, a checkpoint, a timm tag or a .safetensors file for model.name; empty: drawn"
+  )
   data: Data = section(Data)
   model: Model = section(Model)
   augmentation: Augmentation = section(Augmentation)

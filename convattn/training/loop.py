@@ -11,13 +11,14 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from convattn.data import load
 from convattn.training import workdir as files
 from convattn.training.checkpoints import RANKED_BY, Checkpoints
 from convattn.training.config import Experiment
+from convattn.training.dataset import load_dataset
 from convattn.training.description import describe_data, describe_model
 from convattn.training.determinism import request_deterministic_kernels
 from convattn.training.evaluation import Scores, score
+from convattn.training.initial import Initial, find_initial, initial_variables
 from convattn.training.preflight import check_experiment, check_task, first_batches
 from convattn.training.program import Program, build, make_model, run_keys
 from convattn.training.progress import Progress, Throughput, device_line, model_table, summary, unused_gpu_warning
@@ -30,7 +31,12 @@ from convattn.training.writer import Writer, last_times
 
 
 def run(
-  experiment: Experiment, workdir: str | os.PathLike[str], model: nn.Module | None = None, task: Task | None = None
+  experiment: Experiment,
+  workdir: str | os.PathLike[str],
+  model: nn.Module | None = None,
+  task: Task | None = None,
+  *,
+  initial: Initial | None = None,
 ) -> TrainState:
   """Trains to the end, from the last checkpoint in `workdir` if there is one, and returns the final state.
 
@@ -43,9 +49,11 @@ def run(
     workdir: config.json, metrics.jsonl, confusion.json, result.json, checkpoints/ and TensorBoard events go here.
     model: a linen module called as `model.apply(variables, inputs, train=...)`; None: the experiment's, by name.
     task: such as ImageClassification(dataset, experiment); None: that of the experiment's data set.
+    initial: what `find_initial(experiment, workdir)` read, where that has been called; None: the run calls it.
 
   Raises:
-    ValueError: a setting, or a task that does not supply what the run will ask for; one line.
+    ValueError: a setting, or a task that does not supply what the run will ask for; one line. A SettingsError where
+      the optimizer's settings or the weights of init_from do not fit the model.
     WorkdirError: a ValueError for a workdir that is in use, damaged, or of other settings, another model or other data.
     FloatingPointError: the training loss is no longer finite.
   """
@@ -59,11 +67,17 @@ def run(
   if not finished:  # whose result can be read with any number of devices
     validate_batch_sizes(experiment, mesh.size)
   _show(device_line(mesh.devices.flatten().tolist(), experiment.compute, model), unused_gpu_warning())
-  model, task = _model_and_task(experiment, model, task)
+  initial = find_initial(experiment, folder) if initial is None else initial
+  model, task = _model_and_task(experiment, model, task, initial)
   program, batches = build(experiment, model, task, mesh), first_batches(task)
   if not finished:
     check_task(program, task, batches)
   identity = {"model": describe_model(model), "data": describe_data(task.metadata, batches)}
+  variables = None
+  if initial is not None:
+    identity["init_from"] = initial.identity
+    if initial.restored is not None:
+      variables = initial_variables(initial.restored, model, task, program.template, run_keys(experiment.seed)[0])
   # Locked here, when all else has been checked: what is refused leaves no workdir behind.
   with files.locked(folder) if _is_main() else contextlib.nullcontext():
     files.check_config(folder, experiment, identity)
@@ -73,15 +87,17 @@ def run(
         return _finished(folder, result, program, checkpoints)
       if _is_main():
         files.write_config(folder, experiment, identity)
-      return _Run(experiment, folder, model, task, program, checkpoints, started).train()
+      return _Run(experiment, folder, model, task, program, checkpoints, started).train(variables)
 
 
-def _model_and_task(experiment: Experiment, model: nn.Module | None, task: Task | None) -> tuple[nn.Module, Task]:
+def _model_and_task(
+  experiment: Experiment, model: nn.Module | None, task: Task | None, initial: Initial | None
+) -> tuple[nn.Module, Task]:
   """Those given, or else those that the experiment names."""
   if model is None:
     make_model(experiment, num_classes=1)  # refuses what the model does not take before data is prepared
   if task is None:
-    task = ImageClassification(load(experiment.data.name, experiment.data.dir), experiment)
+    task = ImageClassification(load_dataset(experiment, initial.preprocessing if initial else None), experiment)
   check_experiment(task, experiment)
   return make_model(experiment, task.num_classes) if model is None else model, task
 
@@ -121,12 +137,12 @@ class _Run:
   throughput: Throughput = dataclasses.field(default_factory=Throughput)
   earlier: dict[str, float] = dataclasses.field(default_factory=dict)  # the last times of the run before it was killed
 
-  def train(self) -> TrainState:
-    """Restores or draws the state, trains, tests, and writes the result."""
+  def train(self, variables: dict[str, Any] | None) -> TrainState:
+    """Restores the state or makes it, from `variables` or drawn ones; trains, tests, and writes the result."""
     init_key, train_key = run_keys(self.experiment.seed)
     state = self.checkpoints.restore(self.program.template)
     if state is None:
-      state = self.program.init(init_key)
+      state = self.program.init(init_key) if variables is None else self.program.init(init_key, variables)
     first = int(state.step)
     self.earlier.update(last_times(self.folder / files.METRICS, first))
     _show(model_table(self.model, state.params, self.task.example_inputs))

@@ -1,4 +1,4 @@
-"""AdamW as an optax chain: which parameters decay, and what the learning rate is at each step."""
+"""AdamW as an optax chain: which parameters decay or stand still, and what the learning rate is at each step."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import jax
 import optax
 
 from convattn.training.config import Optimizer
+from convattn.training.parts import check_freeze, frozen, layer_depths, split_parts
 
 
 def learning_rate_schedule(settings: Optimizer, num_steps: int) -> optax.Schedule:
@@ -32,17 +33,22 @@ def learning_rate_schedule(settings: Optimizer, num_steps: int) -> optax.Schedul
 def decay_mask(params: Any) -> Any:
   """True for each parameter that weight decay acts on: a `kernel` of rank 2 or more (dense, convolution, depthwise).
 
-  All else is exempt: biases, scales of norms, bias tables of relative attention, and parameters of other names.
+  All else is exempt: biases, scales of norms and layers, bias tables of relative attention, the network that makes
+  such a table (`bias_mlp`), and parameters of other names.
   """
 
   def decays(path: jax.tree_util.KeyPath, leaf: Any) -> bool:
-    return jax.tree_util.keystr(path[-1:], simple=True) == "kernel" and leaf.ndim >= 2
+    names = [jax.tree_util.keystr((key,), simple=True) for key in path]
+    return names[-1] == "kernel" and "bias_mlp" not in names and leaf.ndim >= 2
 
   return jax.tree_util.tree_map_with_path(decays, params)
 
 
 def make_optimizer(settings: Optimizer, num_steps: int) -> optax.GradientTransformation:
   """Clipping by global norm (not with `clip_norm` 0), then AdamW with `decay_mask`.
+
+  Parameters in the parts that `freeze` names get updates of 0, have no moments, and do not count in the norm. With
+  `layer_decay` below 1 the updates, weight decay included, are multiplied by layer_decay ** `parts.layer_depths`.
 
   Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019.
   """
@@ -54,4 +60,29 @@ def make_optimizer(settings: Optimizer, num_steps: int) -> optax.GradientTransfo
     weight_decay=settings.weight_decay,
     mask=decay_mask,
   )
-  return optax.chain(optax.clip_by_global_norm(settings.clip_norm), adamw) if settings.clip_norm else adamw
+  optimizer = optax.chain(optax.clip_by_global_norm(settings.clip_norm), adamw) if settings.clip_norm else adamw
+  if split_parts(settings.freeze):
+    optimizer = optax.partition(
+      {True: optax.set_to_zero(), False: optimizer}, lambda params: frozen(settings.freeze, params)
+    )
+  if settings.layer_decay < 1:  # outside the partition, where the depths are those of the whole tree
+    optimizer = optax.chain(optimizer, _scale_by_depth(settings.layer_decay))
+  return optimizer
+
+
+def _scale_by_depth(layer_decay: float) -> optax.GradientTransformation:
+  def scale(updates: Any, _: Any) -> Any:
+    return jax.tree.map(lambda update, depth: update * layer_decay**depth, updates, layer_depths(updates))
+
+  return optax.stateless(scale)
+
+
+def check_optimizer(settings: Optimizer, params: Any) -> None:
+  """What `freeze` and `layer_decay` ask of the tree of parameters (arrays or their shapes).
+
+  Raises:
+    SettingsError: see `parts.check_freeze` and `parts.layer_depths`.
+  """
+  check_freeze(settings.freeze, params)
+  if settings.layer_decay < 1:
+    layer_depths(params)

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from convattn.models import create_model
 from convattn.training import sharding
 from convattn.training.config import Experiment
-from convattn.training.optimizer import learning_rate_schedule, make_optimizer
+from convattn.training.optimizer import check_optimizer, learning_rate_schedule, make_optimizer
 from convattn.training.state import TrainState
 from convattn.training.steps import make_eval_step, make_init, make_train_step
 from convattn.training.task import Task
@@ -25,7 +25,7 @@ class Program:
 
   Attributes:
     mesh: the devices, along the axis "data".
-    init: (key) -> TrainState, on every device.
+    init: (key) -> TrainState, on every device; (key, variables) starts from those instead of drawn ones.
     train_step: (state, batch, key) -> state. The state that goes in is donated: it must not be used again.
     eval_step: (params, model_state, batch with "mask") -> metric sums.
     template: the state's shapes, dtypes and shardings.
@@ -64,6 +64,9 @@ def build(experiment: Experiment, model: nn.Module, task: Task, mesh: Mesh) -> P
   """Jits the steps of `experiment` over `mesh`: one global batch, split over "data"; the state on every device.
 
   The matmul precision is fixed while the functions are traced and leaves JAX's global setting alone.
+
+  Raises:
+    SettingsError: the optimizer's settings name parts that the model does not have.
   """
   optimizer = make_optimizer(experiment.optimizer, experiment.num_steps)
   train_step = make_train_step(
@@ -73,11 +76,13 @@ def build(experiment: Experiment, model: nn.Module, task: Task, mesh: Mesh) -> P
     learning_rate_schedule(experiment.optimizer, experiment.num_steps),
     ema_decay=experiment.ema_decay,
     log_every=experiment.log_every,
+    freeze=experiment.optimizer.freeze,
   )
   precise = functools.partial(_with_precision, experiment.compute.matmul_precision)
   whole, split = sharding.replicated(mesh), sharding.by_batch(mesh)
-  init = precise(make_init(model, task, optimizer, ema_decay=experiment.ema_decay))
+  init = precise(make_init(model, task, optimizer, ema_decay=experiment.ema_decay, freeze=experiment.optimizer.freeze))
   shapes = jax.eval_shape(init, run_keys(experiment.seed)[0])
+  check_optimizer(experiment.optimizer, shapes.params)
   return Program(
     mesh=mesh,
     init=jax.jit(init, in_shardings=whole, out_shardings=whole),

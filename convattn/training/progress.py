@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import tqdm
 
-from convattn.analysis import Cost, costs
+from convattn.analysis import Cost, by_stage, costs
 from convattn.models import CoAtNet
 from convattn.training.config import Compute
 
@@ -59,14 +59,11 @@ def parameter_table(params: Any) -> str:
 
 def cost_table(rows: Sequence[Cost]) -> str:
   """Output image, parameters and multiply-adds of the stem, each stage and the classifier, and their sums."""
-  parts: dict[str, list[Cost]] = {}
-  for row in rows:
-    parts.setdefault(row.name.split("/")[0], []).append(row)
   lines = [("part", "output", "parameters", "multiply-adds")]
-  for name, members in [*parts.items(), ("total", list(rows))]:
-    output = "" if name == "total" else " × ".join(map(str, members[-1].output))
-    sums = (sum(row.parameters for row in members), sum(row.multiply_adds for row in members))
-    lines.append((name, output, f"{sums[0]:,}", f"{sums[1]:,}"))
+  for row in by_stage(rows):
+    lines.append((row.name, " × ".join(map(str, row.output)), f"{row.parameters:,}", f"{row.multiply_adds:,}"))
+  sums = (sum(row.parameters for row in rows), sum(row.multiply_adds for row in rows))
+  lines.append(("total", "", f"{sums[0]:,}", f"{sums[1]:,}"))
   widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
   return "\n".join(
     f"  {name:<{widths[0]}}  {output:<{widths[1]}}  {parameters:>{widths[2]}}  {multiply_adds:>{widths[3]}}"

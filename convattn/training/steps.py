@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from convattn.training.parts import evaluate_frozen, hold, hold_collections, without_gradient
 from convattn.training.state import TrainState, update_average
 from convattn.training.task import Batch, Task
 
@@ -19,22 +20,23 @@ _UNKEPT = ("params", "intermediates", "perturbations")
 
 
 def make_init(
-  model: nn.Module, task: Task, optimizer: optax.GradientTransformation, *, ema_decay: float
+  model: nn.Module, task: Task, optimizer: optax.GradientTransformation, *, ema_decay: float, freeze: str = ""
 ) -> Callable[[jax.Array], TrainState]:
-  """A function of a PRNG key that draws the state before the first update."""
+  """A function of a PRNG key, and of variables that take the place of drawn ones, that makes the first state."""
 
-  def init(key: jax.Array) -> TrainState:
-    variables = model.init(key, task.example_inputs, train=False)
+  def init(key: jax.Array, variables: dict[str, Any] | None = None) -> TrainState:
+    if variables is None:
+      variables = dict(model.init(key, task.example_inputs, train=False))
     params = variables["params"]
     model_state = {name: values for name, values in variables.items() if name not in _UNKEPT}
-    # Zeros, because the first update replaces them whatever they are (see update_average).
+    # Zeros, because the first update replaces them whatever they are (see update_average); not where nothing does.
     averaged = {"params": params, "model_state": model_state} if ema_decay else {}
     return TrainState(
       step=jnp.zeros((), jnp.int32),
       params=params,
       model_state=model_state,
       opt_state=optimizer.init(params),
-      ema=jax.tree.map(jnp.zeros_like, averaged),
+      ema=_held_average(freeze, averaged, jax.tree.map(jnp.zeros_like, averaged)),
       window={name: jnp.zeros((), jnp.float32) for name in (*task.metric_names, *WINDOW_NAMES)},
     )
 
@@ -49,11 +51,14 @@ def make_train_step(
   *,
   ema_decay: float,
   log_every: int,
+  freeze: str = "",
 ) -> Callable[[TrainState, Batch, jax.Array], TrainState]:
   """One update: (state, batch, key of the run) -> state.
 
   The gradient is that of the mean loss over the whole batch. Dropout and augmentation draw from
-  fold_in(key, state.step). The window is emptied before each update whose number, from 0, `log_every` divides.
+  fold_in(key, state.step). The window is emptied before each update whose number, from 0, `log_every` divides. The
+  parts that `freeze` names compute as at evaluation; their parameters, statistics and averages are handed on as they
+  are, and their gradients are neither computed nor part of "gradient_norm".
   """
 
   def train_step(state: TrainState, batch: Batch, key: jax.Array) -> TrainState:
@@ -61,21 +66,24 @@ def make_train_step(
     inputs, targets = task.prepare_train(augmentation_key, batch)
 
     def objective(params: Any) -> tuple[jax.Array, tuple[Any, dict[str, Any]]]:
-      outputs, updated = model.apply(
-        {"params": params, **state.model_state},
-        inputs,
-        train=True,
-        mutable=list(state.model_state),
-        rngs={"dropout": dropout_key},
-      )
+      with nn.intercept_methods(evaluate_frozen(freeze)):
+        outputs, updated = model.apply(
+          {"params": without_gradient(freeze, params), **state.model_state},
+          inputs,
+          train=True,
+          mutable=list(state.model_state),
+          rngs={"dropout": dropout_key},
+        )
       return task.losses(outputs, targets).mean(), (outputs, dict(updated))
 
     (_, (outputs, updated)), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    model_state = {**state.model_state, **updated}
-    averaged = {"params": params, "model_state": model_state}
+    params = hold(freeze, state.params, optax.apply_updates(state.params, updates))
+    model_state = {**state.model_state, **hold_collections(freeze, state.model_state, updated)}
     count = state.step + 1
+    averaged = {"params": params, "model_state": model_state} if ema_decay else {}
+    if ema_decay:
+      averaged = update_average(state.ema, averaged, decay=ema_decay, count=count)
     numbers = {
       **_batch_means(task, outputs, targets),
       "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
@@ -88,11 +96,21 @@ def make_train_step(
       params=params,
       model_state=model_state,
       opt_state=opt_state,
-      ema=update_average(state.ema, averaged, decay=ema_decay, count=count) if ema_decay else {},
+      ema=_held_average(freeze, state.ema, averaged),
       window={name: jnp.where(kept, state.window[name], 0) + numbers[name] for name in state.window},
     )
 
   return train_step
+
+
+def _held_average(freeze: str, old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+  """The running average `new` ({} without one), but that of the frozen parts is `old`'s."""
+  if not new:
+    return {}
+  return {
+    "params": hold(freeze, old["params"], new["params"]),
+    "model_state": hold_collections(freeze, old["model_state"], new["model_state"]),
+  }
 
 
 def _batch_means(task: Task, outputs: Any, targets: Any) -> dict[str, jax.Array]:

@@ -10,7 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from convattn.data import Dataset, evaluation_batches, mixup, normalize, random_crop, random_flip, train_batch
+from convattn.data import (
+  Dataset,
+  HostAugmentation,
+  augmented_batch,
+  evaluation_batches,
+  mixup,
+  normalize,
+  random_crop,
+  random_flip,
+  train_batch,
+)
 from convattn.training.config import Experiment
 
 Batch = dict[str, Any]
@@ -99,6 +109,7 @@ class ImageClassification:
       "image_shape": [int(size) for size in self.dataset.image_shape],
       "mean": [float(value) for value in self.dataset.mean],
       "std": [float(value) for value in self.dataset.std],
+      "preprocessing": self.dataset.preprocessing.as_json(),
     }
 
   @property
@@ -106,10 +117,13 @@ class ImageClassification:
     return jnp.zeros((1, *self.dataset.image_shape), jnp.float32)
 
   def train_batch(self, step: int) -> dict[str, np.ndarray]:
-    """{"image": uint8 [b, h, w, c], "label": int32 [b]}; see data.train_batch."""
-    experiment = self.experiment
-    batch = train_batch(self.dataset.train, batch_size=experiment.batch_size, seed=experiment.seed, step=step)
-    return self._checked(batch)
+    """{"image": uint8 [b, h, w, c], "label": int32 [b]}; see data.train_batch, data.augmented_batch."""
+    place = {"batch_size": self.experiment.batch_size, "seed": self.experiment.seed, "step": step}
+    settings = self.experiment.augmentation
+    changes = HostAugmentation(settings.resized_crop_area, settings.randaugment_layers, settings.randaugment_magnitude)
+    if changes.is_identity:
+      return self._checked(train_batch(self.dataset.train, **place))
+    return self._checked(augmented_batch(self.dataset, changes, **place))
 
   def evaluation_batches(self, split: str) -> Iterator[dict[str, np.ndarray]]:
     """{"image", "label", "mask"}, the last one padded; see data.evaluation_batches."""

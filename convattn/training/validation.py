@@ -10,6 +10,11 @@ from typing import Any
 
 from convattn.training.config import Experiment
 
+
+class SettingsError(ValueError):
+  """Settings that do not fit the model or the weights at hand; the message is one line and says what to change."""
+
+
 CHOICES: dict[str, tuple[str, ...]] = {
   "loss.kind": ("softmax", "sigmoid"),
   "optimizer.schedule": ("cosine", "linear", "constant"),
@@ -26,6 +31,9 @@ _SHARE = ("at least 0 and below 1", lambda value: 0 <= value < 1)
 
 _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
   "seed": ("at least 0 and below 2**32", lambda value: 0 <= value < 2**32),
+  "data.images_per_class": _NOT_NEGATIVE,
+  "data.subset_seed": _NOT_NEGATIVE,
+  "data.image_size": _NOT_NEGATIVE,
   "num_steps": _COUNT,
   "batch_size": _COUNT,
   "eval_batch_size": _COUNT,
@@ -36,11 +44,18 @@ _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
   "model.head_size": _COUNT,
   "model.conv_expansion": _COUNT,
   "model.conv_norm_epsilon": _POSITIVE,
+  "model.conv_layer_scale": _NOT_NEGATIVE,
   "model.squeeze_ratio": _POSITIVE,
+  "model.relative_hidden": _COUNT,
+  "model.relative_dropout": _SHARE,
   "model.attention_expansion": _COUNT,
   "model.attention_norm_epsilon": _POSITIVE,
+  "model.attention_layer_scale": _NOT_NEGATIVE,
   "augmentation.crop_padding": _NOT_NEGATIVE,
   "augmentation.mixup_alpha": _NOT_NEGATIVE,
+  "augmentation.resized_crop_area": ("above 0 and at most 1", lambda value: 0 < value <= 1),
+  "augmentation.randaugment_layers": _NOT_NEGATIVE,
+  "augmentation.randaugment_magnitude": ("from 0 to 30", lambda value: 0 <= value <= 30),
   "loss.label_smoothing": _SHARE,
   "optimizer.peak_learning_rate": _POSITIVE,
   "optimizer.end_learning_rate": _NOT_NEGATIVE,
@@ -50,6 +65,7 @@ _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
   "optimizer.beta2": _SHARE,
   "optimizer.epsilon": _POSITIVE,
   "optimizer.clip_norm": _NOT_NEGATIVE,
+  "optimizer.layer_decay": ("above 0 and at most 1", lambda value: 0 < value <= 1),
   "checkpoint.every": _COUNT,
   "checkpoint.keep_newest": _COUNT,
   "checkpoint.keep_best": _NOT_NEGATIVE,

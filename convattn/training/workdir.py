@@ -101,18 +101,28 @@ def read_result(folder: Path) -> dict[str, Any] | None:
 
 
 def experiment_from_json(tree: dict[str, Any]) -> Experiment:
-  """The inverse of dataclasses.asdict for an experiment that was stored as JSON, as in config.json."""
+  """The inverse of dataclasses.asdict for an experiment that was stored as JSON, as in config.json.
+
+  Settings that there are no longer are left out; those that are new have their defaults.
+  """
 
   def rebuild(kind: Any, fields: dict[str, Any]) -> Any:
     kinds = typing.get_type_hints(kind)
     return kind(
       **{
-        name: rebuild(kinds[name], value) if dataclasses.is_dataclass(kinds.get(name)) else value
+        name: rebuild(kinds[name], value) if dataclasses.is_dataclass(kinds[name]) else value
         for name, value in fields.items()
+        if name in kinds
       }
     )
 
-  return rebuild(Experiment, {name: value for name, value in tree.items() if name != IDENTITY})
+  return rebuild(Experiment, tree)
+
+
+def has_checkpoint(folder: Path) -> bool:
+  """Whether a run in `folder` would be continued: one whose saving was interrupted has a longer name than its step."""
+  checkpoints = folder / CHECKPOINTS
+  return checkpoints.is_dir() and any(child.name.isdecimal() for child in checkpoints.iterdir())
 
 
 def write_config(folder: Path, experiment: Experiment, identity: dict[str, Any]) -> None:

@@ -1,5 +1,7 @@
 """The prepare command."""
 
+import PIL.Image
+
 from convattn.commands import main
 
 
@@ -17,5 +19,16 @@ def test_it_prints_place_and_counts_and_prepares_once(tmp_path, capsys):
 def test_an_unknown_data_set_gives_the_nearest(capsys):
   assert main(["prepare", "--name=digit"]) == 2
   assert (
-    capsys.readouterr().err == "convattn prepare: unknown data set 'digit'; did you mean 'digits'? Known: digits.\n"
+    capsys.readouterr().err
+    == "convattn prepare: unknown data set 'digit'; did you mean 'digits'? Known: digits, folder.\n"
   )
+
+
+def test_of_a_folder_the_pictures_are_counted(tmp_path, capsys):
+  for place in ("train/cat/1.png", "train/cat/2.png", "train/dog/1.png", "val/dog/1.png"):
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    PIL.Image.new("RGB", (3, 2)).save(tmp_path / place)
+  assert main(["prepare", "--name=folder", f"--dir={tmp_path}"]) == 0
+  assert capsys.readouterr().out.splitlines() == [str(tmp_path), "train 3", "validation 1", "test 1"]
+  assert main(["prepare", "--name=folder"]) == 2
+  assert "'folder' needs the folder's name" in capsys.readouterr().err

@@ -86,7 +86,7 @@ def test_a_workdir_that_is_a_file_or_of_another_run_is_refused(tmp_path):
 def fake_run(monkeypatch):
   calls = []
 
-  def run(experiment, workdir, task):
+  def run(experiment, workdir, task, initial):
     calls.append((experiment, workdir, task))
     (workdir / "metrics.jsonl").write_text('{"step": 1, "train/loss": 2.5}\n')
 

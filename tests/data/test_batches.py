@@ -110,7 +110,7 @@ def test_train_batch_names_the_number_out_of_range(change, message):
 
 
 def test_an_empty_source_cannot_be_trained_on():
-  with pytest.raises(ValueError, match="size must be at least 1, got 0"):
+  with pytest.raises(ValueError, match="no images to train on"):
     train_batch(numbered(0), batch_size=2, seed=0, step=0)
 
 

@@ -26,8 +26,10 @@ def test_the_directory_is_the_argument_then_the_variable_then_home(monkeypatch, 
 
 
 # Where TensorFlow is installed it must stay unused; where it is not, using it would fail.
+# A log handler, such as any import may add, must have nothing to say either.
 ALONE = """
-import socket, sys
+import logging, socket, sys
+logging.basicConfig()
 def refuse(*args, **kwargs):
   raise AssertionError(f"network: {args}")
 socket.socket.connect = socket.getaddrinfo = refuse

@@ -1,4 +1,4 @@
-"""Every public layer with an input, for the tests that hold for all of them."""
+"""Every public layer, for the tests that hold for all of them."""
 
 import dataclasses
 from typing import Any
@@ -28,11 +28,21 @@ EXAMPLES = {
   "BatchNorm": Example(layers.BatchNorm(), batch_statistics=True),
   "Classifier": Example(layers.Classifier(7), output=(3, 7)),
   "Conv": Example(layers.Conv(4, stride=2, use_bias=True), takes_train=False, output=(3, 3, 3, 4)),
+  "ConvNeXtBlock": Example(
+    layers.ConvNeXtBlock(16, stride=2, layer_scale=0.5, stochastic_depth=0.4), needs_key=True, output=(3, 3, 3, 16)
+  ),
   "DepthwiseConv": Example(layers.DepthwiseConv(stride=2), takes_train=False, output=(3, 3, 3, 8)),
   "FeedForward": Example(layers.FeedForward(), takes_train=False),
   "LayerNorm": Example(layers.LayerNorm()),
+  "LayerScale": Example(layers.LayerScale(0.5), takes_train=False),
   "MBConv": Example(
     layers.MBConv(12, stride=2, stochastic_depth=0.4), needs_key=True, batch_statistics=True, output=(3, 3, 3, 12)
+  ),
+  # It takes no input: here it is inside the attention it serves. Its last bias shifts all logits of a query alike.
+  "PositionMLP": Example(
+    layers.RelativeAttention(2, position="mlp", position_hidden=5),
+    takes_train=False,
+    idle=("bias_mlp/out/bias", "key/bias"),
   ),
   "RelativeAttention": Example(layers.RelativeAttention(2), takes_train=False, idle=("key/bias",)),
   "Shortcut": Example(layers.Shortcut(12, stride=2), takes_train=False, output=(3, 3, 3, 12)),

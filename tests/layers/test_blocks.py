@@ -1,6 +1,8 @@
 """What each layer computes, against the equation in its docstring."""
 
 import functools
+import pathlib
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -9,35 +11,8 @@ import pytest
 
 from convattn import layers, ops
 
-
-def image(*shape, seed=0):
-  return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
-
-
-def initialise(layer, x, **keywords):
-  init = jax.jit(functools.partial(layer.init, **keywords))
-  rng = np.random.default_rng(1)
-  return jax.tree.map(
-    lambda a: a + 0.2 * np.abs(rng.standard_normal(a.shape)).astype(np.float32), init(jax.random.key(0), x)
-  )
-
-
-def gelu(x):
-  return jax.nn.gelu(x, approximate=False)
-
-
-def norm(x, p, statistics, epsilon):
-  x = np.asarray(x)
-  mean, variance = (
-    (statistics["mean"], statistics["var"]) if statistics else (x.mean(-1, keepdims=True), x.var(-1, keepdims=True))
-  )
-  return (x - np.asarray(mean)) / np.sqrt(np.asarray(variance) + epsilon) * np.asarray(p["scale"]) + np.asarray(
-    p["bias"]
-  )
-
-
-def dense(x, p):
-  return np.asarray(x) @ np.asarray(p["kernel"]) + np.asarray(p.get("bias", 0))
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+from by_hand import dense, gelu, image, initialise, norm
 
 
 @pytest.mark.parametrize("stride_at, kind", [("expand", "batch"), ("depthwise", "batch"), ("expand", "layer")])

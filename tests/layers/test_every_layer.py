@@ -127,7 +127,7 @@ def test_works_inside_an_nnx_model(name):
 def test_a_wrong_rank_and_a_wrong_size_are_named(name):
   example = EXAMPLES[name]
   variables, x = initialise(example), example_input(example)
-  if name not in ("LayerNorm", "FeedForward"):  # these two take [..., c]
+  if name not in ("LayerNorm", "FeedForward", "LayerScale"):  # these take [..., c]
     with pytest.raises(AssertionError, match=r"argument 'x' has shape \(5, 6, 8\), but must be \[b, h, w, "):
       apply(example, variables, x[0])
   with pytest.raises(AssertionError, match=r"argument 'x' has shape \(\)"):
@@ -159,16 +159,26 @@ def _attention(prefix, channels, heads, size, table):
     k: v for part in ("query", "key", "value") for k, v in _dense(f"{p}{part}", channels, heads, size).items()
   }
   out = {f"params/{p}out/kernel": (heads, size, heads * size), f"params/{p}out/bias": (heads * size,)}
-  return projections | out | {f"params/{p}bias_table": table}
+  return projections | out | ({f"params/{p}bias_table": table} if table else {})
 
 
 NAMES = {
   "BatchNorm": _norm("", 8, True),
   "Classifier": _norm("norm", 8, False) | _dense("hidden", 8, 8) | _dense("logits", 8, 7),
   "Conv": {"params/kernel": (3, 3, 8, 4), "params/bias": (4,)},
+  "ConvNeXtBlock": {
+    **_dense("shortcut/project", 8, 16),
+    "params/depthwise/kernel": (7, 7, 1, 16),
+    "params/depthwise/bias": (16,),
+    **_norm("norm", 16, False),
+    **_dense("feed_forward/expand", 16, 64),
+    **_dense("feed_forward/project", 64, 16),
+    "params/scale/scale": (16,),
+  },
   "DepthwiseConv": {"params/kernel": (3, 3, 1, 8)},
   "FeedForward": _dense("expand", 8, 32) | _dense("project", 32, 8),
   "LayerNorm": _norm("", 8, False),
+  "LayerScale": {"params/scale": (8,)},
   "MBConv": {
     **_dense("shortcut/project", 8, 12),
     **_norm("pre_norm", 8, True),
@@ -180,6 +190,7 @@ NAMES = {
     **_dense("squeeze_excite/expand", 3, 48),
     **_dense("project", 48, 12),
   },
+  "PositionMLP": _attention("", 8, 2, 4, None) | _dense("bias_mlp/hidden", 2, 5) | _dense("bias_mlp/out", 5, 2),
   "RelativeAttention": _attention("", 8, 2, 4, (2, 9, 11)),
   "Shortcut": _dense("project", 8, 12),
   "SqueezeExcite": _dense("reduce", 8, 3) | _dense("expand", 3, 8),

@@ -11,8 +11,8 @@ import convattn
 from convattn.models import Run, Stage, spec_for
 
 # Dai et al. 2021, Tables 3, 11, 12 with unbiased stem convolutions: exact counts at 224 px and 1000 classes.
-# coatnet_0 to coatnet_4 (and their `_224` forms) equal timm's to the unit, coatnet_5 equals timm's with a head size
-# of 64.
+# coatnet_0 to coatnet_4 equal timm's to the unit, coatnet_5 equals timm's with a head size of 64. The rows of timm's
+# names are timm's own counts (test_coatnet's at 224 px).
 EXPECTED = {
   "coatnet_0": 25_036_820,
   "coatnet_1": 42_225_776,
@@ -27,6 +27,24 @@ EXPECTED = {
   "coatnet_2_224": 74_684_744,
   "coatnet_3_224": 166_966_264,
   "coatnet_4_224": 275_425_288,
+  "coatnet_5_224": 687_472_008,
+  "coatnet_pico_rw_224": 10_851_364,
+  "coatnet_nano_rw_224": 15_141_244,
+  "coatnet_0_rw_224": 27_435_562,
+  "coatnet_1_rw_224": 41_721_502,
+  "coatnet_2_rw_224": 73_868_400,
+  "coatnet_3_rw_224": 165_173_428,
+  "coatnet_bn_0_rw_224": 27_435_562,
+  "coatnet_rmlp_nano_rw_224": 15_145_116,
+  "coatnet_rmlp_0_rw_224": 27_446_074,
+  "coatnet_rmlp_1_rw_224": 41_691_982,
+  "coatnet_rmlp_1_rw2_224": 41_724_622,
+  "coatnet_rmlp_2_rw_224": 73_881_264,
+  "coatnet_rmlp_2_rw_384": 73_881_264,
+  "coatnet_rmlp_3_rw_224": 165_152_788,
+  "coatnet_nano_cc_224": 13_757_328,
+  "coatnext_nano_rw_224": 14_701_244,
+  "test_coatnet": 577_584,
   "layout_cccc": 20_942_312,
   "layout_ccct": 23_533_592,
   "layout_cctt": 25_036_820,

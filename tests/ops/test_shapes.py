@@ -24,11 +24,16 @@ GOOD = {
   "depthwise_conv_shifted": DEPTHWISE,
   "max_pool": {"x": IMAGE},
   "relative_bias": {"table": TABLE},
+  "resize_table": {"table": TABLE},
   "relative_bias_gather": {"table": TABLE},
   "relative_bias_one_hot": {"table": TABLE},
 }
-OTHER = {"avg_pool": {"window": 2, "stride": 2}, "max_pool": {"window": 2, "stride": 2}}
-NOT_ARRAYS = {"relative_offsets"}
+OTHER = {
+  "avg_pool": {"window": 2, "stride": 2},
+  "max_pool": {"window": 2, "stride": 2},
+  "resize_table": {"grid": (4, 2)},
+}
+NOT_ARRAYS = {"RESIZE_METHODS", "log_shifts", "relative_offsets"}
 ANY_SIZE = {("avg_pool", "x"), ("max_pool", "x")}  # nothing to disagree with
 
 
@@ -57,7 +62,7 @@ def test_every_public_op_is_listed():
   assert set(ops.__all__) == set(GOOD) | NOT_ARRAYS
   for name, arguments in GOOD.items():
     scalars = set(inspect.signature(getattr(ops, name)).parameters) - set(arguments)
-    assert scalars <= {"window", "stride"}
+    assert scalars <= {"window", "stride", "grid", "method"}
     call(name)
 
 

@@ -56,6 +56,8 @@ def test_an_installed_package_works_anywhere(tmp_path):
   assert (version, int(models)) == (convattn.__version__, len(convattn.list_models()))
   assert (target / "convattn" / "py.typed").is_file()
   script = [sys.executable, str(target / "bin" / "convattn")]
+  code = "import convattn; print(len(convattn.pretrained.class_names('coatnet_0_rw_224')))"
+  assert run(sys.executable, "-c", code) == "1000\n"
   # The default experiment and the index list of the embedded data set come along.
   assert "--config.optimizer.beta1" in run(*script, "train", "--help")
   assert "test 360" in run(*script, "prepare")

@@ -18,7 +18,15 @@ from convattn.training.task import ImageClassification
 from convattn.training.validation import settings
 
 BASE = Experiment(num_steps=40, batch_size=4, eval_batch_size=4, ema_decay=0.5, model=Model("tiny"))
-TINY = Spec((Stage((Run("C", 1, 8),), 2), Stage((Run("T", 1, 8),), 1)), (4, 4), stem_stride=1, head_size=4)
+TINY = Spec(
+  (Stage((Run("C", 1, 8), Run("X", 1, 8)), 2), Stage((Run("T", 1, 16),), 1)),
+  (4, 4),
+  stem_stride=1,
+  head_size=4,
+  conv_stride="pool",
+  relative_position="mlp",
+  relative_hidden=6,
+)
 OTHER = dataclasses.replace(TINY, stem_widths=(4, 6))
 
 # Seen in the lowered training or evaluation step.
@@ -30,17 +38,32 @@ PROGRAM = {
   "ema_decay": 0.9,
   "model.name": "other",
   "model.stochastic_depth": 0.3,
+  "model.conv_activation": "silu",
+  "model.conv_pre_norm_activation": True,
   "model.conv_stride": "depthwise",
   "model.conv_norm": "layer",
   "model.pool": "avg",
   "model.relative_attention": "none",
   "model.head_size": 8,
   "model.head": "plain",
-  "model.activation": "gelu_tanh",
   "model.stem_bias": True,
   "model.conv_expansion": 3,
   "model.conv_norm_epsilon": 1e-3,
+  "model.conv_expand_from": "input",
+  "model.conv_bias": False,
+  "model.conv_layer_scale": 0.1,
   "model.squeeze_ratio": 0.5,
+  "model.squeeze_from": "expanded",
+  "model.squeeze_at": "before",
+  "model.squeeze_activation": "relu",
+  "model.relative_position": "table",
+  "model.relative_hidden": 7,
+  "model.relative_dropout": 0.1,
+  "model.attention_width_from": "input",
+  "model.attention_norm": "batch",
+  "model.attention_activation": "silu",
+  "model.attention_shortcut_bias": False,
+  "model.attention_layer_scale": 0.1,
   "model.attention_expansion": 3,
   "model.attention_norm_epsilon": 1e-3,
   "augmentation.crop_padding": 1,
@@ -57,6 +80,8 @@ PROGRAM = {
   "optimizer.beta2": 0.9,
   "optimizer.epsilon": 1e-6,
   "optimizer.clip_norm": 0.5,
+  "optimizer.freeze": "stem",
+  "optimizer.layer_decay": 0.5,
   "compute.dtype": "bfloat16",
   "compute.matmul_precision": "highest",
   "compute.remat": "block",
@@ -64,8 +89,17 @@ PROGRAM = {
 # Seen elsewhere; each has its own test below or in the file named.
 ELSEWHERE = {
   "seed": "below",
+  "init_from": "test_initial",
   "data.name": "below",
   "data.dir": "below",
+  "data.classes": "test_dataset: each setting of the data changes the examples",
+  "data.images_per_class": "test_dataset: each setting of the data changes the examples",
+  "data.subset_seed": "test_dataset: each setting of the data changes the examples",
+  "data.image_size": "test_dataset: each setting of the data changes the examples",
+  "augmentation.resized_crop_area": "test_task: each change on the host is seen in the batch",
+  "augmentation.randaugment_layers": "test_task: each change on the host is seen in the batch",
+  "augmentation.randaugment_magnitude": "test_task: each change on the host is seen in the batch",
+  "model.table_resize": "layers: a table serves other grids",
   "compute.deterministic": "below",
   "checkpoint.keep_newest": "below",
   "checkpoint.keep_best": "below",

@@ -123,16 +123,17 @@ def _stop(*arguments):
   raise _Reached(*arguments)
 
 
-def test_the_directory_of_the_data_reaches_load(toy, tmp_path, monkeypatch):
-  monkeypatch.setattr(loop, "load", _stop)
+def test_the_settings_of_the_data_reach_load(toy, tmp_path, monkeypatch):
+  monkeypatch.setattr(loop, "load_dataset", _stop)
+  experiment = Experiment(data=Data("digits", "some/where"))
   with pytest.raises(_Reached) as reached:
-    run(Experiment(data=Data("digits", "some/where")), tmp_path)
-  assert reached.value.args == ("digits", "some/where")
+    run(experiment, tmp_path)
+  assert reached.value.args == (experiment, None)
 
 
 def test_reproducible_kernels_are_asked_for(toy, tmp_path, monkeypatch):
   monkeypatch.setattr(loop, "request_deterministic_kernels", _stop)
-  monkeypatch.setattr(loop, "load", lambda *_: pytest.fail("they were not asked for"))
+  monkeypatch.setattr(loop, "load_dataset", lambda *_: pytest.fail("they were not asked for"))
   task = ImageClassification(toy.dataset(), experiment := toy.short(1))
   run(experiment, tmp_path, model=toy.Toy(), task=task)
   with pytest.raises(_Reached):
@@ -199,7 +200,7 @@ def test_settings_are_refused_before_anything_is_written(toy, tmp_path, monkeypa
   with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
     run(Experiment(num_steps=0), folder)
   # The default experiment's data would be prepared at this point, which takes its time.
-  monkeypatch.setattr(loop, "load", lambda *_: pytest.fail("the data was loaded"))
+  monkeypatch.setattr(loop, "load_dataset", lambda *_: pytest.fail("the data was loaded"))
   with pytest.raises(ValueError, match="there is no model 'coatnet_00'"):
     run(Experiment(batch_size=8, eval_batch_size=8, model=Model(name="coatnet_00")), folder)
   experiment = dataclasses.replace(toy.EXPERIMENT, batch_size=jax.device_count() + 1)

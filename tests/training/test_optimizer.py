@@ -39,7 +39,9 @@ def test_only_kernels_of_two_axes_or_more_decay():
     "attention": {
       "bias_table": jnp.ones((2, 3, 5)),
       "query": {"kernel": jnp.ones((4, 2, 3)), "bias": jnp.ones((2, 3))},
+      "bias_mlp": {"hidden": {"kernel": jnp.ones((2, 5)), "bias": jnp.ones(5)}},
     },
+    "layer_scale": {"scale": jnp.ones(5)},
     "gate": {"kernel": jnp.ones(5)},
     "embedding": {"embedding": jnp.ones((5, 3))},
   }
@@ -47,13 +49,26 @@ def test_only_kernels_of_two_axes_or_more_decay():
   assert decayed == {"dense/kernel", "depthwise/kernel", "attention/query/kernel"}
 
 
-def test_every_parameter_of_coatnet_is_either_a_decayed_kernel_or_a_known_exemption():
-  model = create_model("coatnet_0", num_classes=5)
+def _shapes(name):
+  model = create_model(name, num_classes=5)
   images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-  shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)["params"]
-  mask = _flat(decay_mask(shapes))
+  return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)["params"]
+
+
+@pytest.mark.parametrize("name", ["coatnet_0", "coatnext_nano_rw_224", "coatnet_bn_0_rw_224"])
+def test_every_parameter_of_coatnet_is_either_a_decayed_kernel_or_a_known_exemption(name):
+  mask = _flat(decay_mask(_shapes(name)))
   kinds = {(name.rsplit("/", 1)[-1], decays) for name, decays in mask.items()}
   assert kinds == {("kernel", True), ("bias", False), ("scale", False), ("bias_table", False)}
+
+
+def test_the_network_that_makes_a_bias_table_does_not_decay():
+  mask = _flat(decay_mask(_shapes("coatnet_rmlp_nano_rw_224")))
+  inside = {name for name in mask if "/bias_mlp/" in name}
+  assert {name.rsplit("/", 1)[-1] for name in inside} == {"kernel", "bias"}
+  assert {name for name, decays in mask.items() if not decays and name.endswith("/kernel")} == {
+    name for name in inside if name.endswith("/kernel")
+  }
 
 
 def _update(settings, gradients, params):

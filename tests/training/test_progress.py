@@ -125,10 +125,10 @@ def test_the_summary_survives_numbers_that_were_not_finite():
 
 def test_cost_table_sums_the_blocks_of_each_part():
   rows = [
-    Cost("stem", (8, 8, 4), 10, 100),
-    Cost("stage_1/block_0", (4, 4, 6), 20, 1000),
-    Cost("stage_1/block_1", (4, 4, 6), 30, 2000),
-    Cost("classifier", (1, 1, 3), 5, 50),
+    Cost("stem", (8, 8, 4), 10, 100, 7),
+    Cost("stage_1/block_0", (4, 4, 6), 20, 1000, 7),
+    Cost("stage_1/block_1", (4, 4, 6), 30, 2000, 7),
+    Cost("classifier", (1, 1, 3), 5, 50, 7),
   ]
   lines = [line.split() for line in cost_table(rows).splitlines()]
   assert lines[1:] == [

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +7,9 @@ import numpy as np
 import pytest
 
 from convattn.data import ArraySource
+from convattn.pretrained import Preprocessing
 from convattn.training import ImageClassification
+from convattn.training import task as training_task
 from convattn.training.config import Augmentation, Loss
 
 
@@ -81,6 +84,51 @@ def test_each_augmentation_changes_images_as_a_function_of_the_key(task, setting
   assert not np.array_equal(first, plain)
   assert not np.array_equal(first, other)
   np.testing.assert_allclose(targets.sum(-1), 1, rtol=1e-6)
+
+
+@pytest.fixture
+def grey(toy):
+  """The task on the first channel of the images alone, which Pillow can handle."""
+  data = toy.dataset()
+  parts = {
+    name: ArraySource(getattr(data, name).images[..., :1], getattr(data, name).labels)
+    for name in ("train", "validation", "test")
+  }
+  data = dataclasses.replace(data, **parts, image_shape=(5, 7, 1), mean=data.mean[:1], std=data.std[:1])
+  return ImageClassification(data, dataclasses.replace(toy.EXPERIMENT, augmentation=Augmentation()))
+
+
+@pytest.mark.parametrize(
+  "base, change",
+  [
+    ({}, {"resized_crop_area": 0.3}),
+    ({}, {"randaugment_layers": 2}),
+    ({"randaugment_layers": 2}, {"randaugment_magnitude": 3.0}),
+    ({"randaugment_layers": 2}, {"resized_crop_area": 0.3}),
+  ],
+)
+def test_each_change_on_the_host_is_seen_in_the_batch_and_in_no_evaluation(grey, base, change):
+  before = _with(grey, augmentation=Augmentation(**base))
+  after = _with(grey, augmentation=Augmentation(**base, **change))
+  one, other, again = before.train_batch(3), after.train_batch(3), after.train_batch(3)
+  np.testing.assert_array_equal(one["label"], other["label"])
+  assert not np.array_equal(one["image"], other["image"])
+  np.testing.assert_array_equal(other["image"], again["image"])
+  for split in ("validation", "test"):
+    for plain, changed in zip(before.evaluation_batches(split), after.evaluation_batches(split), strict=True):
+      np.testing.assert_array_equal(plain["image"], changed["image"])
+
+
+def test_without_changes_on_the_host_no_image_passes_through_its_augmentation(grey, monkeypatch):
+  monkeypatch.setattr(training_task, "augmented_batch", lambda *_, **__: pytest.fail("it was called"))
+  grey.train_batch(0)
+
+
+def test_the_preprocessing_of_its_pictures_is_kept_with_the_task(task):
+  data = dataclasses.replace(task.dataset, crop_fraction=0.9, crop_mode="center", interpolation="bilinear")
+  stored = json.loads(json.dumps(dataclasses.replace(task, dataset=data).metadata))
+  assert Preprocessing.from_json(stored["preprocessing"]) == data.preprocessing
+  assert data.preprocessing == Preprocessing((5, 7), (0.45, 0.25), (0.25, 0.15), 0.9, "center", "bilinear")
 
 
 def test_crop_pads_with_black(task):

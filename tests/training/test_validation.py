@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from convattn.models.coatnet import REMAT
-from convattn.training.config import Checkpoint, Compute, Experiment, Loss, Model, Optimizer
+from convattn.training.config import Augmentation, Checkpoint, Compute, Data, Experiment, Loss, Model, Optimizer
 from convattn.training.validation import _RANGES, CHOICES, settings, validate, validate_batch_sizes
 
 
@@ -48,6 +48,15 @@ def test_the_defaults_are_valid():
       Experiment(eval_every=30, checkpoint=Checkpoint(every=100)),
       "checkpoint.every must be a multiple of eval_every (30), so that each can be ranked, got 100; "  # noqa: ISC004
       "change one of them or set checkpoint.keep_best to 0.",
+    ),
+    (Experiment(data=Data(images_per_class=-1)), "data.images_per_class must be at least 0, got -1."),
+    (
+      Experiment(augmentation=Augmentation(resized_crop_area=0.0)),
+      "augmentation.resized_crop_area must be above 0 and at most 1, got 0.0.",
+    ),
+    (
+      Experiment(augmentation=Augmentation(randaugment_magnitude=31)),
+      "augmentation.randaugment_magnitude must be from 0 to 30, got 31.",
     ),
     (Experiment(loss=Loss(kind=3)), "loss.kind must be 'softmax', 'sigmoid', got 3."),
     (Experiment(checkpoint=Checkpoint(keep_newest=0)), "checkpoint.keep_newest must be at least 1, got 0."),

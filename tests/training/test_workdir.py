@@ -13,6 +13,14 @@ def test_an_experiment_survives_json():
   assert workdir.experiment_from_json(stored) == experiment
 
 
+def test_an_experiment_of_another_version_keeps_the_settings_that_there_still_are():
+  stored = json.loads(json.dumps(dataclasses.asdict(Experiment(seed=3, loss=Loss(kind="sigmoid")))))
+  stored["loss"]["gone"] = 1.0
+  stored["colour"] = {"gone": "red"}
+  del stored["loss"]["label_smoothing"], stored["optimizer"], stored["num_steps"]
+  assert workdir.experiment_from_json(stored) == Experiment(seed=3, loss=Loss(kind="sigmoid"))
+
+
 def test_a_folder_takes_the_experiment_it_was_made_for_and_no_other(tmp_path):
   experiment = Experiment(seed=3)
   workdir.check_config(tmp_path, experiment)

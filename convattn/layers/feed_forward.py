@@ -1,0 +1,30 @@
+"""The position-wise network of Transformer and ConvNeXt blocks."""
+
+from __future__ import annotations
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from convattn.layers.activations import ACTIVATIONS
+from convattn.layers.inputs import check_input
+
+
+class FeedForward(nn.Module):
+  """Two dense layers, an activation between, back to the input's width: [..., c] -> [..., c] (Vaswani et al. 2017)."""
+
+  expansion: int = 4
+  activation: str = "gelu"
+  dtype: DTypeLike = jnp.float32
+  param_dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    check_input(self, x, "... c", "expand/kernel")
+    initializer = nn.initializers.xavier_uniform()
+    dense = functools.partial(nn.Dense, kernel_init=initializer, dtype=self.dtype, param_dtype=self.param_dtype)
+    hidden = ACTIVATIONS[self.activation](dense(self.expansion * x.shape[-1], name="expand")(x))
+    return dense(x.shape[-1], name="project")(hidden)

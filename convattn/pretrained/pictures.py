@@ -1,0 +1,184 @@
+"""From a picture to the array a trained model expects."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import operator
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+  from PIL import Image
+
+CROP_MODES = ("center", "squash")
+INTERPOLATIONS = ("bicubic", "bilinear", "nearest")
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+  """What is done to a picture in front of a model: resize, crop, normalise.
+
+      pixels:     resized to the image size / crop_fraction, then the centre of the image size is cut out
+      normalize:  (pixels / 255 - mean) / std
+
+  Args:
+    image_size: (height, width) in pixels.
+    mean, std: one number per channel, in units of [0, 1] (a pixel is value / 255); std positive.
+    crop_fraction: the part of each edge that the crop keeps, in (0, 1]. The size before is rounded down.
+    crop_mode: "center" keeps the picture's proportions and lets its shorter edge fit, "squash" resizes both edges.
+    interpolation: one of INTERPOLATIONS; Pillow's, which average over the area a smaller pixel covers ("nearest" does
+      not).
+
+  Raises:
+    ValueError: a value out of its range or choices.
+  """
+
+  image_size: tuple[int, int]
+  mean: tuple[float, ...]
+  std: tuple[float, ...]
+  crop_fraction: float = 1.0
+  crop_mode: str = "squash"
+  interpolation: str = "bicubic"
+
+  def __post_init__(self) -> None:
+    for name, convert in (("image_size", operator.index), ("mean", float), ("std", float)):
+      object.__setattr__(self, name, tuple(convert(value) for value in getattr(self, name)))
+    if len(self.image_size) != 2 or min(self.image_size) < 1:
+      raise ValueError(f"image_size is {self.image_size}, but must be (height, width), at least 1 pixel each.")
+    if not self.mean or len(self.mean) != len(self.std):
+      raise ValueError(f"mean is {self.mean} and std {self.std}, but each must have one number per channel.")
+    if not all(value > 0 for value in self.std):
+      raise ValueError(f"std is {self.std}, but must be positive; use 1.0 for a channel that never varies.")
+    if not 0 < self.crop_fraction <= 1:
+      raise ValueError(f"crop_fraction is {self.crop_fraction}, but must be greater than 0 and at most 1.")
+    for name, choices in (("crop_mode", CROP_MODES), ("interpolation", INTERPOLATIONS)):
+      if getattr(self, name) not in choices:
+        raise ValueError(f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(map(repr, choices))}.")
+
+  def __call__(self, picture: Image.Image | np.ndarray) -> np.ndarray:
+    """normalize(pixels(picture)): float32 [h, w, c], what a model is fed, without the batch axis."""
+    return self.normalize(self.pixels(picture))
+
+  def pixels(self, picture: Image.Image | np.ndarray) -> np.ndarray:
+    """The picture at the model's size, as torchvision's Resize and CenterCrop make it from a Pillow image.
+
+    Args:
+      picture: a Pillow image of any mode, or uint8 [h, w, c] or [h, w]. Transparency is dropped, and a 16-bit image
+        scaled to 8. With one channel in `mean` colours become grey, with three grey becomes RGB.
+
+    Returns:
+      uint8 [*image_size, c], c the number of channels in `mean`.
+
+    Raises:
+      ValueError: an array of another dtype or shape, or channels that cannot be made c.
+    """
+    from PIL import Image
+
+    channels = _channels(picture, len(self.mean))
+    width, height = channels[0].size
+    size = self._size_before_the_crop(height, width)
+    top, left = (round((old - new) / 2) for old, new in zip(size, self.image_size, strict=True))
+    box = (left, top, left + self.image_size[1], top + self.image_size[0])
+    made = [
+      np.asarray(each.resize(size[::-1], Image.Resampling[self.interpolation.upper()]).crop(box)) for each in channels
+    ]
+    return made[0] if made[0].ndim == 3 else np.stack(made, axis=-1)
+
+  def normalize(self, pixels: np.ndarray) -> np.ndarray:
+    """(pixels / 255 - mean) / std: uint8 [..., c] -> float32 [..., c]. Raises ValueError for another dtype or c."""
+    if pixels.dtype != np.uint8 or pixels.shape[-1:] != (len(self.mean),):
+      wanted = f"uint8 with a last axis of {len(self.mean)}, the channels of mean"
+      raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}, but must be {wanted}.")
+    mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
+    return (pixels.astype(np.float32) / 255 - mean) / std
+
+  def as_json(self) -> dict[str, Any]:
+    """Plain lists, numbers and strings; `from_json` gives the same preprocessing back."""
+    fields = dataclasses.asdict(self)
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+
+  @classmethod
+  def from_json(cls, fields: Mapping[str, Any]) -> Preprocessing:
+    """The inverse of `as_json`. Raises ValueError for a field that is missing, unknown or out of range."""
+    known = {field.name: field.default is dataclasses.MISSING for field in dataclasses.fields(cls)}
+    for name in [
+      *(name for name, needed in known.items() if needed and name not in fields),
+      *(set(fields) - set(known)),
+    ]:
+      problem = "lacks" if name in known else "has no"
+      raise ValueError(f"preprocessing {problem} field {name!r}; its fields are {', '.join(known)}.")
+    return cls(**fields)
+
+  def _size_before_the_crop(self, height: int, width: int) -> tuple[int, int]:
+    """(height, width) that a picture of that size is resized to; each at least the image size."""
+    wanted_height, wanted_width = (math.floor(size / self.crop_fraction) for size in self.image_size)
+    if self.crop_mode == "squash":
+      return wanted_height, wanted_width
+    if wanted_height == wanted_width:  # torchvision's Resize, which rounds the longer edge down
+      short = min(height, width)
+      return int(wanted_height * height / short), int(wanted_width * width / short)
+    ratio = min(height / wanted_height, width / wanted_width)  # timm's for a rectangle, which rounds to the nearest
+    return round(height / ratio), round(width / ratio)
+
+
+def open_picture(path: str | os.PathLike[str]) -> Image.Image:
+  """The picture in a file, read whole. Its pixels stay as they lie in the file: an orientation tag is not followed,
+  since timm's models were neither trained nor scored that way.
+
+  Raises:
+    ValueError: nothing there, no picture, or a damaged one; one line with the path.
+  """
+  from PIL import Image, UnidentifiedImageError
+
+  if not os.path.isfile(path):
+    problem = "is a folder, not a picture" if os.path.isdir(path) else "is not there"
+    raise ValueError(f"{os.fspath(path)!r} {problem}; give the path of an image file, such as a JPEG or PNG.")
+  try:
+    with Image.open(path) as picture:
+      picture.load()
+  except UnidentifiedImageError as error:
+    raise ValueError(f"{os.fspath(path)!r} is no picture that Pillow can read; save it as JPEG or PNG.") from error
+  except Exception as error:  # each decoder has its own: OSError, SyntaxError, RuntimeError, struct.error, ...
+    reason = " ".join(str(error).split())
+    raise ValueError(
+      f"{os.fspath(path)!r} is a damaged or too large picture ({reason}); fetch or save it again."
+    ) from error
+  return picture
+
+
+def _channels(picture: Image.Image | np.ndarray, count: int) -> list[Image.Image]:
+  """Pillow images, all of one size, that have `count` channels together: one grey or RGB image, or a grey one each."""
+  from PIL import Image
+
+  if isinstance(picture, Image.Image):
+    if count not in (1, 3):
+      raise ValueError(f"a picture has 1 or 3 channels, but mean has {count}; pass an array [h, w, {count}].")
+    return [_converted(picture, "L" if count == 1 else "RGB")]
+  array = np.asarray(picture)
+  array = array[..., None] if array.ndim == 2 else array
+  if array.dtype != np.uint8 or array.ndim != 3 or 0 in array.shape:
+    raise ValueError(f"a picture is {array.dtype} {array.shape}, but must be uint8 [h, w, {count}] or [h, w].")
+  planes = [Image.fromarray(array[..., i]) for i in range(array.shape[-1])]
+  if {len(planes), count} <= {1, 3}:
+    return [_converted(Image.merge("RGB", planes) if len(planes) == 3 else planes[0], "L" if count == 1 else "RGB")]
+  if len(planes) != count:
+    raise ValueError(f"a picture has {len(planes)} channels, but mean has {count}; they must be equal, or 1 and 3.")
+  return planes
+
+
+def _converted(picture: Image.Image, mode: str) -> Image.Image:
+  from PIL import Image
+
+  if picture.mode.startswith("I;16"):  # Pillow would cut every value off at 255
+    picture = Image.fromarray((np.asarray(picture) // 257).astype(np.uint8))
+  if picture.mode in ("I", "F"):
+    raise ValueError(
+      f"a picture of mode {picture.mode!r} (32 bits per pixel) has no known range; save it with 8 or 16."
+    )
+  if "transparency" in picture.info and picture.mode == "P":  # Pillow asks for this detour
+    picture = picture.convert("RGBA")
+  return picture.convert(mode)

@@ -1,0 +1,133 @@
+"""A trained classifier as one StableHLO program, for other programs that have JAX and not this package."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax import export
+
+from convattn import pretrained
+from convattn.data import normalize
+from convattn.training.restoring import Restored
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+_MOST_BYTES = 2**31 - 2**24
+"""The serialized form, a flatbuffer, holds 2 GiB; what is no parameter takes a few MiB."""
+
+
+class ExportError(ValueError):
+  """A classifier or request that cannot be exported; the message is one line."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Artifact:
+  """A program of jax.export, pixels uint8 [b, h, w, c] -> logits float32 [b, classes] for any b, and its description.
+
+  Attributes:
+    exported: `exported.call(pixels)` runs it; `exported.serialize()` is what `write` writes.
+    description: JSON: source, input, output, platforms, class names, preprocessing, versions. The preprocessing's mean
+      and std are in the program, its resizing and cropping are not.
+  """
+
+  exported: export.Exported
+  description: dict[str, Any]
+
+  def write(self, path: Path) -> tuple[Path, Path]:
+    """Writes the program to `path` and the description beside it, with the suffix .json; returns both paths.
+
+    Whoever looks sees a whole file or none; files of these names are replaced.
+
+    Raises:
+      ExportError: `path` ends in .json itself.
+      OSError: it cannot be written.
+    """
+    beside = path.with_suffix(".json")
+    if beside == path:
+      raise ExportError(f"the artifact cannot be {path}, where its description goes; choose another suffix.")
+    contents = {
+      beside: (json.dumps({"artifact": path.name, **self.description}, indent=2, allow_nan=False) + "\n").encode(),
+      path: bytes(self.exported.serialize()),
+    }
+    temporaries = {each: each.with_name(f".{each.name}.partial") for each in contents}
+    with contextlib.ExitStack() as cleaning:
+      for each, content in contents.items():
+        cleaning.callback(temporaries[each].unlink, missing_ok=True)
+        with temporaries[each].open("wb") as file:
+          file.write(content)
+          file.flush()
+          os.fsync(file.fileno())
+      for each, temporary in temporaries.items():
+        temporary.replace(each)
+    return path, beside
+
+
+def export_classifier(
+  restored: Restored, *, image_size: tuple[int, int] | None = None, platforms: Sequence[str] = PLATFORMS
+) -> Artifact:
+  """The classifier with its variables and its normalisation of pixels as one program for several platforms.
+
+  Each platform gets the lowerings that are meant for it (`lax.platform_dependent`), wherever the export happens. The
+  products have the precision of the run's training, those of released weights the highest.
+
+  Args:
+    restored: see `training.restore`.
+    image_size: (height, width) in pixels; None: what the variables were made for. Bias tables are resized bilinearly,
+      unless the model resizes its own.
+    platforms: some of PLATFORMS.
+
+  Raises:
+    ExportError: no platform, an unknown one or one twice; or variables too large for the format, in one line.
+  """
+  _check_platforms(platforms)
+  count = sum(leaf.nbytes for leaf in jax.tree.leaves(restored.variables))
+  if count > _MOST_BYTES:
+    raise ExportError(f"the variables take {count / 2**30:.1f} GiB, but the artifact's format holds less than 2 GiB.")
+  model, preprocessing, variables = restored.model, restored.preprocessing, restored.variables
+  if image_size is not None:
+    preprocessing = dataclasses.replace(preprocessing, image_size=image_size)
+    if model.spec.table_resize == "none":
+      variables = pretrained.resize(model, variables, image_size)
+  precision = "highest" if restored.experiment is None else restored.experiment.compute.matmul_precision
+
+  @jax.jit
+  def logits(pixels: jax.Array) -> jax.Array:
+    with jax.default_matmul_precision(precision):
+      images = normalize(pixels, preprocessing.mean, preprocessing.std)
+      outputs: Any = model.apply(variables, images, train=False)
+      return outputs.astype("float32")
+
+  shape = export.symbolic_shape(", ".join(map(str, ("b", *preprocessing.image_size, len(preprocessing.mean)))))
+  exported = export.export(logits, platforms=platforms)(jax.ShapeDtypeStruct(shape, "uint8"))
+  return Artifact(exported, _description(restored, preprocessing, exported))
+
+
+def _check_platforms(platforms: Sequence[str]) -> None:
+  if not platforms or set(platforms) - set(PLATFORMS) or len(set(platforms)) < len(platforms):
+    raise ExportError(f"platforms are {', '.join(platforms) or 'none'}, but must be some of {', '.join(PLATFORMS)}.")
+
+
+def _description(
+  restored: Restored, preprocessing: pretrained.Preprocessing, exported: export.Exported
+) -> dict[str, Any]:
+  def array(aval: jax.core.ShapedArray) -> dict[str, Any]:
+    return {"dtype": aval.dtype.name, "shape": [size if isinstance(size, int) else str(size) for size in aval.shape]}
+
+  return {
+    "source": restored.source,
+    "step": restored.step,
+    "input": {"name": "pixels", **array(exported.in_avals[0])},
+    "output": {"name": "logits", **array(exported.out_avals[0])},
+    "platforms": list(exported.platforms),
+    "class_names": list(restored.class_names),
+    "preprocessing": preprocessing.as_json(),
+    "jax_version": jax.__version__,
+    "calling_convention_version": exported.calling_convention_version,
+  }

@@ -1,0 +1,148 @@
+"""The weights that a run starts from where it does not draw them: `init_from`."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from convattn import pretrained
+from convattn.models import CoAtNet, create_model
+from convattn.pretrained.pictures import Preprocessing
+from convattn.pretrained.shapes import image_channels
+from convattn.training import workdir as files
+from convattn.training.config import Experiment
+from convattn.training.differences import differences
+from convattn.training.restoring import Restored, restore
+from convattn.training.state import TrainState, sha256
+from convattn.training.task import Task
+from convattn.training.validation import SettingsError
+
+# What a spec says about training, or about other image sizes than the weights'.
+_FREE = ("stochastic_depth", "relative_dropout", "table_resize")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Initial:
+  """What `init_from` names.
+
+  Attributes:
+    preprocessing: what the weights expect of a picture.
+    sha256: of the variables as they lie there, before anything is fitted to the data.
+    restored: model, variables and class names (none where the weights come without); None where the run has a
+      checkpoint of its own, from which it is continued.
+  """
+
+  preprocessing: Preprocessing
+  sha256: str
+  restored: Restored | None
+
+  @property
+  def identity(self) -> dict[str, Any]:
+    """What a workdir keeps of it, as JSON: a run started from other weights does not share it."""
+    return {"sha256": self.sha256, "preprocessing": self.preprocessing.as_json()}
+
+
+def find_initial(experiment: Experiment, workdir: Path) -> Initial | None:
+  """Reads the weights that `experiment.init_from` names; None where it names none.
+
+  A run that has a checkpoint of its own does not need them any more: they may be moved, and a change to them goes
+  unnoticed. Before its first checkpoint they are read again, and `workdir.check_config` refuses others.
+
+  Raises:
+    ValueError: nothing is there, or nothing that can be used, or no preprocessing is known; one line.
+  """
+  if not experiment.init_from:
+    return None
+  stored = (files.read_json(workdir / files.CONFIG) or {}).get(files.IDENTITY, {}).get("init_from")
+  if stored is not None and files.has_checkpoint(workdir):
+    return Initial(Preprocessing.from_json(stored["preprocessing"]), stored["sha256"], None)
+  restored = _read(experiment.init_from, experiment.model.name)
+  return Initial(restored.preprocessing, sha256(restored.variables), restored)
+
+
+def _read(source: str, name: str) -> Restored:
+  if not source.endswith(".safetensors"):
+    return restore(source)
+  path = Path(source).expanduser()
+  variables = pretrained.from_timm(name, pretrained.read_safetensors(path))
+  num_classes = variables["params"]["classifier"].get("logits", {}).get("bias", np.zeros(0)).shape[0]
+  model = create_model(name, num_classes)
+  return Restored(model, variables, pretrained.preprocessing(name), (), None, None, source)
+
+
+def initial_variables(
+  restored: Restored, model: nn.Module, task: Task, template: TrainState, key: jax.Array
+) -> dict[str, Any]:
+  """The weights fitted to the run's model and data, as NumPy: {"params"} and the collections of its model_state.
+
+  Bias tables are interpolated to the grids of the data's images (`pretrained.resize`, bilinear). The last dense layer
+  is kept if its class names are the data's (where the weights come without names: if the number is), else drawn anew
+  from `key`.
+
+  Args:
+    restored: the weights.
+    model: the run's.
+    task: its example inputs have the data's image size; metadata["class_names"] are its classes.
+    template: shapes and dtypes of the run's state.
+    key: a PRNG key.
+
+  Raises:
+    SettingsError: the run's model is another one, or its images have other channels; one line with what differs.
+  """
+  model = _checked(restored, model)
+  height, width, channels = jax.tree.leaves(task.example_inputs)[0].shape[1:]
+  its_channels = image_channels(restored.variables)
+  if its_channels != channels:
+    raise SettingsError(
+      f"init_from: the weights of {restored.source} are for images of {its_channels} channels, but the data's have "
+      f"{channels}; load the data with their preprocessing."
+    )
+  variables = pretrained.resize(restored.model, restored.variables, (height, width), method="bilinear")
+  if not _same_classes(restored, task):
+    variables = pretrained.replace_head(variables, model, key)
+  return _as_template(variables, template, restored.source)
+
+
+def _checked(restored: Restored, model: nn.Module) -> CoAtNet:
+  """`model`, if it is the architecture of the weights."""
+  if not isinstance(model, CoAtNet):
+    raise SettingsError(f"init_from needs a model of convattn.list_models(), got {type(model).__name__}; set it to ''.")
+  differing = differences(_comparable(restored.model), _comparable(model))
+  if differing:
+    raise SettingsError(
+      f"init_from: the weights of {restored.source} are of another model ({differing}); set model.name and the other "
+      "settings of model to theirs."
+    )
+  return model
+
+
+def _comparable(model: CoAtNet) -> dict[str, Any]:
+  """The spec's fields that decide what the weights compute."""
+  fields = {name: value for name, value in dataclasses.asdict(model.spec).items() if name not in _FREE}
+  # Their initial value does not matter, but whether there are any.
+  scales = {name: bool(value) for name, value in fields.items() if name.endswith("layer_scale")}
+  return {**fields, **scales}
+
+
+def _same_classes(restored: Restored, task: Task) -> bool:
+  if restored.class_names:
+    return restored.class_names == tuple(task.metadata.get("class_names", ()))
+  return restored.model.num_classes == task.num_classes
+
+
+def _as_template(variables: dict[str, Any], template: TrainState, source: str) -> dict[str, Any]:
+  wanted = {"params": template.params, **template.model_state}
+  ours, theirs = (
+    {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in leaves}
+    for leaves in map(jax.tree_util.tree_leaves_with_path, (wanted, variables))
+  )
+  for path in [*ours, *theirs]:
+    if ours.get(path) != theirs.get(path):
+      raise SettingsError(
+        f"init_from: in the weights of {source} {path} is {theirs.get(path, 'absent')}, but must be "
+        f"{ours.get(path, 'absent')}; are they of model.name?"
+      )
+  return jax.tree.map(lambda like, leaf: np.asarray(leaf, like.dtype), wanted, variables)
