@@ -10,6 +10,10 @@ from convattn.commands.errors import UsageError
 COMMANDS = {
   "train": "train an experiment and draw its figures",
   "prepare": "prepare a data set and count its examples",
+  "evaluate": "score a checkpoint or released weights on a data set",
+  "predict": "the classes of pictures, by name",
+  "export": "one file that runs a model wherever JAX is",
+  "summary": "what a model costs, stage by stage",
   "report": "draw the figures of a finished or running training again",
 }
 """Each command and what it does; `convattn.commands.NAME.run(arguments)` carries it out."""

@@ -1,6 +1,8 @@
 """Splits a command line into options: `--name=value` and `--name value`."""
 
+import itertools
 from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 
 from convattn.commands.errors import UsageError
 from convattn.training.overrides import nearest_names
@@ -29,6 +31,30 @@ def split_options(arguments: Sequence[str]) -> list[tuple[str, str]]:
   return options
 
 
+def split_positional(arguments: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
+  """(options as `split_options` returns them, the other arguments), each in order.
+
+  An argument that does not begin with a dash, and is not the value of an option before it, is one of the others; so is
+  everything behind a lone "--".
+
+  Raises:
+    UsageError: an option without a value, or an argument with a single dash.
+  """
+  before, others = list(arguments), []
+  if "--" in before:
+    place = before.index("--")
+    before, others = before[:place], before[place + 1 :]
+  options, plain, remaining = [], [], iter(before)
+  for argument in remaining:
+    if argument.startswith("-"):
+      # One that lacks its value takes the argument behind it along.
+      options.append(argument)
+      options += itertools.islice(remaining, 0 if "=" in argument else 1)
+    else:
+      plain.append(argument)
+  return split_options(options), plain + others
+
+
 def named_options(
   options: Iterable[tuple[str, str]], known: Collection[str], related: Iterable[str] = ()
 ) -> dict[str, str]:
@@ -51,3 +77,41 @@ def named_options(
       raise UsageError(f"--{name} is given twice; keep one.")
     values[name] = value
   return values
+
+
+def positive_number(name: str, text: str) -> int:
+  """The whole number, at least 1, that `--name=text` gives.
+
+  Raises:
+    UsageError: it is none.
+  """
+  # int() would take "1_000" and digits of other scripts too.
+  if not (text.isascii() and text.isdigit() and int(text) > 0):
+    raise UsageError(f"--{name} must be a whole number of at least 1, got {text!r}.")
+  return int(text)
+
+
+def output_file(name: str, text: str) -> Path:
+  """The file that `--name=text` asks to write, checked before any work is done.
+
+  Raises:
+    UsageError: it is a folder, or its folder is not there.
+  """
+  path = Path(text).expanduser()
+  if path.is_dir() or not path.name:
+    raise UsageError(f"--{name} must name a file, got {text!r}, which is a folder.")
+  if not path.parent.is_dir():
+    raise UsageError(f"--{name}={text}: there is no folder {str(path.parent)!r}; make it, or name another.")
+  return path
+
+
+def pixels(name: str, text: str) -> tuple[int, int]:
+  """(height, width) that `--name=384` or `--name=384x512` gives.
+
+  Raises:
+    UsageError: it is neither.
+  """
+  sizes = text.split("x")
+  if len(sizes) > 2 or not all(size.isascii() and size.isdigit() and int(size) > 0 for size in sizes):
+    raise UsageError(f"--{name} must be a number of pixels such as 384, or height x width as 384x512, got {text!r}.")
+  return int(sizes[0]), int(sizes[-1])

@@ -34,7 +34,7 @@ def test_an_unknown_command_gives_the_nearest(capsys):
   status, out, err = call(capsys, "trian")
   assert (status, out) == (2, "")
   assert err == "convattn trian: there is no command 'trian'; did you mean train? Try convattn --help.\n"
-  assert "did you mean train or prepare or report?" in call(capsys, "xyz")[2]
+  assert f"did you mean {' or '.join(commands.COMMANDS)}?" in call(capsys, "xyz")[2]
 
 
 def test_an_interruption_is_no_traceback(capsys, monkeypatch):
@@ -70,6 +70,8 @@ def test_help_and_mistakes_load_nothing_heavy():
     "import sys, convattn; before = set(sys.modules)\n"
     "from convattn.commands import main\n"
     "main(['--help']); main(['train', '--help']); main(['train', '--config.x=1']); main(['prepare', '--help'])\n"
+    "main(['evaluate', '--help']); main(['evaluate', '--checkpoint=x', '--config.data.x=1'])\n"
+    "main(['predict', '--help']); main(['predict', '--checkpoint=x', 'nowhere.png'])\n"
     "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}), file=sys.stderr)"
   )
   done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -5,7 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convattn.commands.errors import UsageError
-from convattn.commands.options import named_options, split_options
+from convattn.commands.options import (
+  named_options,
+  output_file,
+  positive_number,
+  split_options,
+  split_positional,
+)
 
 names = st.text("abc._", min_size=1)
 values = st.text().filter(lambda text: not text.startswith("--"))
@@ -52,3 +58,61 @@ def test_an_unknown_option_gives_the_nearest():
 def test_an_option_given_twice_is_refused():
   with pytest.raises(UsageError, match="--config is given twice"):
     named_options([("config", "a"), ("config", "a")], ("config",))
+
+
+plain = st.text().filter(lambda text: not text.startswith("-"))
+
+
+@given(
+  parts=st.lists(st.one_of(st.tuples(names, values, st.booleans()), plain)), behind=st.none() | st.lists(st.text())
+)
+def test_options_and_other_arguments_come_apart_in_order(parts, behind):
+  arguments, options, others = [], [], []
+  for part in parts:
+    if isinstance(part, str):
+      arguments.append(part)
+      others.append(part)
+    else:
+      name, value, joined = part
+      arguments += [f"--{name}={value}"] if joined else [f"--{name}", value]
+      options.append((name, value))
+  if behind is not None:
+    arguments += ["--", *behind]
+    others += behind
+  assert split_positional(arguments) == (options, others)
+
+
+def test_without_other_arguments_both_ways_to_split_agree():
+  arguments = ["--a=--b=c", "--d", "-1", "--e", ""]
+  assert split_positional(arguments) == (split_options(arguments), [])
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (["a.png", "--a"], "--a needs a value: --a=VALUE."),
+    (["--a", "--b=1", "a.png"], "--a needs a value: --a=VALUE."),
+    (["--a", "--", "a.png"], "--a needs a value: --a=VALUE."),
+    (["-a", "a.png"], "expected an option such as --name=value, got '-a'."),
+  ],
+)
+def test_an_option_without_its_value_is_refused_among_other_arguments(arguments, message):
+  with pytest.raises(UsageError) as refusal:
+    split_positional(arguments)
+  assert str(refusal.value) == message
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.0", "1_000", "²", "", "x", " 1"])
+def test_what_is_no_positive_number_is_refused(text):
+  assert positive_number("top", "12") == 12
+  with pytest.raises(UsageError) as refusal:
+    positive_number("top", text)
+  assert str(refusal.value) == f"--top must be a whole number of at least 1, got {text!r}."
+
+
+def test_an_output_file_has_a_folder_and_is_none(tmp_path):
+  assert output_file("out", str(tmp_path / "a.json")) == tmp_path / "a.json"
+  with pytest.raises(UsageError, match="--out must name a file, got .*, which is a folder"):
+    output_file("out", str(tmp_path))
+  with pytest.raises(UsageError, match="there is no folder '.*missing'; make it"):
+    output_file("out", str(tmp_path / "missing" / "a.json"))

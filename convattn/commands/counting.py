@@ -1,0 +1,48 @@
+"""How many images are done, on stderr: what a command prints on stdout stays its result alone."""
+
+import math
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+import tqdm
+
+_QUIET_SECONDS = 5.0
+
+
+class Counting:
+  """A bar on a terminal; elsewhere at most one line in five seconds."""
+
+  def __init__(self, total: int, unit: str = "images"):
+    self._total, self._unit, self._done = total, unit, 0
+    self._started = self._printed = time.perf_counter()
+    terminal = sys.stderr.isatty()
+    self._bar = tqdm.tqdm(total=total, unit=f" {unit}", file=sys.stderr, leave=False) if terminal else None
+
+  def advance(self, number: int) -> None:
+    self._done += number
+    now = time.perf_counter()
+    if self._bar is not None:
+      self._bar.update(number)
+    elif now - self._printed > _QUIET_SECONDS:
+      self._printed = now
+      pace = (now - self._started) / max(self._done, 1)
+      minutes, seconds = divmod(math.ceil(pace * (self._total - self._done)), 60)
+      print(f"{self._done}/{self._total} {self._unit}, {minutes}:{seconds:02d} left", file=sys.stderr, flush=True)
+
+  def write(self, text: str) -> None:
+    """Prints `text` on stdout, above the bar where there is one."""
+    if self._bar is None:
+      print(text, flush=True)
+    else:
+      self._bar.write(text, file=sys.stdout)
+
+  def __enter__(self) -> Self:
+    return self
+
+  def __exit__(
+    self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+  ) -> None:
+    if self._bar is not None:
+      self._bar.close()

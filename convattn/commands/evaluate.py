@@ -1,0 +1,165 @@
+"""The evaluate command: exact numbers of a checkpoint or released weights on a split of a data set."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from convattn.commands.errors import UsageError, refusing
+from convattn.commands.options import named_options, output_file, positive_number, split_options
+from convattn.training.config import Data, Experiment
+from convattn.training.overrides import apply_overrides, describe_settings
+from convattn.training.validation import settings, validate
+
+if TYPE_CHECKING:
+  from convattn.analysis import Classification
+  from convattn.data import Dataset
+  from convattn.training import Restored
+
+SPLITS = ("train", "validation", "test")
+
+_HELP = """convattn evaluate --checkpoint=DIR|TAG [--split=test] [--config.data.SETTING=VALUE ...] [--batch_size=128]
+                  [--out=FILE.json]
+
+  --checkpoint  a run's workdir (its newest checkpoint), the folder of one checkpoint, or a tag of released weights
+                such as coatnet_0_rw_224.sw_in1k; averaged weights where the run keeps them
+  --split       train, validation or test
+  --batch_size  images per call of the model; the result does not depend on it
+  --out         write all numbers as JSON here too
+
+The data are those of the run, changed by these settings; released weights have none of their own. Images get the
+preprocessing of the model, and its size unless image_size gives another.
+
+{settings}"""
+
+
+def run(arguments: Sequence[str]) -> None:
+  """Prints accuracy, top-5 accuracy, loss, calibration error, confusion and the numbers of each class.
+
+  Raises:
+    UsageError: a wrong argument, checkpoint or data set, or data of other classes than the model's.
+  """
+  if {"-h", "--help"} & set(arguments):
+    print(_HELP.format(settings=_data_settings()))
+    return
+  options = split_options(arguments)
+  overrides = [(name.removeprefix("config."), text) for name, text in options if name.startswith("config.data.")]
+  rest = [(name, text) for name, text in options if not name.startswith("config.data.")]
+  every_setting = [f"config.{name}" for name, _, _ in settings(Experiment()) if name.startswith("data.")]
+  values = {
+    "split": "test",
+    "batch_size": "128",
+    **named_options(rest, ("checkpoint", "split", "batch_size", "out"), related=every_setting),
+  }
+  if "checkpoint" not in values:
+    raise UsageError("which model? --checkpoint=DIR|TAG, such as --checkpoint=runs/digits.")
+  if values["split"] not in SPLITS:
+    raise UsageError(f"--split must be one of {', '.join(SPLITS)}, got {values['split']!r}.")
+  batch_size = positive_number("batch_size", values["batch_size"])
+  out = output_file("out", values["out"]) if "out" in values else None
+  with refusing(ValueError):
+    apply_overrides(Experiment(), overrides)  # before anything is read
+  # Imported here: --help and mistakes do without.
+  from convattn import training
+  from convattn.commands.scores import as_json, report
+  from convattn.training.dataset import load_dataset
+  from convattn.training.workdir import write_json
+
+  with refusing(ValueError, OSError):
+    restored = training.restore(values["checkpoint"])
+    data = _data_of(restored, overrides)
+    dataset = load_dataset(Experiment(data=data), restored.preprocessing)
+  notes = _check(restored, dataset, given=bool(overrides))
+  scores = _score(restored, dataset, values["split"], batch_size)
+  print("\n".join([*_title(restored, data, values["split"]), *notes, report(scores, restored.class_names)]))
+  if out is not None:
+    model = {"checkpoint": restored.source, "step": restored.step, "averaged": restored.averaged}
+    images = {"data": dataclasses.asdict(data), "split": values["split"]}
+    write_json(out, {**model, **images, **as_json(scores, restored.class_names)})
+
+
+def _data_settings() -> str:
+  lines = [line for line in describe_settings(Experiment()).splitlines() if line.startswith("  --config.data.")]
+  # Without the defaults, which are not those of the run.
+  return "\n".join(re.sub(r" = \S+", lambda default: " " * len(default[0]), line, count=1) for line in lines)
+
+
+def _data_of(restored: Restored, overrides: Sequence[tuple[str, str]]) -> Data:
+  """The run's own data settings with the overrides, at the model's image size unless they give another."""
+  names = [name for name, _ in overrides]
+  if restored.experiment is None and "data.name" not in names:
+    raise ValueError(
+      f"{restored.source} comes without data; name some, such as --config.data.name=folder --config.data.dir=DIR."
+    )
+  own = Data() if restored.experiment is None else restored.experiment.data
+  experiment = apply_overrides(Experiment(data=own), overrides)
+  height, width = restored.preprocessing.image_size
+  if "data.image_size" not in names:
+    # A folder's pictures get a rectangle from the preprocessing; images in memory keep their size.
+    size = height if height == width else 0
+    experiment = dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, image_size=size))
+  validate(experiment)
+  return experiment.data
+
+
+def _check(restored: Restored, dataset: Dataset, given: bool) -> list[str]:
+  """Notes on class names that differ; `given` says that the user named the data.
+
+  Raises:
+    UsageError: another number of classes, other names in what should be the run's own data, or images of a size that
+      the model does not take.
+  """
+  from convattn.training.restoring import output_shape
+
+  ours, theirs = len(restored.class_names), len(dataset.class_names)
+  if ours != theirs:
+    advice = "name the data it was trained on with --config.data.name, .dir and .classes"
+    raise UsageError(f"the model of {restored.source} has {ours} classes, but the data have {theirs}; {advice}.")
+  with refusing(ValueError):
+    output_shape(restored, dataset.image_shape)
+  different = _different_names(restored.class_names, dataset.class_names)
+  if different and not given:
+    raise UsageError(
+      f"the data that the settings of {restored.source} name are not those it was trained on ({different}); name "
+      f"yours with --config.data.name and .dir."
+    )
+  return [f"note: classes are compared by their number, but named differently: {different}"] if different else []
+
+
+def _different_names(ours: Sequence[str], theirs: Sequence[str]) -> str:
+  """The first class whose name differs; "" if none does. A WordNet id is as good as the name."""
+  from convattn import pretrained
+
+  synsets = pretrained.synset_names()
+  for i, (our, their) in enumerate(zip(ours, theirs, strict=True)):
+    if our not in (their, synsets.get(their)):
+      return f"class {i} is {our!r} to the model, {their!r} in the data"
+  return ""
+
+
+def _score(restored: Restored, dataset: Dataset, split: str, batch_size: int) -> Classification:
+  from convattn.analysis import classify, join_outcomes, outcomes
+  from convattn.commands.counting import Counting
+  from convattn.data import BrokenPicture, evaluation_batches
+  from convattn.training.inference import logits_of
+
+  source = getattr(dataset, split)
+  if not len(source):
+    raise UsageError(f"the {split} split has no images; choose another --split.")
+  batches = ((batch["image"], batch) for batch in evaluation_batches(source, batch_size))
+  pieces = []
+  with refusing(FloatingPointError, BrokenPicture), Counting(len(source)) as counting:
+    for logits, batch in logits_of(restored, batches, batch_size):
+      real = batch["mask"] > 0
+      pieces.append(outcomes(logits[real], batch["label"][real]))
+      counting.advance(int(real.sum()))
+  return classify(join_outcomes(pieces), len(restored.class_names))
+
+
+def _title(restored: Restored, data: Data, split: str) -> list[str]:
+  step = "" if restored.step is None else f", step {restored.step}"
+  weights = ", averaged weights" if restored.averaged else ""
+  where = f" in {data.dir}" if data.dir else ""
+  return [f"{restored.source}{step}{weights}", f"{split} split of {data.name}{where}"]

@@ -1,0 +1,64 @@
+"""The export command: a checkpoint or released weights as one file that runs wherever JAX is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from convattn.commands.errors import UsageError, refusing
+from convattn.commands.options import named_options, output_file, pixels, split_options
+
+_HELP = """convattn export --checkpoint=DIR|TAG --out=FILE [--image_size=H|HxW] [--platforms=cpu,cuda,tpu]
+
+  --checkpoint  a run's workdir (its newest checkpoint), the folder of one checkpoint, or a tag of released weights
+                such as coatnet_0_rw_224.sw_in1k; averaged weights where the run keeps them
+  --out         the program goes here, such as model.stablehlo; its class names, preprocessing and versions go beside
+                it as model.json
+  --image_size  pixels, one number or height x width (default: what the weights were made for; for other sizes bias
+                tables are resized bilinearly)
+  --platforms   where the program shall run
+
+The program takes uint8 pixels [b, h, w, c], any number b of pictures, and gives float32 logits [b, classes]. Mean and
+std are inside, resizing and cropping are not. Any Python with JAX runs it:
+
+  jax.export.deserialize(open("model.stablehlo", "rb").read()).call(pixels)"""
+
+
+def run(arguments: Sequence[str]) -> None:
+  """Writes the program and its description, and prints what they are.
+
+  Raises:
+    UsageError: a wrong argument, path or checkpoint, or a file that cannot be written.
+  """
+  if {"-h", "--help"} & set(arguments):
+    print(_HELP)
+    return
+  values = named_options(split_options(arguments), ("checkpoint", "out", "image_size", "platforms"))
+  if "checkpoint" not in values:
+    raise UsageError("which model? --checkpoint=DIR|TAG, such as --checkpoint=runs/digits.")
+  if "out" not in values:
+    raise UsageError("where to? --out=FILE, such as --out=model.stablehlo.")
+  out = output_file("out", values["out"])
+  request: dict[str, Any] = {}
+  if "image_size" in values:
+    request["image_size"] = pixels("image_size", values["image_size"])
+  if "platforms" in values:
+    request["platforms"] = tuple(values["platforms"].split(","))
+  # Imported here: --help and mistakes do without.
+  from convattn import training
+  from convattn.training.exporting import ExportError, export_classifier
+
+  with refusing(ValueError, OSError):
+    restored = training.restore(values["checkpoint"])
+  with refusing(ExportError, OSError):
+    artifact = export_classifier(restored, **request)
+    path, beside = artifact.write(out)
+  print(f"{path}  {path.stat().st_size / 2**20:.1f} MiB")
+  print(f"{beside}  class names, preprocessing, versions")
+  description = artifact.description
+  step = "" if restored.step is None else f", step {restored.step}"
+  print(f"source     {restored.source}{step}{', averaged weights' if restored.averaged else ''}")
+  print(f"platforms  {', '.join(description['platforms'])}")
+  for side in ("input", "output"):
+    shape = ", ".join(map(str, description[side]["shape"]))
+    print(f"{side:<9}  {description[side]['name']} {description[side]['dtype']} [{shape}]")
