@@ -22,6 +22,7 @@ class Small(nn.Module):
   inner: nn.Module | None = None
 
 
+@pytest.mark.slow
 def test_a_checkpoint_alone_rebuilds_its_coatnet(toy, tmp_path, capsys):
   model, experiment = toy.coatnet(dtype=jnp.bfloat16, remat="block"), toy.short(4)
   task = ImageClassification(toy.dataset(), experiment)

@@ -151,6 +151,7 @@ def test_a_run_starts_where_the_other_ended_and_sees_pictures_as_it_did(tmp_path
   assert restore(tmp_path / "b").preprocessing == restored.preprocessing
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_tiny")
 def test_another_resolution_and_other_classes_train_from_the_command_line(tmp_path, capsys):
   config = tmp_path / "tiny.py"
