@@ -2,9 +2,9 @@
 
 For each seed a small model learns the digits 0 to 4 at 8x8 pixels. Then two runs learn 5 to 9 at 12x12 pixels from the
 same ten images of each class in the same order, for the same number of steps: one from those weights, one from drawn
-ones. Both parts are the experiments of configs/finetune.py. Each kind of run has the learning rate that is best for it
-on the validation images, with seeds that the table does not use (`--tune` shows them); the table's accuracies are those
-of the test images of 5 to 9 with the weights of the last step.
+ones. Both parts are the experiments of configs/finetune.py. Each kind of run has the learning rate of its lowest
+loss on the validation images, with seeds that the table does not use (`--tune` shows them); the table's accuracies are
+those of the test images of 5 to 9 with the weights of the last step.
 
     python benchmarks/transfer.py [--seeds=0,1,2,3,4] [--steps=40] [--workdir=runs/transfer] [--tune]
 
@@ -26,7 +26,7 @@ from convattn.training.config import Experiment
 
 CONFIG = Path(__file__).parents[1] / "configs" / "finetune.py"
 RATES = {"trained": 2e-3, "drawn": 1e-3}
-"""Peak learning rates, the best of `TRIED` on the validation images, averaged over `TUNING_SEEDS`."""
+"""Peak learning rates, of `TRIED` those of the lowest loss on the validation images, averaged over `TUNING_SEEDS`."""
 
 TRIED = (5e-4, 1e-3, 2e-3, 4e-3)
 TUNING_SEEDS = (10, 11)
