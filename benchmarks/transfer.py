@@ -6,7 +6,7 @@ ones. Both parts are the experiments of configs/finetune.py. Each kind of run ha
 loss on the validation images, with seeds that the table does not use (`--tune` shows them); the table's accuracies are
 those of the test images of 5 to 9 with the weights of the last step.
 
-    python benchmarks/transfer.py [--seeds=0,1,2,3,4] [--steps=40] [--workdir=runs/transfer] [--tune]
+    python benchmarks/transfer.py [--seeds=0,1,2,3,4] [--steps=30] [--workdir=runs/transfer] [--tune]
 
 Needs only what is installed with the project. A run that is in the workdir already is not trained again.
 """
