@@ -21,7 +21,7 @@ _HELP = """convattn export --checkpoint=DIR|TAG --out=FILE [--image_size=H|HxW] 
 The program takes uint8 pixels [b, h, w, c], any number b of pictures, and gives float32 logits [b, classes]. Mean and
 std are inside, resizing and cropping are not. Any Python with JAX runs it:
 
-  jax.export.deserialize(open("model.stablehlo", "rb").read()).call(pixels)"""
+  jax.export.deserialize(bytearray(open("model.stablehlo", "rb").read())).call(pixels)"""
 
 
 def run(arguments: Sequence[str]) -> None:

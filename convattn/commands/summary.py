@@ -109,9 +109,7 @@ def table(model: CoAtNet, image_shape: tuple[int, int, int], batch_size: int) ->
   """The stem, each stage and the classifier, and their sums; the columns are those of --help."""
   from convattn.analysis import by_stage, costs, memory
 
-  lines: list[tuple[str, ...]] = [
-    ("part", "output", "parameters", "multiply-adds", "activations", "params MiB", "kept MiB")
-  ]
+  lines: list[tuple[str, ...]] = [_COLUMNS]
   totals = [0] * 5
   for cost, held in zip(by_stage(costs(model, image_shape)), by_stage(memory(model, image_shape)), strict=True):
     numbers = (cost.parameters, cost.multiply_adds, cost.activations, held.parameters, held.kept(batch_size))

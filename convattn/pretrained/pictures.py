@@ -18,6 +18,10 @@ CROP_MODES = ("center", "squash")
 INTERPOLATIONS = ("bicubic", "bilinear", "nearest")
 
 
+LARGEST = 2**28
+"""Pixels that a picture may have while it is resized."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
   """What is done to a picture in front of a model: resize, crop, normalise.
@@ -81,6 +85,11 @@ class Preprocessing:
     channels = _channels(picture, len(self.mean))
     width, height = channels[0].size
     size = self._size_before_the_crop(height, width)
+    if math.prod(size) > LARGEST:  # resized whole, as timm does; a thin picture would fill the memory
+      raise ValueError(
+        f"a picture of {height} x {width} would be resized to {size[0]} x {size[1]} in front of the crop, but at most "
+        f"{LARGEST:,} pixels are; cut it to a less extreme shape."
+      )
     top, left = (round((old - new) / 2) for old, new in zip(size, self.image_size, strict=True))
     box = (left, top, left + self.image_size[1], top + self.image_size[0])
     made = [

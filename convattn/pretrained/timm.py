@@ -63,7 +63,7 @@ def to_timm(name: str, variables: Mapping) -> dict[str, np.ndarray]:
   """The inverse of `from_timm`: timm's tensors by name, bit for bit, with `num_batches_tracked` as int64 0.
 
   Raises:
-    ValueError: a name that timm does not have, or variables that lack one of its arrays.
+    ValueError: a name that timm does not have, or variables that lack one of its arrays, the last dense layer included.
   """
   state_dict = {}
   for tensor in tensors(_model(name, num_classes=1).spec):

@@ -93,6 +93,11 @@ def _released(tag: str) -> Restored:
 def _checkpoint_folder(path: Path) -> Path:
   """The folder of one checkpoint: `path` itself, or the newest in it."""
   if not path.is_dir():
+    if path.suffix == ".safetensors":
+      raise ValueError(
+        f"{path} is a file of weights, which says neither its model nor its classes; load it with "
+        "convattn.pretrained.from_timm, or train from it with --config.init_from."
+      )
     found = f"{path} is no folder" if path.exists() else f"there is no folder {path}"
     raise ValueError(f"{found}; name a run's workdir, one of its checkpoints, or a tag of released weights.")
   if (path / "state").is_dir() or (path / "description").is_dir():

@@ -251,3 +251,9 @@ def test_the_room_does_without_pillow_until_there_is_a_picture():
   code = "import sys, convattn.pretrained; print(sorted({'PIL', 'huggingface_hub', 'matplotlib'} & set(sys.modules)))"
   done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
   assert done.stdout == "[]\n"
+
+
+def test_a_picture_that_would_fill_the_memory_is_refused():
+  thin = np.zeros((1, 60_000, 3), np.uint8)
+  with pytest.raises(ValueError, match="a picture of 1 x 60000 would be resized to .* cut it to a less extreme shape"):
+    Preprocessing((224, 224), (0.5,) * 3, (0.5,) * 3, 0.95, "center").pixels(thin)
