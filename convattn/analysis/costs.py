@@ -42,6 +42,7 @@ class Work(NamedTuple):
   multiply_adds: int = 0
   activations: int = 0
 
+  # A tuple's own `+` appends, which is never meant here.
   def __add__(self, other: Work) -> Work:  # type: ignore[override]
     return Work(self.multiply_adds + other.multiply_adds, self.activations + other.activations)
 

@@ -31,4 +31,4 @@ def image_channels(variables: Mapping) -> int:
     if part not in found:
       raise ValueError("the variables have no 'params/stem/conv_1/kernel'; they are not those of a CoAtNet.")
     found = found[part]
-  return found.shape[2]  # type: ignore[attr-defined]
+  return found.shape[2]  # type: ignore[attr-defined]  # the last part is an array
