@@ -34,10 +34,12 @@ WEIGHTS = {
 
 def get_config(model_and_size: str = "coatnet_0_rw_224@384") -> Experiment:
   """The experiment of a model coatnet_0 to coatnet_3, in any of its forms, and an image size: "coatnet_2@512"."""
-  match = re.fullmatch(r"(coatnet_([0-3])(?:_\w+)?)@(\d+)", model_and_size)
+  match = re.fullmatch(r"(coatnet_([0-3])(?:_\w+)?)@(.*)", model_and_size)
   if not match:
     raise ValueError(f"the argument must be MODEL@SIZE with a model of coatnet_0 to coatnet_3, got {model_and_size!r}.")
   name, number, size = match.groups()
+  if not re.fullmatch(r"[1-9][0-9]*", size):
+    raise ValueError(f"the size behind @ must be a number of pixels such as 384, got {size!r} in {model_and_size!r}.")
   epoch = TRAIN_IMAGES // BATCH_SIZE
   return Experiment(
     num_steps=EPOCHS * TRAIN_IMAGES // BATCH_SIZE,

@@ -116,3 +116,9 @@ def test_imagenet_fine_tuning_is_the_papers_recipe(argument, name, size, depth, 
 def test_imagenet_fine_tuning_is_of_the_models_in_the_table(argument):
   with pytest.raises(ValueError, match="must be MODEL@SIZE with a model of coatnet_0 to coatnet_3"):
     config(IMAGENET, argument)
+
+
+@pytest.mark.parametrize("size", ["abc", "", "0", "-1", "384px"])
+def test_a_wrong_size_of_imagenet_fine_tuning_is_named(size):
+  with pytest.raises(ValueError, match=f"the size behind @ must be a number of pixels such as 384, got '{size}' in "):
+    config(IMAGENET, f"coatnet_0_rw_224@{size}")

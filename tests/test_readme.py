@@ -53,6 +53,21 @@ def test_a_block_runs_as_written(number, cache, tmp_path):
   assert done.returncode == 0, done.stderr
 
 
+def test_what_it_installs_can_be_installed():
+  """convattn is not on PyPI."""
+  installed = re.findall(r"pip install (\S+)", README)
+  assert set(installed) == {".", "huggingface_hub"}
+
+
+def test_the_error_of_another_grid_is_quoted_as_it_is():
+  model = convattn.create_model("coatnet_mini_8")
+  images = [jax.ShapeDtypeStruct((1, *size, 3), jnp.float32) for size in ((8, 8), (12, 8))]
+  variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images[0])
+  with pytest.raises(ValueError) as raised:
+    jax.eval_shape(lambda v, x: model.apply(v, x, train=False), variables, images[1])
+  assert f"ValueError: {raised.value}" in " ".join(README.split())
+
+
 def test_the_files_it_names_exist():
   named = re.findall(r"`((?:convattn|configs|tests|docs|benchmarks)/[\w/.]*)`", README)
   assert len(named) > 8

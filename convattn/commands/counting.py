@@ -1,12 +1,13 @@
 """How many images are done, on stderr: what a command prints on stdout stays its result alone."""
 
-import math
 import sys
 import time
 from types import TracebackType
 from typing import Self
 
 import tqdm
+
+from convattn.training.progress import time_left
 
 _QUIET_SECONDS = 5.0
 
@@ -27,9 +28,8 @@ class Counting:
       self._bar.update(number)
     elif now - self._printed > _QUIET_SECONDS:
       self._printed = now
-      pace = (now - self._started) / max(self._done, 1)
-      minutes, seconds = divmod(math.ceil(pace * (self._total - self._done)), 60)
-      print(f"{self._done}/{self._total} {self._unit}, {minutes}:{seconds:02d} left", file=sys.stderr, flush=True)
+      left = time_left(self._started, self._done, self._total - self._done)
+      print(f"{self._done}/{self._total} {self._unit}, {left}", file=sys.stderr, flush=True)
 
   def write(self, text: str) -> None:
     """Prints `text` on stdout, above the bar where there is one."""

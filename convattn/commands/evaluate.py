@@ -29,8 +29,9 @@ _HELP = """convattn evaluate --checkpoint=DIR|TAG [--split=test] [--config.data.
   --batch_size  images per call of the model; the result does not depend on it
   --out         write all numbers as JSON here too
 
-The data are those of the run, changed by these settings; released weights have none of their own. Images get the
-preprocessing of the model, and its size unless image_size gives another.
+The data are those of the run, changed by these settings; released weights, and runs on a task that was passed in
+Python, have none that can be named. Images get the preprocessing of the model, and its size unless image_size gives
+another.
 
 {settings}"""
 
@@ -92,6 +93,12 @@ def _data_of(restored: Restored, overrides: Sequence[tuple[str, str]]) -> Data:
   if restored.experiment is None and "data.name" not in names:
     raise ValueError(
       f"{restored.source} comes without data; name some, such as --config.data.name=folder --config.data.dir=DIR."
+    )
+  if restored.task_passed and "data.name" not in names:
+    raise ValueError(
+      f"the task of {restored.source} was passed to training.run in Python, so its settings do not name its data; name "
+      f"some with --config.data.name=..., or score its own in Python with training.restore({restored.source!r}) "
+      f'(README, "From a notebook").'
     )
   own = Data() if restored.experiment is None else restored.experiment.data
   experiment = apply_overrides(Experiment(data=own), overrides)

@@ -63,8 +63,15 @@ def _split(reference: str) -> tuple[Path, str | None]:
     return path, argument
   siblings = [each.name for each in sorted(path.parent.glob("*.py"))]
   nearest = difflib.get_close_matches(path.name, siblings, n=3, cutoff=0.4) or siblings[:3]
-  found = f"did you mean {' or '.join(str(path.parent / each) for each in nearest)}?" if nearest else ""
-  raise UsageError(f"there is no experiment file {str(path)!r}; {found or f'{path.parent} holds no Python file.'}")
+  if nearest:
+    advice = f"did you mean {' or '.join(str(path.parent / each) for each in nearest)}?"
+  else:
+    found = "holds no Python file" if path.parent.is_dir() else "is no folder"
+    advice = (
+      f"{path.parent} {found}; the experiments of configs/ come with a checkout of the repository: start in its root, "
+      f"or write a file of your own."
+    )
+  raise UsageError(f"there is no experiment file {str(path)!r}; {advice}")
 
 
 def _located(path: Path, error: Exception) -> str:

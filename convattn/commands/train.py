@@ -14,8 +14,8 @@ from convattn.training.overrides import apply_overrides, describe_settings
 from convattn.training.validation import settings, validate
 
 if TYPE_CHECKING:
+  from convattn.data import Dataset
   from convattn.training.initial import Initial
-  from convattn.training.task import Task
 
 WORKDIR = "runs/digits"
 
@@ -81,16 +81,16 @@ def _train(experiment: Experiment, workdir: Path) -> None:
   from convattn import training, viz
   from convattn.data import BrokenPicture
 
-  task, initial = _check(experiment, workdir)
+  dataset, initial = _check(experiment, workdir)
   with refusing(FloatingPointError, training.WorkdirError, training.SettingsError, BrokenPicture):
-    training.run(experiment, workdir, task=task, initial=initial)
+    training.run(experiment, workdir, dataset=dataset, initial=initial)
   if jax.process_index() == 0:
     for path in viz.draw(workdir):
       print(path)
 
 
-def _check(experiment: Experiment, workdir: Path) -> tuple[Task, Initial | None]:
-  """Tries everything that only a user's mistake can make fail, and returns the task and the weights of init_from.
+def _check(experiment: Experiment, workdir: Path) -> tuple[Dataset, Initial | None]:
+  """Tries everything that only a user's mistake can make fail, and returns the data set and the weights of init_from.
 
   `training.run` checks all of it again; what it raises after this, but for what `_train` refuses, is a bug and keeps
   its traceback.
@@ -100,7 +100,6 @@ def _check(experiment: Experiment, workdir: Path) -> tuple[Task, Initial | None]
   from convattn.training.initial import find_initial
   from convattn.training.program import make_model
   from convattn.training.sharding import make_mesh
-  from convattn.training.task import ImageClassification
   from convattn.training.validation import validate_batch_sizes
   from convattn.training.workdir import check_config, is_finished
 
@@ -113,6 +112,5 @@ def _check(experiment: Experiment, workdir: Path) -> tuple[Task, Initial | None]
       validate_batch_sizes(experiment, make_mesh().size)
     initial = find_initial(experiment, workdir)
     dataset = load_dataset(experiment, initial.preprocessing if initial else None)
-    task = ImageClassification(dataset, experiment)
     workdir.mkdir(parents=True, exist_ok=True)
-  return task, initial
+  return dataset, initial

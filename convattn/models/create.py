@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import numbers
 from typing import Any
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from convattn.models.coatnet import CoAtNet
-from convattn.models.spec import Spec, with_overrides
+from convattn.models.spec import Spec, check_fields, with_overrides
 from convattn.models.variants import VARIANTS
+
+_NOT_IN_SPEC = ("num_classes", "dtype", "param_dtype", "remat")
+"""What `create_model` takes beside the fields of Spec."""
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -54,4 +58,11 @@ def create_model(
   Raises:
     ValueError: an unknown name, field or value.
   """
+  check_fields(spec_overrides, related=_NOT_IN_SPEC)
+  _check_num_classes(num_classes)
   return CoAtNet(spec_for(name, **spec_overrides), num_classes, dtype, param_dtype, remat)
+
+
+def _check_num_classes(value: Any) -> None:
+  if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
+    raise ValueError(f"num_classes is {value!r}, but must be a whole number of at least 0 (0: no last dense layer).")

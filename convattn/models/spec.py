@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from convattn.layers import convnext
@@ -177,11 +177,21 @@ CHOICES = {
 }
 
 
+def check_fields(names: Iterable[str], related: Sequence[str] = ()) -> None:
+  """Each name must be a field of Spec; `related` are other names to suggest.
+
+  Raises:
+    ValueError: one is not, with the nearest, at most three.
+  """
+  fields = [field.name for field in dataclasses.fields(Spec)]
+  for name in names:
+    if name not in fields:
+      known = [*fields, *related]
+      near = difflib.get_close_matches(name, known, n=3) or difflib.get_close_matches(name, known, n=3, cutoff=0.0)
+      raise ValueError(f"a model has no field {name!r}; did you mean {', '.join(near)}?")
+
+
 def with_overrides(spec: Spec, **overrides: Any) -> Spec:
   """`spec` with some fields replaced. Raises ValueError for a field it does not have, naming the nearest."""
-  names = [field.name for field in dataclasses.fields(Spec)]
-  for name in overrides:
-    if name not in names:
-      near = difflib.get_close_matches(name, names, n=3) or names
-      raise ValueError(f"a model has no field {name!r}; did you mean {', '.join(near)}?")
+  check_fields(overrides)
   return dataclasses.replace(spec, **overrides)

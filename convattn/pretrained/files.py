@@ -84,7 +84,7 @@ def find_weights(tag: str) -> Path:
   try:
     from huggingface_hub import hf_hub_download
   except ImportError:
-    reason = "huggingface_hub, which would download them, is not installed (pip install 'convattn[hub]')"
+    reason = "huggingface_hub, which would download them, is not installed (pip install huggingface_hub)"
     raise ValueError(_by_hand(tag, reason)) from None
   try:
     return Path(hf_hub_download(f"timm/{tag}", WEIGHTS, cache_dir=_cache()))

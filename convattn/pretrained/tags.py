@@ -13,6 +13,7 @@ from typing import Any
 
 from convattn.pretrained.pictures import Preprocessing
 
+_SIZES = ("pico", "nano", "0", "1", "2", "3", "4", "5")
 _HALF = (0.5, 0.5, 0.5)
 _CROP_95 = Preprocessing((224, 224), _HALF, _HALF, crop_fraction=0.95, crop_mode="center")
 _CROP_90 = dataclasses.replace(_CROP_95, crop_fraction=0.9)
@@ -121,12 +122,22 @@ def find_tags(tag: str) -> tuple[Tag, ...]:
 
 
 def nearest_trained(architecture: str) -> list[str]:
-  """The three tags with published weights whose architecture's name is most like this one."""
+  """The three tags with published weights whose architecture is nearest in size and family, by its name."""
+  size, family = _size_and_family(architecture)
 
-  def likeness(row: Tag) -> float:
-    return difflib.SequenceMatcher(None, architecture, row.architecture).ratio()
+  def distance(row: Tag) -> tuple[int, float]:
+    its_size, its_family = _size_and_family(row.architecture)
+    unlike = 1 - difflib.SequenceMatcher(None, architecture, row.architecture).ratio()
+    return abs(size - its_size) + len(family ^ its_family), unlike
 
-  return [row.name for row in sorted((row for row in TAGS if row.trained), key=likeness, reverse=True)[:3]]
+  return [row.name for row in sorted((row for row in TAGS if row.trained), key=distance)[:3]]
+
+
+def _size_and_family(architecture: str) -> tuple[int, set[str]]:
+  """The place of the name's size among all, and the other parts of the name; without a size, as the smallest."""
+  parts = architecture.split("_")
+  sizes = [_SIZES.index(part) for part in parts if part in _SIZES]
+  return sizes[0] if sizes else 0, set(parts) - set(_SIZES)
 
 
 def _agreed(tag: str, field: str) -> Any:

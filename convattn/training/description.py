@@ -12,6 +12,11 @@ import numpy as np
 from convattn.models import CoAtNet, Run, Spec, Stage
 from convattn.training.state import sha256
 
+COATNET = f"{CoAtNet.__module__}.{CoAtNet.__qualname__}"
+"""The class of a model that its description rebuilds."""
+TASK_PASSED = "task_passed_in_python"
+"""Key that stands beside a checkpoint's model, and is true, where the run's task was not the one of its settings."""
+
 _LINEN_FIELDS = ("parent", "name")
 
 
@@ -34,7 +39,7 @@ def model_from_description(description: dict[str, Any]) -> CoAtNet:
   """
   fields = dict(description)
   kind = fields.pop("class")
-  if kind != f"{CoAtNet.__module__}.{CoAtNet.__qualname__}":
+  if kind != COATNET:
     raise ValueError(f"only a CoAtNet is rebuilt from its description, got {kind!r}; make that one yourself.")
   stages = tuple(
     Stage(**{**stage, "runs": tuple(Run(**run) for run in stage["runs"])}) for stage in fields["spec"]["stages"]
@@ -42,6 +47,8 @@ def model_from_description(description: dict[str, Any]) -> CoAtNet:
   spec: dict[str, Any] = {
     name: tuple(value) if isinstance(value, list) else value for name, value in fields.pop("spec").items()
   }
+  if "activation" in spec:  # one for all, before there were two
+    spec["conv_activation"] = spec["attention_activation"] = spec.pop("activation")
   spec["stages"] = stages
   return CoAtNet(
     spec=Spec(**spec), **{name: jnp.dtype(value) if _is_dtype(name) else value for name, value in fields.items()}

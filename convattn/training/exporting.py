@@ -14,7 +14,7 @@ import jax
 from jax import export
 
 from convattn import pretrained
-from convattn.data import normalize
+from convattn.training.inference import forward
 from convattn.training.restoring import Restored
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -75,7 +75,7 @@ def export_classifier(
   """The classifier with its variables and its normalisation of pixels as one program for several platforms.
 
   Each platform gets the lowerings that are meant for it (`lax.platform_dependent`), wherever the export happens. The
-  products have the precision of the run's training, those of released weights the highest.
+  products' precision: see `inference.forward`.
 
   Args:
     restored: see `training.restore`.
@@ -95,14 +95,11 @@ def export_classifier(
     preprocessing = dataclasses.replace(preprocessing, image_size=image_size)
     if model.spec.table_resize == "none":
       variables = pretrained.resize(model, variables, image_size)
-  precision = "highest" if restored.experiment is None else restored.experiment.compute.matmul_precision
+  logits_of_variables = forward(restored)
 
   @jax.jit
   def logits(pixels: jax.Array) -> jax.Array:
-    with jax.default_matmul_precision(precision):
-      images = normalize(pixels, preprocessing.mean, preprocessing.std)
-      outputs: Any = model.apply(variables, images, train=False)
-      return outputs.astype("float32")
+    return logits_of_variables(variables, pixels).astype("float32")
 
   shape = export.symbolic_shape(", ".join(map(str, ("b", *preprocessing.image_size, len(preprocessing.mean)))))
   exported = export.export(logits, platforms=platforms)(jax.ShapeDtypeStruct(shape, "uint8"))

@@ -23,8 +23,7 @@ def logits_of(
   """(logits [n, classes], extra) for each (pixels [n, h, w, c], extra), in order.
 
   Every batch is filled up to `batch_size` with black images, so that nothing is compiled twice; their logits are cut
-  off. While one batch is computed the next one is fetched. The products of a run's model have the precision of its
-  training, those of released weights the highest.
+  off. While one batch is computed the next one is fetched.
 
   Args:
     restored: model, variables and what pixels are normalised with.
@@ -38,14 +37,14 @@ def logits_of(
   devices = jax.local_devices()
   mesh = sharding.make_mesh(devices[: math.gcd(batch_size, len(devices))])
   variables = jax.device_put(restored.variables, sharding.replicated(mesh))
-  forward = _forward(restored)
+  compiled = jax.jit(forward(restored))
   waiting: tuple[jax.Array, int, Extra] | None = None
   for pixels, extra in batches:
     chex.assert_rank(pixels, 4, custom_message="pixels must be [n, h, w, c]")
     if not 0 < len(pixels) <= batch_size:
       raise ValueError(f"a batch must have 1 to {batch_size} images (batch_size), got {len(pixels)}.")
     padded = np.pad(pixels, [(0, batch_size - len(pixels)), (0, 0), (0, 0), (0, 0)])
-    logits = forward(variables, sharding.put_batch({"pixels": padded}, mesh)["pixels"])
+    logits = compiled(variables, sharding.put_batch({"pixels": padded}, mesh)["pixels"])
     if waiting is not None:
       yield _fetched(restored, *waiting)
     waiting = logits, len(pixels), extra
@@ -60,13 +59,17 @@ def _fetched(restored: Restored, logits: jax.Array, count: int, extra: Extra) ->
   return fetched, extra
 
 
-def _forward(restored: Restored) -> Callable[[dict[str, Any], jax.Array], Any]:
+def forward(restored: Restored) -> Callable[[dict[str, Any], jax.Array], jax.Array]:
+  """(variables, pixels uint8 [b, h, w, c]) -> logits [b, classes]: the program of evaluation, prediction and export.
+
+  The products of a run's model have the precision of its training, those of released weights the highest.
+  """
   precision = "highest" if restored.experiment is None else restored.experiment.compute.matmul_precision
   mean, std = restored.preprocessing.mean, restored.preprocessing.std
 
-  @jax.jit
-  def forward(variables: dict[str, Any], pixels: jax.Array) -> Any:
+  def logits(variables: dict[str, Any], pixels: jax.Array) -> jax.Array:
     with jax.default_matmul_precision(precision):
-      return restored.model.apply(variables, normalize(pixels, mean, std), train=False)
+      outputs: Any = restored.model.apply(variables, normalize(pixels, mean, std), train=False)
+    return outputs
 
-  return forward
+  return logits

@@ -14,7 +14,7 @@ from convattn.pretrained.pictures import Preprocessing
 from convattn.pretrained.shapes import image_channels
 from convattn.training import workdir as files
 from convattn.training.config import Experiment
-from convattn.training.differences import differences
+from convattn.training.differences import differences, shape_difference
 from convattn.training.restoring import Restored, restore
 from convattn.training.state import TrainState, sha256
 from convattn.training.task import Task
@@ -135,14 +135,7 @@ def _same_classes(restored: Restored, task: Task) -> bool:
 
 def _as_template(variables: dict[str, Any], template: TrainState, source: str) -> dict[str, Any]:
   wanted = {"params": template.params, **template.model_state}
-  ours, theirs = (
-    {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in leaves}
-    for leaves in map(jax.tree_util.tree_leaves_with_path, (wanted, variables))
-  )
-  for path in [*ours, *theirs]:
-    if ours.get(path) != theirs.get(path):
-      raise SettingsError(
-        f"init_from: in the weights of {source} {path} is {theirs.get(path, 'absent')}, but must be "
-        f"{ours.get(path, 'absent')}; are they of model.name?"
-      )
+  differing = shape_difference(variables, wanted)
+  if differing:
+    raise SettingsError(f"init_from: in the weights of {source} {differing}; are they of model.name?")
   return jax.tree.map(lambda like, leaf: np.asarray(leaf, like.dtype), wanted, variables)

@@ -11,11 +11,12 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from convattn.data import Dataset
 from convattn.training import workdir as files
 from convattn.training.checkpoints import RANKED_BY, Checkpoints
 from convattn.training.config import Experiment
 from convattn.training.dataset import load_dataset
-from convattn.training.description import describe_data, describe_model
+from convattn.training.description import TASK_PASSED, describe_data, describe_model
 from convattn.training.determinism import request_deterministic_kernels
 from convattn.training.evaluation import Scores, score
 from convattn.training.initial import Initial, find_initial, initial_variables
@@ -37,6 +38,7 @@ def run(
   task: Task | None = None,
   *,
   initial: Initial | None = None,
+  dataset: Dataset | None = None,
 ) -> TrainState:
   """Trains to the end, from the last checkpoint in `workdir` if there is one, and returns the final state.
 
@@ -50,6 +52,7 @@ def run(
     model: a linen module called as `model.apply(variables, inputs, train=...)`; None: the experiment's, by name.
     task: such as ImageClassification(dataset, experiment); None: that of the experiment's data set.
     initial: what `find_initial(experiment, workdir)` read, where that has been called; None: the run calls it.
+    dataset: the experiment's own, where `load_dataset` has read it; None: the run does, unless it has a `task`.
 
   Raises:
     ValueError: a setting, or a task that does not supply what the run will ask for; one line. A SettingsError where
@@ -68,7 +71,8 @@ def run(
     validate_batch_sizes(experiment, mesh.size)
   _show(device_line(mesh.devices.flatten().tolist(), experiment.compute, model), unused_gpu_warning())
   initial = find_initial(experiment, folder) if initial is None else initial
-  model, task = _model_and_task(experiment, model, task, initial)
+  task_passed = task is not None
+  model, task = _model_and_task(experiment, model, task, initial, dataset)
   program, batches = build(experiment, model, task, mesh), first_batches(task)
   if not finished:
     check_task(program, task, batches)
@@ -87,17 +91,23 @@ def run(
         return _finished(folder, result, program, checkpoints)
       if _is_main():
         files.write_config(folder, experiment, identity)
-      return _Run(experiment, folder, model, task, program, checkpoints, started).train(variables)
+      return _Run(experiment, folder, model, task, task_passed, program, checkpoints, started).train(variables)
 
 
 def _model_and_task(
-  experiment: Experiment, model: nn.Module | None, task: Task | None, initial: Initial | None
+  experiment: Experiment,
+  model: nn.Module | None,
+  task: Task | None,
+  initial: Initial | None,
+  dataset: Dataset | None = None,
 ) -> tuple[nn.Module, Task]:
   """Those given, or else those that the experiment names."""
   if model is None:
     make_model(experiment, num_classes=1)  # refuses what the model does not take before data is prepared
   if task is None:
-    task = ImageClassification(load_dataset(experiment, initial.preprocessing if initial else None), experiment)
+    if dataset is None:
+      dataset = load_dataset(experiment, initial.preprocessing if initial else None)
+    task = ImageClassification(dataset, experiment)
   check_experiment(task, experiment)
   return make_model(experiment, task.num_classes) if model is None else model, task
 
@@ -131,6 +141,7 @@ class _Run:
   folder: Path
   model: nn.Module
   task: Task
+  task_passed: bool
   program: Program
   checkpoints: Checkpoints
   started: float
@@ -171,7 +182,7 @@ class _Run:
   def _description(self) -> dict[str, Any]:
     """What is saved with a state, so that it can be used without this program."""
     parts = {"experiment": dataclasses.asdict(self.experiment), "model": describe_model(self.model)}
-    return {**self.task.metadata, **parts}
+    return {**self.task.metadata, **parts, **({TASK_PASSED: True} if self.task_passed else {})}
 
   def _seconds(self) -> float:
     return self.earlier.get("seconds", 0.0) + time.perf_counter() - self.started

@@ -117,16 +117,29 @@ class Throughput:
     return images / seconds if images else None
 
 
+def time_left(started: float, done: int, remaining: int) -> str:
+  """For instance "3:07 left" (minutes:seconds), at the pace since `started`, a time of `time.perf_counter`."""
+  pace = (time.perf_counter() - started) / max(done, 1)
+  minutes, seconds = divmod(math.ceil(pace * remaining), 60)
+  return f"{minutes}:{seconds:02d} left"
+
+
 class Progress:
-  """A bar on a terminal; elsewhere a line at each validation, and otherwise at most one in five seconds."""
+  """A bar on a terminal; elsewhere a line at each validation, and otherwise at most one in five seconds.
+
+  The first step, which compiles, is left out of the pace: `advance` is called when it has been taken.
+  """
 
   def __init__(self, num_steps: int, step: int, *, enabled: bool):
-    self._num_steps, self._start, self._enabled = num_steps, step, enabled
-    self._started = self._printed = time.perf_counter()
+    self._num_steps, self._first, self._enabled = num_steps, step + 1, enabled
+    self._printed = time.perf_counter()
+    self._started: float | None = None
     terminal = enabled and sys.stdout.isatty()
     self._bar = tqdm.tqdm(total=num_steps, initial=step, unit="step", file=sys.stdout) if terminal else None
 
   def advance(self) -> None:
+    if self._started is None:
+      self._started = time.perf_counter()
     if self._bar is not None:
       self._bar.update()
 
@@ -151,10 +164,8 @@ class Progress:
       parts.append(f"loss {numbers['train/loss']:.4f}")
     if "images_per_second" in numbers:
       parts.append(f"{numbers['images_per_second']:.0f} images/s")
-    if step > self._start:
-      pace = (time.perf_counter() - self._started) / (step - self._start)
-      minutes, seconds = divmod(math.ceil(pace * (self._num_steps - step)), 60)
-      parts.append(f"{minutes}:{seconds:02d} left")
+    if self._started is not None and step > self._first:
+      parts.append(time_left(self._started, step - self._first, self._num_steps - step))
     return ", ".join(parts + ([shown] if shown else []))
 
   def __enter__(self) -> Self:

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 from pathlib import Path
 from typing import Any
 
 import flax.errors
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
-import orbax.checkpoint as ocp
-import tensorstore
 
 from convattn import pretrained
 from convattn.models import CoAtNet
 from convattn.pretrained.pictures import Preprocessing
 from convattn.pretrained.tags import find_tags
 from convattn.training import workdir as files
+from convattn.training.checkpoint_files import read_description, read_weights
 from convattn.training.config import Experiment
-from convattn.training.description import model_from_description
+from convattn.training.description import COATNET, TASK_PASSED, model_from_description
+from convattn.training.differences import shape_difference
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,7 +28,7 @@ class Restored:
   """A model with trained variables and all that it takes to use them.
 
   Attributes:
-    model: called as `model.apply(variables, images, train=False)`.
+    model: called as `model.apply(variables, images, train=False)`: a CoAtNet, or the module given to `restore`.
     variables: {"params"} and, with BatchNorm, {"batch_stats"}.
     preprocessing: makes a picture of any size an input of the model.
     class_names: the name of each logit.
@@ -38,9 +37,10 @@ class Restored:
     step: updates applied; None for released weights.
     source: the checkpoint's folder, or the tag.
     averaged: the variables are the run's averaged ones.
+    task_passed: the run's task was passed to it in Python, so that `experiment` does not name its data.
   """
 
-  model: CoAtNet
+  model: Any
   variables: dict[str, Any]
   preprocessing: Preprocessing
   class_names: tuple[str, ...]
@@ -48,9 +48,10 @@ class Restored:
   step: int | None
   source: str
   averaged: bool = False
+  task_passed: bool = False
 
 
-def restore(source: str | os.PathLike[str]) -> Restored:
+def restore(source: str | os.PathLike[str], *, model: nn.Module | None = None) -> Restored:
   """The classifier that lies at `source`, its variables on the default device.
 
   Of a run it is the newest checkpoint, with the averaged weights where the run keeps them. How many devices the run
@@ -59,16 +60,28 @@ def restore(source: str | os.PathLike[str]) -> Restored:
   Args:
     source: a run's workdir, its `checkpoints` folder, the folder of one checkpoint, or a tag of released weights such
       as "coatnet_0_rw_224.sw_in1k" (see `pretrained.load`). What exists on the disk is never taken for a tag.
+    model: the module that a run was given by `training.run(..., model=...)` where that is no CoAtNet, which alone can
+      be rebuilt from a checkpoint.
 
   Raises:
-    ValueError: nothing is there, no checkpoint yet, a damaged one, one of another kind of model, or an unknown tag;
-      one line. For a tag also whatever `pretrained.load` raises.
+    ValueError: nothing is there, no checkpoint yet, a damaged one, one of no image classifier, an unknown tag, or a
+      `model` that is missing, superfluous, or of other variables; one line. For a tag also whatever `pretrained.load`
+      raises.
   """
+  _check_is_module(model)
   text = os.fspath(source)
   path = Path(text).expanduser()
   if not path.exists() and _looks_like_tag(text):
+    if model is not None:
+      raise ValueError(f"{text!r} is a tag, whose model is known; leave model out, or name a run's workdir.")
     return _released(text)
-  return _from_checkpoint(_checkpoint_folder(path))
+  return _from_checkpoint(_checkpoint_folder(path), model)
+
+
+def _check_is_module(model: Any) -> None:
+  if model is not None and not isinstance(model, nn.Module):
+    name = getattr(model, "__name__", "MyModule")
+    raise ValueError(f"model must be a linen module, got {type(model).__name__}; make one, such as {name}().")
 
 
 def _looks_like_tag(text: str) -> bool:
@@ -111,13 +124,13 @@ def _checkpoint_folder(path: Path) -> Path:
   return max(steps, key=lambda child: int(child.name))
 
 
-def _from_checkpoint(folder: Path) -> Restored:
-  description = _read_description(folder)
-  model = _rebuilt(folder, description)
+def _from_checkpoint(folder: Path, given: nn.Module | None) -> Restored:
+  description = read_description(folder)
+  model = _model(folder, description["model"], given)
   for name in ("class_names", "image_shape", "mean", "std"):
     if name not in description:
       raise ValueError(f"{folder} is a checkpoint of no image classifier (its metadata has no {name}); name another.")
-  state = _read_weights(folder)
+  state = read_weights(folder)
   weights = state["ema"] or {"params": state["params"], "model_state": state["model_state"]}
   restored = Restored(
     model=model,
@@ -128,71 +141,26 @@ def _from_checkpoint(folder: Path) -> Restored:
     step=int(state["step"]),
     source=str(folder),
     averaged=bool(state["ema"]),
+    task_passed=description.get(TASK_PASSED) is True,
   )
   _check(restored)
   return restored
 
 
-_DAMAGE = (ValueError, KeyError, OSError)
-"""What Orbax and TensorStore raise on broken and missing files."""
-
-
-def _damaged(folder: Path, error: Exception) -> ValueError:
-  reason = " ".join(str(error).split())[:200]
-  return ValueError(
-    f"the checkpoint {folder} is damaged ({type(error).__name__}: {reason}); name another, such as the one before it."
-  )
-
-
-def _read_description(folder: Path) -> dict[str, Any]:
+def _model(folder: Path, description: dict[str, Any], given: nn.Module | None) -> nn.Module:
+  """The CoAtNet of the description; of another class the module that was given."""
+  kind = description.get("class")
+  if kind == COATNET and given is not None:
+    raise ValueError(f"the checkpoint {folder} holds a CoAtNet, which is rebuilt from it; leave model out.")
+  if given is not None:
+    return given
+  if kind is not None and kind != COATNET:
+    raise ValueError(
+      f"the checkpoint {folder} holds a model of class {kind!r}, which its description does not rebuild; make that one "
+      f"yourself: training.restore({str(folder)!r}, model=...)."
+    )
   try:
-    description = ocp.JsonCheckpointHandler().restore(folder.absolute() / "description", args=ocp.args.JsonRestore())
-    if not (isinstance(description, dict) and {"model", "experiment"} <= set(description)):
-      raise ValueError("its description has no model or no experiment")
-  except _DAMAGE as error:
-    raise _damaged(folder, error) from error
-  return description
-
-
-def _read_weights(folder: Path) -> dict[str, Any]:
-  """{"step", "ema", "params", "model_state"} on the default device; the latter two are {} where there are averages."""
-  path, handler = folder.absolute() / "state", ocp.PyTreeCheckpointHandler()
-  try:
-    names = _readable_parts(path)
-    saved = handler.metadata(path).tree
-    wanted = {name: saved[name] for name in names}
-    # As NumPy: the shardings that were saved speak of devices that may not be here.
-    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
-    state = handler.restore(path, args=ocp.args.PyTreeRestore(wanted, restore_args=as_numpy, partial_restore=True))
-  except _DAMAGE as error:
-    raise _damaged(folder, error) from error
-  return {"ema": {}, "params": {}, "model_state": {}, **jax.tree.map(jnp.asarray, state)}
-
-
-def _readable_parts(path: Path) -> tuple[str, ...]:
-  """The parts of the state to restore, after the bytes of each of their arrays have been read once.
-
-  Orbax reads all arrays at once; when one fails, those on their way print tracebacks from other threads.
-  """
-  store = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{path}/"}).result()
-  keys = [key.decode() for key in store.list().result()]
-  averaged = any(key.startswith("ema.") for key in keys)
-  names = ("step", "ema") if averaged else ("step", "params", "model_state")
-  wanted = [key for key in keys if re.split(r"[./]", key)[0] in names or key.endswith((".zarray", "zarr.json"))]
-  for key, reading in [(key, store.read(key)) for key in wanted]:
-    if not reading.result().value:  # so TensorStore gives what lay in a file that is gone
-      raise ValueError(f"the bytes of {key} are missing")
-  return names
-
-
-def _rebuilt(folder: Path, description: dict[str, Any]) -> CoAtNet:
-  fields = {**description["model"]}
-  spec = dict(fields.get("spec", {}))
-  if "activation" in spec:  # one for all, before there were two
-    spec["conv_activation"] = spec["attention_activation"] = spec.pop("activation")
-    fields["spec"] = spec
-  try:
-    return model_from_description(fields)
+    return model_from_description(description)
   except (TypeError, KeyError, ValueError) as error:
     reason = " ".join(str(error).split())
     raise ValueError(f"the model of the checkpoint {folder} cannot be rebuilt: {reason}") from error
@@ -207,15 +175,32 @@ def _preprocessing(description: dict[str, Any]) -> Preprocessing:
 
 
 def _check(restored: Restored) -> None:
-  height, width = restored.preprocessing.image_size
+  image_shape = (*restored.preprocessing.image_size, len(restored.preprocessing.mean))
+  if not isinstance(restored.model, CoAtNet):
+    _check_given(restored, image_shape)
   try:
-    logits = output_shape(restored, (height, width, len(restored.preprocessing.mean)))
+    logits = output_shape(restored, image_shape)
   except ValueError as error:
     raise ValueError(f"the weights of the checkpoint {restored.source} do not fit its model: {error}") from error
   if logits != (1, len(restored.class_names)):
     raise ValueError(
       f"{restored.source} is a checkpoint of no image classifier (outputs {list(logits)}, {len(restored.class_names)} "
       f"class names); name another."
+    )
+
+
+def _check_given(restored: Restored, image_shape: tuple[int, int, int]) -> None:
+  """Its own variables must be those of the checkpoint, of which apply would ignore what it does not use."""
+  images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+  try:
+    made = jax.eval_shape(lambda x: restored.model.init(jax.random.key(0), x, train=False), images)
+    differing = shape_difference(restored.variables, {name: made.get(name, {}) for name in restored.variables})
+  except (flax.errors.FlaxError, AssertionError, TypeError, ValueError) as error:
+    differing = " ".join(str(error).split())[:400]
+  if differing:
+    raise ValueError(
+      f"the weights of the checkpoint {restored.source} do not fit the model that was given, "
+      f"{type(restored.model).__name__}: {differing}; give the one that was trained."
     )
 
 

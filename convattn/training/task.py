@@ -168,8 +168,10 @@ class ImageClassification:
     'softmax': -sum_c target_c log softmax(logits)_c. 'sigmoid': the sum over classes of
     -target_c log sigmoid(logit_c) - (1 - target_c) log sigmoid(-logit_c).
     """
-    chex.assert_rank(outputs, 2, custom_message="outputs must be logits [b, classes]")
-    chex.assert_equal_shape((outputs, targets), custom_message="outputs and targets must be [b, classes] alike")
+    wanted = f"the model's last layer needs num_classes = {targets.shape[-1]} outputs"
+    chex.assert_rank(outputs, 2, custom_message=f"outputs must be logits [b, classes]; {wanted}")
+    alike = "outputs and targets must be [b, classes] alike"
+    chex.assert_equal_shape((outputs, targets), custom_message=f"{alike}; {wanted}")
     logits = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
     match self.experiment.loss.kind:
       case "softmax":

@@ -8,7 +8,6 @@ import pytest
 def digits_run(tmp_path_factory):
   """The workdir of a short finished run on the digits, with averaged weights, of a model that compiles quickly."""
   from convattn import training
-  from convattn.data import load
   from convattn.models import CoAtNet, Run, Spec, Stage
   from convattn.training.config import Checkpoint, Data, Experiment, Optimizer
 
@@ -25,8 +24,7 @@ def digits_run(tmp_path_factory):
   )
   stages = (Stage((Run("C", 1, 16),), 2), Stage((Run("T", 1, 32),), 2))
   model = CoAtNet(Spec(stages, (8, 8), stem_stride=1, head_size=8), 10)
-  task = training.ImageClassification(load("digits", experiment.data.dir), experiment)
-  training.run(experiment, folder / "run", model=model, task=task)
+  training.run(experiment, folder / "run", model=model)
   return folder / "run"
 
 

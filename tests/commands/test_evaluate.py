@@ -128,6 +128,20 @@ def test_data_that_do_not_fit_are_one_line(digits_run, released, edited, refusal
   assert "are not those it was trained on (class 0 is 'a' to the model, '0' in the data)" in line
 
 
+def test_a_run_on_a_task_of_ones_own_is_scored_on_data_that_are_named_only(digits_run, call, edited, refusal):
+  folder = edited(task_passed_in_python=True)
+  line, _ = refusal("evaluate", f"--checkpoint={folder}", "--config.data.classes=0-9")
+  assert line == (
+    f"the task of {folder} was passed to training.run in Python, so its settings do not name its data; name some with "
+    f'--config.data.name=..., or score its own in Python with training.restore({str(folder)!r}) (README, "From a '
+    f'notebook").'
+  )
+  named = ["--config.data.name=digits", f"--config.data.dir={digits_run.parent / 'data'}"]
+  status, out, _ = call("evaluate", f"--checkpoint={folder}", *named)
+  assert (status, "note:" in out) == (0, False)
+  assert "360" in out
+
+
 def test_a_broken_picture_and_a_broken_model_are_one_line(digits_run, refusal, tmp_path, monkeypatch):
   for label in range(10):
     for split in ("train", "validation", "test"):

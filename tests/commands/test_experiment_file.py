@@ -50,7 +50,10 @@ def test_a_missing_file_gives_the_nearest(write):
   path = write("", name="digits.py")
   assert "did you mean" in (message := refusal(path.replace("digits", "digit")))
   assert message.endswith(f"{path}?")
-  assert "holds no Python file" in refusal(str(Path(path).parent / "nowhere" / "x.py"))
+  nowhere = Path(path).parent / "nowhere"
+  assert f"{nowhere} is no folder; the experiments of configs/ come with a checkout" in refusal(str(nowhere / "x.py"))
+  nowhere.mkdir()
+  assert f"{nowhere} holds no Python file; the experiments of " in refusal(str(nowhere / "x.py"))
   assert "there is no experiment file" in refusal("")
 
 

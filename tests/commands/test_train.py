@@ -86,8 +86,8 @@ def test_a_workdir_that_is_a_file_or_of_another_run_is_refused(tmp_path):
 def fake_run(monkeypatch):
   calls = []
 
-  def run(experiment, workdir, task, initial):
-    calls.append((experiment, workdir, task))
+  def run(experiment, workdir, dataset, initial):
+    calls.append((experiment, workdir, dataset))
     (workdir / "metrics.jsonl").write_text('{"step": 1, "train/loss": 2.5}\n')
 
   monkeypatch.setattr(training, "run", run)
@@ -97,8 +97,8 @@ def fake_run(monkeypatch):
 def test_it_trains_then_draws_what_lies_on_the_disk(tmp_path, capsys, fake_run):
   status = main(["train", f"--workdir={tmp_path / 'run'}", "--config.seed=5", f"--config.data.dir={tmp_path}"])
   assert status == 0
-  ((experiment, workdir, task),) = fake_run
-  assert (experiment.seed, workdir, task.num_classes) == (5, tmp_path / "run", 10)
+  ((experiment, workdir, dataset),) = fake_run
+  assert (experiment.seed, workdir, dataset.num_classes) == (5, tmp_path / "run", 10)
   assert capsys.readouterr().out == f"{tmp_path / 'run' / 'curves.png'}\n"
   assert (workdir / "curves.png").read_bytes().startswith(b"\x89PNG")
 

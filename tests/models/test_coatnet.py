@@ -268,6 +268,7 @@ def test_a_model_that_resizes_its_tables_takes_any_size(small, method):
 
 def test_no_classes_gives_the_hidden_layer(small):
   model, variables = small
+  assert convattn.create_model("coatnet_0", num_classes=0).num_classes == 0
   assert model.clone(num_classes=0).apply(variables, images(), train=False).shape == (2, 16)
 
 
@@ -279,6 +280,20 @@ def test_no_classes_gives_the_hidden_layer(small):
       lambda: convattn.create_model("coatnet_0", stochastic_dept=0.1),
       "no field 'stochastic_dept'; did you mean stochastic_depth",
     ),
+    (
+      lambda: convattn.create_model("coatnet_0", num_clases=3),
+      r"^a model has no field 'num_clases'; did you mean num_classes\?$",
+    ),
+    (
+      lambda: convattn.create_model("coatnet_0", xyzzy=1),
+      r"^a model has no field 'xyzzy'; did you mean \w+, \w+, \w+\?$",
+    ),
+    (lambda: convattn.create_model("coatnet_0", rematt="block"), r"no field 'rematt'; did you mean remat\?"),
+    (lambda: convattn.create_model("coatnet_0", para_dtype="f"), "no field 'para_dtype'; did you mean param_dtype, "),
+    (lambda: convattn.create_model("coatnet_0", num_classes=-3), "num_classes is -3, but must be a whole number of at"),
+    (lambda: convattn.create_model("coatnet_0", num_classes=2.5), "num_classes is 2.5, but must be a whole number"),
+    (lambda: convattn.create_model("coatnet_0", num_classes=True), "num_classes is True, but must be a whole number"),
+    (lambda: convattn.create_model("coatnet_0", num_classes="10"), "num_classes is '10', but must be a whole number"),
     (
       lambda: convattn.create_model("coatnet_0", pool="median"),
       "pool is 'median', but must be one of 'max', 'avg', 'max3x3'",

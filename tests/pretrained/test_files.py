@@ -217,7 +217,7 @@ def test_the_main_revision_is_taken(home):
 
 
 def test_without_the_library_the_error_says_how_to_get_it(home):
-  with pytest.raises(ValueError, match=r"huggingface_hub.*is not installed \(pip install 'convattn\[hub\]'\)"):
+  with pytest.raises(ValueError, match=r"huggingface_hub.*is not installed \(pip install huggingface_hub\)"):
     find_weights(TAG)
 
 

@@ -1,5 +1,3 @@
-import difflib
-
 import pytest
 
 from convattn.models import list_models
@@ -92,4 +90,12 @@ def test_the_nearest_trained_tags_are_trained_and_near():
     assert len(near) == 3 and all(find_tags(name)[0].trained for name in near)
     if row.trained:
       assert find_tags(near[0])[0].architecture == row.architecture
-  assert difflib.get_close_matches("coatnet_0_224", nearest_trained("coatnet_0_224"), 1) == ["coatnet_0_rw_224.sw_in1k"]
+  first = {
+    "coatnet_pico_rw_224": "coatnet_nano_rw_224.sw_in1k",
+    "coatnet_nano_cc_224": "coatnet_nano_rw_224.sw_in1k",
+    "coatnet_rmlp_0_rw_224": "coatnet_rmlp_1_rw_224.sw_in1k",
+    "coatnet_rmlp_3_rw_224": "coatnet_rmlp_2_rw_224.sw_in12k_ft_in1k",
+    "coatnet_0_224": "coatnet_0_rw_224.sw_in1k",
+    "coatnet_5_224": "coatnet_3_rw_224.sw_in12k",
+  }
+  assert {architecture: nearest_trained(architecture)[0] for architecture in first} == first

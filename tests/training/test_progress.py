@@ -85,6 +85,23 @@ def test_plain_lines_show_loss_speed_time_left_and_validation(capsys):
   assert line.endswith("left, validation/accuracy 25.00%")
 
 
+@pytest.mark.parametrize("first", [0, 30])
+def test_the_first_step_which_compiles_is_left_out_of_the_pace(monkeypatch, capsys, first):
+  now = [100.0]
+  monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
+  with Progress(first + 100, first, enabled=True) as bar:
+    now[0] += 60
+    bar.advance()
+    bar.report(first + 1, {"train/loss": 0.5})
+    for _ in range(9):
+      now[0] += 2
+      bar.advance()
+    bar.report(first + 10, {"train/loss": 0.5})
+  lines = capsys.readouterr().out.splitlines()
+  assert lines[0] == f"step {first + 1}/{first + 100}, loss 0.5000"
+  assert lines[1] == f"step {first + 10}/{first + 100}, loss 0.5000, 3:00 left"
+
+
 def test_other_hosts_are_silent(capsys):
   with Progress(20, 0, enabled=False) as bar:
     bar.advance()

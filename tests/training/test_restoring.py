@@ -165,6 +165,7 @@ def test_a_checkpoint_of_the_first_version_is_still_read(toy, trained, copied):
   assert restored.model == MODEL
   assert restored.preprocessing == toy.dataset().preprocessing
   assert restored.experiment == toy.short(8)
+  assert not restored.task_passed
   edit(copied, lambda description: description["model"]["spec"].update(activation="silu"))
   spec = restore(copied).model.spec
   assert (spec.conv_activation, spec.attention_activation) == ("silu", "silu")
@@ -176,9 +177,9 @@ def test_the_preprocessing_is_the_one_that_was_stored(copied):
   assert restore(copied).preprocessing == pretrained.Preprocessing.from_json(other)
 
 
-def refused(source):
+def refused(source, **options):
   with pytest.raises(ValueError) as raised:
-    restore(source)
+    restore(source, **options)
   assert len(str(raised.value).splitlines()) == 1
   return str(raised.value)
 
@@ -225,9 +226,9 @@ def test_what_holds_no_checkpoint_says_so(tmp_path, trained):
   assert f"{tmp_path} holds no checkpoint" in refused(tmp_path)
 
 
-def test_a_model_of_another_class_is_not_rebuilt(toy, finished):
-  assert refused(finished[0]).endswith("make that one yourself.")
-  assert "Toy" in refused(finished[0])
+def test_a_checkpoint_of_a_coatnet_and_a_tag_take_no_model(trained, released):
+  assert refused(trained[0], model=MODEL).endswith("holds a CoAtNet, which is rebuilt from it; leave model out.")
+  assert "'test_coatnet.toy' is a tag, whose model is known; leave model out" in refused(released[0], model=MODEL)
 
 
 def test_a_task_without_classes_is_no_image_classifier(copied):

@@ -52,9 +52,10 @@ def test_losses_of_narrow_logits_are_float32(task, kind):
 
 
 def test_losses_refuse_outputs_that_do_not_fit_the_targets(task):
-  with pytest.raises(AssertionError, match="outputs and targets"):
+  wanted = "the model's last layer needs num_classes = 3 outputs"
+  with pytest.raises(AssertionError, match=rf"\(5, 4\).*outputs and targets must be .* alike; {wanted}"):
     task.losses(jnp.ones((5, 4)), jnp.ones((5, 3)))
-  with pytest.raises(AssertionError, match=r"outputs must be logits \[b, classes\]"):
+  with pytest.raises(AssertionError, match=rf"outputs must be logits \[b, classes\]; {wanted}"):
     task.losses(jnp.ones((5, 3, 1)), jnp.ones((5, 3)))
 
 
