@@ -6,9 +6,10 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 
-# flax's and jax's own `gelu` is the tanh form unless told otherwise.
+from convattn.ops.activations import gelu
+
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-  "gelu": functools.partial(jax.nn.gelu, approximate=False),
+  "gelu": gelu,
   "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
   "silu": nn.silu,
   "relu": nn.relu,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -11,6 +12,7 @@ from jax.typing import DTypeLike
 
 from convattn.layers.inputs import check_input
 from convattn.ops.attention import attend
+from convattn.ops.dense import dense_dot
 from convattn.ops.positions import RESIZE_METHODS, log_shifts, relative_bias, resize_table, table_grid
 
 RELATIVE = ("pre", "post", "none")
@@ -93,15 +95,16 @@ class RelativeAttention(nn.Module):
       "dtype": self.dtype,
       "param_dtype": self.param_dtype,
     }
+    dense = functools.partial(nn.DenseGeneral, dot_general=dense_dot, **fields)
     tokens = x.reshape(b, h * w, sizes["c"])
     heads = (self.num_heads, width // self.num_heads)
-    query, key, value = (nn.DenseGeneral(heads, name=name, **fields)(tokens) for name in ("query", "key", "value"))
+    query, key, value = (dense(features=heads, name=name)(tokens) for name in ("query", "key", "value"))
     static = None if self.relative == "none" else relative_bias(self._table(h, w))
     place = "static_weights" if self.relative == "post" else "bias"
     out, weights = attend(query, key, value, **{place: static})
     self.sow("intermediates", "attention", weights)
     out_width = width if self.out_width is None else self.out_width
-    return nn.DenseGeneral(out_width, axis=(-2, -1), name="out", **fields)(out).reshape(b, h, w, out_width)
+    return dense(features=out_width, axis=(-2, -1), name="out")(out).reshape(b, h, w, out_width)
 
   def _table(self, h: int, w: int) -> jax.Array:
     if self.position == "mlp":

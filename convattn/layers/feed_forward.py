@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -11,6 +12,7 @@ from jax.typing import DTypeLike
 
 from convattn.layers.activations import ACTIVATIONS
 from convattn.layers.inputs import check_input
+from convattn.ops.dense import dense_dot
 
 
 class FeedForward(nn.Module):
@@ -25,6 +27,7 @@ class FeedForward(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     check_input(self, x, "... c", "expand/kernel")
     initializer = nn.initializers.xavier_uniform()
-    dense = functools.partial(nn.Dense, kernel_init=initializer, dtype=self.dtype, param_dtype=self.param_dtype)
-    hidden = ACTIVATIONS[self.activation](dense(self.expansion * x.shape[-1], name="expand")(x))
-    return dense(x.shape[-1], name="project")(hidden)
+    fields: dict[str, Any] = {"kernel_init": initializer, "dtype": self.dtype, "param_dtype": self.param_dtype}
+    dense = functools.partial(nn.Dense, dot_general=dense_dot, **fields)
+    hidden = ACTIVATIONS[self.activation](dense(features=self.expansion * x.shape[-1], name="expand")(x))
+    return dense(features=x.shape[-1], name="project")(hidden)

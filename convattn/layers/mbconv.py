@@ -17,6 +17,7 @@ from convattn.layers.normalization import NORMS
 from convattn.layers.shortcut import Shortcut, pool
 from convattn.layers.squeeze_excite import SqueezeExcite, squeezed_width
 from convattn.layers.stochastic_depth import StochasticDepth
+from convattn.ops.dense import dense_dot
 
 STRIDES_AT = ("expand", "depthwise", "pool")
 EXPAND_FROM = ("output", "input")
@@ -66,7 +67,7 @@ class MBConv(nn.Module):
     channels = check_input(self, x, "b h w c", "pre_norm/scale")["c"]
     dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
     norm = functools.partial(NORMS[self.norm], epsilon=self.norm_epsilon, **dtypes)
-    dense = functools.partial(nn.Dense, kernel_init=fan_out_normal, **dtypes)
+    dense = functools.partial(nn.Dense, kernel_init=fan_out_normal, dot_general=dense_dot, **dtypes)
     act = ACTIVATIONS[self.activation]
     expanded, hidden = self.hidden_widths(channels)
     stride = {place: self.stride if self.stride_at == place else 1 for place in STRIDES_AT}

@@ -40,7 +40,12 @@ class BatchNorm(nn.Module):
           running.value = (self.momentum * running.value + (1 - self.momentum) * now).astype(self.param_dtype)
     else:
       mean, variance = running_mean.value.astype(wide.dtype), running_variance.value.astype(wide.dtype)
-    return _standardize(wide, mean[None, None, None], variance[None, None, None], scale, bias, self.epsilon, self.dtype)
+    # One multiplication and one addition per number. With (x - mean) in it XLA on a CPU keeps that array too, for the
+    # gradient: 520 ms in place of 442 for an MBConv block at 112x112 (8 images, float32, 2 cores). It costs digits
+    # only where a mean is thousands of deviations away from 0.
+    factor = jax.lax.rsqrt(variance + self.epsilon) * scale.astype(wide.dtype)
+    shift = bias.astype(wide.dtype) - mean * factor
+    return (wide * factor[None, None, None] + shift[None, None, None]).astype(self.dtype)
 
 
 class LayerNorm(nn.Module):
@@ -62,12 +67,8 @@ class LayerNorm(nn.Module):
     wide = x.astype(jnp.promote_types(self.dtype, jnp.float32))
     mean = wide.mean(-1, keepdims=True)
     variance = jnp.square(wide - mean).mean(-1, keepdims=True)
-    return _standardize(wide, mean, variance, scale, bias, self.epsilon, self.dtype)
-
-
-def _standardize(wide, mean, variance, scale, bias, epsilon, dtype):
-  scale, bias = (jnp.expand_dims(a.astype(wide.dtype), range(wide.ndim - 1)) for a in (scale, bias))
-  return ((wide - mean) * (jax.lax.rsqrt(variance + epsilon) * scale) + bias).astype(dtype)
+    scale, bias = (jnp.expand_dims(a.astype(wide.dtype), range(wide.ndim - 1)) for a in (scale, bias))
+    return ((wide - mean) * (jax.lax.rsqrt(variance + self.epsilon) * scale) + bias).astype(self.dtype)
 
 
 NORMS = {"batch": BatchNorm, "layer": LayerNorm}

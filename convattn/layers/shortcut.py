@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from convattn.layers.inputs import check_input
+from convattn.ops.dense import dense_dot
 from convattn.ops.pooling import avg_pool, max_pool
 
 
@@ -48,4 +49,4 @@ class Shortcut(nn.Module):
     if channels == self.width:
       return x
     fields: dict[str, Any] = {"kernel_init": self.kernel_init, "dtype": self.dtype, "param_dtype": self.param_dtype}
-    return nn.Dense(self.width, self.use_bias, name="project", **fields)(x)
+    return nn.Dense(self.width, self.use_bias, dot_general=dense_dot, name="project", **fields)(x)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
+from convattn.ops.gradients import with_gradients
 from convattn.ops.shapes import check_shapes
 
 
@@ -49,9 +52,25 @@ def attend(
   query, key, value = (jnp.swapaxes(a, 1, 2) for a in (query * sizes["d"] ** -0.5, key, value))
   logits = jnp.einsum("bnqd,bnkd->bnqk", query, key, preferred_element_type=softmax_dtype)
   if bias is not None:
-    logits = logits + bias[None].astype(softmax_dtype)
+    logits = logits + _over_batch(jnp.ones(sizes["b"], softmax_dtype), bias.astype(softmax_dtype))
   weights = jax.nn.softmax(logits, axis=-1)
   if static_weights is not None:
     weights = weights + static_weights[None].astype(softmax_dtype)
   out = jnp.einsum("bnqk,bnke->bnqe", weights.astype(value.dtype), value)
   return jnp.swapaxes(out, 1, 2), weights
+
+
+def _repeat(ones: jax.Array, bias: jax.Array) -> jax.Array:
+  return ones[:, None, None, None] * bias[None]
+
+
+def _sum_over_batch(ones: jax.Array, cotangent: jax.Array, bias: Any) -> jax.Array:
+  def product(ones: jax.Array, cotangent: jax.Array) -> jax.Array:
+    return jnp.einsum("b,bnqk->nqk", ones, cotangent, precision="highest")
+
+  return jax.lax.platform_dependent(ones, cotangent, cpu=product, default=lambda _, cotangent: cotangent.sum(0))
+
+
+# [b, n, q, k]: the same bias for every image. Its gradient is a sum over images, and as a product with ones it takes
+# 0.5 ms on a CPU where XLA's sum over a leading axis takes 11.7 (8 images, 12 heads, 196 tokens, float32, 2 cores).
+_over_batch = with_gradients(_repeat, kernel_gradient=_sum_over_batch)
