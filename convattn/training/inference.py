@@ -15,6 +15,10 @@ from convattn.training import sharding
 from convattn.training.restoring import Restored
 
 Extra = TypeVar("Extra")
+Forward = Callable[[dict[str, Any], jax.Array], jax.Array]
+
+PIXELS_PER_GROUP = 2**17
+"""Two images of 224 pixels squared; the measurement is `in_groups`'."""
 
 
 def logits_of(
@@ -37,7 +41,9 @@ def logits_of(
   devices = jax.local_devices()
   mesh = sharding.make_mesh(devices[: math.gcd(batch_size, len(devices))])
   variables = jax.device_put(restored.variables, sharding.replicated(mesh))
-  compiled = jax.jit(forward(restored))
+  # A loop over groups would fetch each from the devices that the batch is split over.
+  function = forward(restored) if mesh.size > 1 else in_groups(forward(restored))
+  compiled = jax.jit(function)
   waiting: tuple[jax.Array, int, Extra] | None = None
   for pixels, extra in batches:
     chex.assert_rank(pixels, 4, custom_message="pixels must be [n, h, w, c]")
@@ -59,7 +65,34 @@ def _fetched(restored: Restored, logits: jax.Array, count: int, extra: Extra) ->
   return fetched, extra
 
 
-def forward(restored: Restored) -> Callable[[dict[str, Any], jax.Array], jax.Array]:
+def in_groups(function: Forward) -> Forward:
+  """`function`, but on a CPU computed for a few images after another: as many as have PIXELS_PER_GROUP pixels.
+
+  For a function that treats each image alone, as inference does. Arrays then stay in the cache and their memory is used
+  again: coatnet_0_224 at 224 pixels takes 373 ms for 8 images in place of 442 (float32, 2 cores; groups of 1: 421, of
+  4: 390). A batch of unknown size, as in an export, is computed in one piece.
+  """
+
+  def grouped(variables: dict[str, Any], images: jax.Array) -> jax.Array:
+    size, height, width, _ = images.shape
+    group = max(1, PIXELS_PER_GROUP // (height * width))
+    while size % group:
+      group -= 1
+    if group == size:
+      return function(variables, images)
+    split = images.reshape(size // group, group, *images.shape[1:])
+    outputs = jax.lax.map(lambda part: function(variables, part), split)
+    return outputs.reshape(size, *outputs.shape[2:])
+
+  def chosen(variables: dict[str, Any], images: jax.Array) -> jax.Array:
+    if not isinstance(images.shape[0], int) or images.shape[0] == 1:
+      return function(variables, images)
+    return jax.lax.platform_dependent(variables, images, cpu=grouped, default=function)
+
+  return chosen
+
+
+def forward(restored: Restored) -> Forward:
   """(variables, pixels uint8 [b, h, w, c]) -> logits [b, classes]: the program of evaluation, prediction and export.
 
   The products of a run's model have the precision of its training, those of released weights the highest.

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from convattn import pretrained, training
+from convattn.training import inference
 from convattn.training.inference import logits_of
 
 
@@ -120,3 +121,37 @@ def test_numbers_that_are_not_finite_are_no_answer(restored, pixels):
   broken = jax.tree.map(lambda leaf: leaf * np.nan, restored.variables)
   with pytest.raises(FloatingPointError, match="the model of here gives logits that are not finite"):
     joined(dataclasses.replace(restored, variables=broken), [(pixels[:1], None)], 4)
+
+
+@pytest.mark.parametrize(
+  "size, pixels_per_group, group", [(6, 70, 2), (6, 160, 3), (5, 70, 1), (6, 1000, 6), (4, 10, 1)]
+)
+def test_groups_give_the_same_numbers_and_hold_as_many_images_as_fit(size, pixels_per_group, group, monkeypatch):
+  monkeypatch.setattr(inference, "PIXELS_PER_GROUP", pixels_per_group)
+  seen = []
+
+  def total(variables, images):
+    seen.append(images.shape[0])
+    return variables["scale"] * images.sum((1, 2))
+
+  images = np.random.default_rng(0).standard_normal((size, 5, 7, 2)).astype(np.float32)
+  variables = {"scale": np.float32(3)}
+  found = jax.jit(inference.in_groups(total))(variables, images)
+  np.testing.assert_allclose(found, 3 * images.sum((1, 2)), rtol=1e-5)
+  assert min(seen) == group
+
+
+@pytest.mark.parametrize("platform, loop", [("cpu", True), ("cuda", False), ("tpu", False)])
+def test_only_a_cpu_computes_in_groups(platform, loop, monkeypatch):
+  monkeypatch.setattr(inference, "PIXELS_PER_GROUP", 70)
+  function = jax.jit(inference.in_groups(lambda variables, images: images.sum((1, 2)) + variables))
+  traced = function.trace(np.float32(1), np.zeros((6, 5, 7, 2), np.float32))
+  assert ("stablehlo.while" in traced.lower(lowering_platforms=(platform,)).as_text()) == loop
+
+
+def test_a_batch_of_unknown_size_is_computed_in_one_piece(monkeypatch):
+  monkeypatch.setattr(inference, "PIXELS_PER_GROUP", 70)
+  function = jax.jit(inference.in_groups(lambda variables, images: images.sum((1, 2)) + variables))
+  images = jax.ShapeDtypeStruct(jax.export.symbolic_shape("b, 5, 7, 2"), np.float32)
+  exported = jax.export.export(function)(jax.ShapeDtypeStruct((), np.float32), images)
+  assert "stablehlo.while" not in exported.mlir_module()
