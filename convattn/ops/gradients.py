@@ -10,6 +10,7 @@ import jax
 from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+from jax.sharding import AxisType
 
 Product = Callable[..., jax.Array]
 
@@ -22,7 +23,8 @@ def with_gradients(product: Product, *, kernel_gradient: Product, x_gradient: Pr
   JAX derives both from `product`; ours may be several times as fast. All else stays as it is: forward mode, vmap,
   higher orders. (`jax.custom_vjp` would take forward mode away. A primitive for the product itself would hide its
   operations from rematerialisation policies and from whoever counts them; here only tangents pass through one, which
-  reverse mode replaces by the gradients.)
+  reverse mode replaces by the gradients.) Over mesh axes that are not of the kind Auto, so inside `jax.shard_map`, the
+  gradients are those that JAX derives: ours do not say how they are divided.
 
   Args:
     product: of two arrays, with hashable keywords.
@@ -56,18 +58,25 @@ def with_gradients(product: Product, *, kernel_gradient: Product, x_gradient: Pr
   of_x_tangent = product if x_gradient is None else of_tangent.bind
 
   def differentiable(x: jax.Array, kernel: jax.Array, **static: Any) -> jax.Array:
+    if not (_automatic(x) and _automatic(kernel)):
+      return product(x, kernel, **static)
     value = jax.custom_jvp(functools.partial(product, **static))
 
     def jvp(primals: Any, tangents: Any) -> Any:
       (x, kernel), (dx, dkernel) = primals, tangents
       terms = [] if isinstance(dx, SymbolicZero) else [of_x_tangent(dx, kernel, **static)]
       terms += [] if isinstance(dkernel, SymbolicZero) else [of_tangent.bind(x, dkernel, **static)]
-      return value(x, kernel), functools.reduce(jax.lax.add, terms)
+      # The product itself, once more for policies to see: another `value` would be one closed operation to them.
+      return product(x, kernel, **static), functools.reduce(jax.lax.add, terms)
 
     value.defjvp(jvp, symbolic_zeros=True)
     return value(x, kernel)
 
   return differentiable
+
+
+def _automatic(array: jax.Array) -> bool:
+  return all(kind == AxisType.Auto for kind in jax.typeof(array).sharding.mesh.axis_types)
 
 
 def matmul_precision() -> Any:

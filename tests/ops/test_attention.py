@@ -91,3 +91,29 @@ def test_large_logits_do_not_overflow():
   a = arrays()
   out, _ = attend(**(a | {"bias": a["bias"] * 1e30}))
   chex.assert_tree_all_finite(out)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_bias_of_all_images_has_the_sum_of_their_gradients(batch):
+  with jax.enable_x64(True):
+    rng = np.random.default_rng(3)
+    shapes = {"query": (batch, Q, N, D), "key": (batch, K, N, D), "value": (batch, K, N, E)}
+    images = {name: jnp.asarray(rng.standard_normal(shape)) for name, shape in shapes.items()}
+    bias, along = (jnp.asarray(rng.standard_normal((N, Q, K))) for _ in range(2))
+
+    def loss(bias, images):
+      return jnp.sum(jnp.sin(attend(**images, bias=bias)[0]))
+
+    def of_one(image):
+      return jax.grad(loss)(bias, {name: a[None] for name, a in image.items()})
+
+    whole = jax.jit(jax.grad(loss))(bias, images)
+    assert np.abs(whole).max() > 1e-2
+    # Forward mode has no sum over the batch.
+    np.testing.assert_allclose(jax.jit(jax.jacfwd(loss))(bias, images), whole, rtol=1e-12, atol=1e-12)
+    tangent = jax.jvp(lambda bias: loss(bias, images), (bias,), (along,))[1]
+    np.testing.assert_allclose(tangent, jnp.sum(whole * along), rtol=1e-12)
+    each = jax.jit(jax.vmap(of_one))(images)
+    np.testing.assert_allclose(each.sum(0), whole, rtol=1e-12, atol=1e-12)
+    alone = [of_one({name: a[i] for name, a in images.items()}) for i in range(batch)]
+    np.testing.assert_allclose(each, jnp.stack(alone), rtol=1e-12, atol=1e-12)

@@ -1,0 +1,66 @@
+"""How many digits the normalisations keep."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from convattn.layers import BatchNorm
+
+SHAPE = (3, 5, 6, 4)  # [b, h, w, c]
+DEVIATIONS = np.asarray([0, 1, 30, 1000])  # of each channel's mean from 0
+SPREAD = np.asarray([1, 0.5, 7, 3])
+
+
+def far_images(dtype):
+  x = np.random.default_rng(0).standard_normal(SHAPE)
+  return jnp.asarray((x + DEVIATIONS) * SPREAD, dtype)
+
+
+def variables(x, dtype):
+  """Running averages close to those of x, scale and bias away from 1 and 0."""
+  exact = np.asarray(x, np.float64)
+  averages = {"mean": exact.mean((0, 1, 2)) + 0.1, "var": exact.var((0, 1, 2)) * 1.2}
+  parameters = {"scale": [0.5, 2, 1, 1.5], "bias": [0.1, -0.2, 0.3, 0.4]}
+  cast = lambda tree: {name: jnp.asarray(leaf, dtype) for name, leaf in tree.items()}  # noqa: E731
+  return {"params": cast(parameters), "batch_stats": cast(averages)}
+
+
+def equation(x, v, train):
+  """The docstring's, in float64, of the numbers that the layer sees."""
+  x = np.asarray(x, np.float64)
+  p, s = ({name: np.asarray(leaf, np.float64) for name, leaf in v[key].items()} for key in ("params", "batch_stats"))
+  mean, variance = (x.mean((0, 1, 2)), x.var((0, 1, 2))) if train else (s["mean"], s["var"])
+  return (x - mean) / np.sqrt(variance + 1e-5) * p["scale"] + p["bias"], p["scale"]
+
+
+def batch_norm(v, x, train, **fields):
+  return jax.jit(lambda v, x: BatchNorm(**fields).apply(v, x, train=train, mutable=["batch_stats"])[0])(v, x)
+
+
+def errors(dtype, train):
+  """The largest error of each channel, in deviations of the output."""
+  x = far_images(dtype)
+  v = variables(x, dtype)
+  expected, scale = equation(x, v, train)
+  found = np.asarray(batch_norm(v, x, train, dtype=dtype, param_dtype=dtype), np.float64)
+  return np.abs(found - expected).max((0, 1, 2)) / scale
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_a_mean_far_from_zero_costs_its_own_digits_only(train):
+  assert np.all(errors(np.float32, train) <= 2**-22 * (DEVIATIONS + 4))
+  with jax.enable_x64(True):
+    assert np.all(errors(np.float64, train) <= 1e-12)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_bfloat16_is_float32_rounded(train):
+  x = far_images(jnp.bfloat16)
+  v = variables(x, np.float32)
+  narrow = batch_norm(v, x, train, dtype=jnp.bfloat16)
+  assert narrow.dtype == jnp.bfloat16
+  wide = batch_norm(v, x.astype(jnp.float32), train)
+  assert wide.dtype == jnp.float32
+  np.testing.assert_array_equal(narrow, wide.astype(jnp.bfloat16))
+  assert np.any(narrow.astype(jnp.float32) != wide)
