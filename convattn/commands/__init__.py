@@ -5,6 +5,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from convattn.commands import compilation_cache
 from convattn.commands.errors import UsageError
 
 COMMANDS = {
@@ -34,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
       nearest = difflib.get_close_matches(name, COMMANDS, n=1) or list(COMMANDS)
       raise UsageError(f"there is no command {name!r}; did you mean {' or '.join(nearest)}? Try convattn --help.")
     # Imported here, so that --help and typing errors cost nothing.
-    importlib.import_module(f"convattn.commands.{name}").run(rest)
+    with compilation_cache.kept():
+      importlib.import_module(f"convattn.commands.{name}").run(rest)
   except UsageError as error:
     print(f"convattn {name}: {error}", file=sys.stderr)
     return 2

@@ -4,6 +4,57 @@ import shutil
 import pytest
 
 
+@pytest.fixture(autouse=True)
+def no_traces(tmp_path_factory, monkeypatch):
+  """The user's own cache is left alone, and a command leaves JAX's settings of the cache as they were."""
+  import jax
+
+  def settings():
+    return {name: value for name, value in jax.config.values.items() if "cache" in name}
+
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+  before = settings()
+  yield
+  assert settings() == before
+
+
+@pytest.fixture
+def programs(monkeypatch):
+  """Where compiled programs are kept, as if this process had not been given JAX's variable; all of them are."""
+  import jax
+  from jax.experimental.compilation_cache import compilation_cache as jax_cache
+
+  from convattn.commands import compilation_cache
+
+  def use(folder, seconds):
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
+    jax_cache.reset_cache()
+
+  before = jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs
+  monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+  use(None, 0.0)
+  yield compilation_cache.default_folder()
+  use(*before)
+
+
+@pytest.fixture
+def events():
+  """What JAX did with its cache since the list was cleared: "hits" and "misses"."""
+  import jax
+
+  seen = []
+
+  def listen(event, **_):
+    start, _, kind = event.rpartition("/cache_")
+    if start and kind in ("hits", "misses"):
+      seen.append(kind)
+
+  jax.monitoring.register_event_listener(listen)
+  yield seen
+  jax.monitoring.unregister_event_listener(listen)
+
+
 @pytest.fixture(scope="session")
 def digits_run(tmp_path_factory):
   """The workdir of a short finished run on the digits, with averaged weights, of a model that compiles quickly."""
