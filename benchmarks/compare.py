@@ -62,7 +62,9 @@ class Side:
     line = self._process.stdout.readline()
     if not line:
       self._errors.seek(0)
-      raise SystemExit(f"side {self.name} stopped:\n{self._errors.read()[-2000:]}")
+      said = self._errors.read()[-2000:]
+      self.__exit__()
+      raise SystemExit(f"side {self.name} stopped:\n{said}")
     return dict(json.loads(line))
 
   def __enter__(self) -> Self:
