@@ -15,7 +15,7 @@ PINS = [
   for line in (ROOT / "requirements.txt").read_text().splitlines()
   if line and not line.startswith("#")
 ]
-NOT_PINNED = {"hub"}  # downloads only, which no test does
+NOT_PINNED = {"hub", "peer"}  # downloads, which no test does; what benchmarks compare with
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 
 
@@ -52,5 +52,6 @@ def test_python_311_takes_jax_010_and_later_ones_011():
 def test_no_other_framework_is_installed(python):
   frameworks = {"tensorflow", "tensorflow-cpu", "torch", "torchvision", "timm", "keras"}
   assert not frameworks & set(pinned(python))
-  groups = [PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"].values()]
+  extras = PROJECT["project"]["optional-dependencies"]
+  groups = [PROJECT["project"]["dependencies"], *(extras[name] for name in extras if name != "peer")]
   assert not frameworks & {Requirement(text).name for group in groups for text in group}
