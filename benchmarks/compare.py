@@ -27,6 +27,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from benchmarks.results import write_json
+
 ROOT = Path(__file__).parents[1]
 OURS, PEER = "ours", ("timm-eager", "timm-compile")
 
@@ -146,8 +148,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
   shared = [f"--{name}={getattr(options, name)}" for name in ("model", "task", "batch", "size", "dtype")]
 
   result = compare(options, shared)
-  options.output.parent.mkdir(parents=True, exist_ok=True)
-  options.output.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")
+  write_json(options.output.with_suffix(".json"), result)
   draw(result, options.output.with_suffix(".png"))
   print(summary(result))
   print(f"written: {options.output.with_suffix('.json')}, {options.output.with_suffix('.png')}")

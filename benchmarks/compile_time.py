@@ -27,6 +27,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.results import write_json
+
 ROOT = Path(__file__).parents[1]
 STAGES = ("imports", "device", "lowering", "compiling", "arguments", "first execution")
 _HIT = "/jax/compilation_cache/cache_hits"
@@ -120,8 +122,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
   result = measure(options)
   print(table(result))
   if output is not None:
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(result, indent=2) + "\n")
+    write_json(output, result)
     print(f"written: {output}")
   return result
 

@@ -11,7 +11,6 @@ platform; a line per group says whether that is the fastest. NAME is a part of a
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 import time
@@ -23,6 +22,7 @@ import jax
 import numpy as np
 
 from benchmarks.lowering_groups import Group, groups
+from benchmarks.results import record, write_json
 
 TURN_SECONDS = 5e-3
 MARGIN = 1.05
@@ -104,13 +104,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     found = compare(group, options.rounds, options.dtype)
     print(table(found), flush=True)
     rows += found
-  result = {
-    "options": {name: str(value) for name, value in vars(options).items()},
-    "device": jax.devices()[0].device_kind,
-    "rows": rows,
-  }
-  options.output.parent.mkdir(parents=True, exist_ok=True)
-  options.output.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")
+  result = record(options, jax.devices()[0].device_kind, rows)
+  write_json(options.output.with_suffix(".json"), result)
   print(f"written: {options.output.with_suffix('.json')}")
   return result
 

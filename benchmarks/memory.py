@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import math
 import time
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ from typing import Any
 import jax
 
 from benchmarks import programs
+from benchmarks.results import record, write_json
 
 GIB = 2**30
 
@@ -147,13 +147,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
   rows = []
   for model in options.model:
     rows += measure(model, options)
-  result = {
-    "options": {name: str(value) for name, value in vars(options).items()},
-    "device": jax.devices()[0].device_kind,
-    "rows": rows,
-  }
-  options.output.parent.mkdir(parents=True, exist_ok=True)
-  options.output.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")
+  result = record(options, jax.devices()[0].device_kind, rows)
+  write_json(options.output.with_suffix(".json"), result)
   print(summary(rows, options))
   print(f"written: {options.output.with_suffix('.json')}")
   return result

@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import collections
 import dataclasses
-import json
 import re
 import statistics
 import tempfile
@@ -33,6 +32,7 @@ import jax
 
 from benchmarks import programs
 from benchmarks.instructions import BACKWARD, FORWARD, KINDS, REST, Program
+from benchmarks.results import write_json
 
 WARM_UP = 2
 
@@ -231,8 +231,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
   parser.add_argument("--output", type=Path, default=Path("runs/profile"))
   options = parser.parse_args(arguments)
   result = profile(options)
-  options.output.parent.mkdir(parents=True, exist_ok=True)
-  options.output.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")
+  write_json(options.output.with_suffix(".json"), result)
   draw(result, options.output.with_suffix(".png"))
   print(summary(result, options.top))
   print(f"written: {options.output.with_suffix('.json')}, {options.output.with_suffix('.png')}")

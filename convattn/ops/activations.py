@@ -14,7 +14,7 @@ def gelu(x: jax.Array) -> jax.Array:
 
   `jax.nn.gelu(x, approximate=False)` computes erfc, which keeps relative precision where the value itself vanishes
   (x < -4) and costs a division and an exponential; here the absolute error is one rounding of x. Measured at
-  8x56x56x384, float32, 2 CPU cores: 11.0 ms against 16.6, and 12.6 against 16.8 for the gradient.
+  8x56x56x384, float32, 2 CPU cores: 2.3 ms against 5.5, and 5.4 against 6.8 for the gradient.
   """
   wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
   return (0.5 * wide * (1 + jax.lax.erf(wide * math.sqrt(0.5)))).astype(x.dtype)
