@@ -5,6 +5,8 @@ First a small model learns the digits 0 to 4 at 8x8 pixels; from its weights thi
 command: python train.py --config=configs/finetune.py:pretrain --workdir=runs/pretrain, and then
   python train.py --config=configs/finetune.py --workdir=runs/finetune
 machine: 2 CPU cores
+memory, counted from shapes, of one batch over all devices:
+  coatnet_mini_8: state 0.005 GiB, kept for the backward pass 0.06 GiB
 time: a few minutes for both; not measured on a quiet machine
 result: 91.0 % of the 180 test images, the mean of seeds 0 to 4 (benchmarks/transfer.py); from drawn weights 76.8 %
 """

@@ -2,16 +2,17 @@
 
 import dataclasses
 import functools
+import itertools
 import pathlib
 import re
 import runpy
-import tempfile
 
 import jax
-import PIL.Image
+import numpy as np
 import pytest
 
-from convattn.data import in_memory
+from convattn.analysis import memory
+from convattn.data import ArraySource, Dataset
 from convattn.models import list_models
 from convattn.training.dataset import load_dataset
 from convattn.training.program import build, lowerings, make_model
@@ -26,48 +27,86 @@ def config(path, *arguments):
   return runpy.run_path(str(path))["get_config"](*arguments)
 
 
-def data_of(experiment):
-  """The data set; of pictures in a folder, which are not here, three in their place."""
-  if experiment.data.name != "folder":
-    return load_dataset(experiment)
-  with tempfile.TemporaryDirectory() as folder:
-    for split in ("train", "validation"):
-      for name in "abc":
-        place = pathlib.Path(folder, split, name)
-        place.mkdir(parents=True)
-        PIL.Image.new("RGB", (50, 40)).save(place / "1.png")
-    named = dataclasses.replace(experiment.data, dir=folder)
-    dataset = load_dataset(dataclasses.replace(experiment, data=named))
-    images = {split: source.take([0, 1, 2], range(3)) for split, source in dataset.labelled.items()}
-    return dataclasses.replace(dataset, **{split: in_memory(source) for split, source in images.items()})
+def shape_of(experiment):
+  """(images, classes) of the experiment's data set, which may not be here."""
+  name, size = experiment.data.name, experiment.data.image_size
+  if name in ("imagenet2012", "folder"):
+    return (size, size, 3), 21_841 if experiment.loss.kind == "sigmoid" else 1000
+  if name == "cifar10":
+    return (32, 32, 3), 10
+  dataset = load_dataset(experiment)
+  return dataset.image_shape, dataset.num_classes
+
+
+class FullSize(ImageClassification):
+  """Batches of the size that the experiment asks for, of one and the same pixel; only their shape is seen."""
+
+  def train_batch(self, step):
+    return self._batch(self.experiment.batch_size)
+
+  def evaluation_batches(self, split):
+    size = self.experiment.eval_batch_size
+    yield {**self._batch(size), "mask": np.ones(size, np.float32)}
+
+  def _batch(self, size):
+    return {
+      "image": np.broadcast_to(np.uint8(0), (size, *self.dataset.image_shape)),
+      "label": np.zeros(size, np.int32),
+    }
 
 
 @functools.cache
-def texts(path):
-  experiment = config(path)
+def full_size(path, *arguments):
+  """(experiment, task, program) as it would run on one device."""
+  experiment = config(path, *arguments)
   validate(experiment)
-  if experiment.data.name == "folder":  # a batch of this size is seen as a shape only, but made of pixels
-    host = dataclasses.replace(experiment.augmentation, resized_crop_area=1.0, randaugment_layers=0)
-    experiment = dataclasses.replace(experiment, batch_size=4, eval_batch_size=4, augmentation=host)
-  task = ImageClassification(data_of(experiment), experiment)
-  program = build(experiment, make_model(experiment, task.num_classes), task, make_mesh(jax.devices()[:1]))
+  shape, classes = shape_of(experiment)
+  half = (0.5,) * shape[-1]
+  empty = ArraySource(np.zeros((1, *shape), np.uint8), np.zeros(1, int))
+  dataset = Dataset(empty, empty, empty, tuple(map(str, range(classes))), shape, half, half)
+  task = FullSize(dataset, experiment)
+  return experiment, task, build(experiment, make_model(experiment, classes), task, make_mesh(jax.devices()[:1]))
+
+
+@functools.cache
+def texts(path, *arguments):
+  _, task, program = full_size(path, *arguments)
   return lowerings(program, task, ("cpu", "cuda", "tpu"))
 
 
-@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
-@pytest.mark.parametrize("step", ["train", "eval"])
-@pytest.mark.parametrize(
-  "path",
-  # the full size takes its time
-  [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem == "imagenet_finetune")) for path in CONFIGS],
-)
-def test_lowers_without_scatter(path, step, platform):
+LARGE = ("imagenet", "imagenet21k", "imagenet_finetune")  # the full size takes its time
+EVERY = [
+  pytest.param(path, *arguments, id="_".join([path.stem, *filter(None, arguments)]), marks=marks)
+  for path in CONFIGS
+  for arguments in {
+    "imagenet": [("coatnet_0",), ("coatnet_1",), ("coatnet_2",), ("coatnet_3",)],
+    "imagenet21k": [("coatnet_2",), ("coatnet_3",), ("coatnet_4",)],
+  }.get(path.stem, [("",)])
+  for marks in [[pytest.mark.slow] * (path.stem in LARGE)]
+]
+
+
+@pytest.mark.parametrize("path, argument", EVERY)
+def test_lowers_without_scatter(path, argument):
   """A scatter may be summed in any order on a GPU, and XLA's deterministic mode refuses select_and_scatter."""
-  text = texts(path)[step, platform]
-  assert "module @jit" in text
-  assert "scatter" not in text
-  groups = {int(count) for count in re.findall(r"feature_group_count = (\d+)", text)} - {1}
-  assert bool(groups) == (platform != "cpu")  # depthwise convolutions are shifted sums on a CPU
+  found = texts(path, *filter(None, [argument]))
+  assert set(found) == set(itertools.product(("train", "eval"), ("cpu", "cuda", "tpu")))
+  for (_, platform), text in found.items():
+    assert "module @jit" in text
+    assert "scatter" not in text
+    groups = {int(count) for count in re.findall(r"feature_group_count = (\d+)", text)} - {1}
+    assert bool(groups) == (platform != "cpu")  # depthwise convolutions are shifted sums on a CPU
+
+
+@pytest.mark.parametrize("path, argument", EVERY)
+def test_memory_at_full_size_is_what_the_file_says(path, argument):
+  experiment, task, program = full_size(path, *filter(None, [argument]))
+  state = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(program.template)) / 2**30
+  rows = memory(make_model(experiment, task.num_classes), task.dataset.image_shape)
+  kept = sum(row.kept(experiment.batch_size) for row in rows) / 2**30
+  said = f"{argument or experiment.model.name}: state {state:,.3f} GiB, kept for the backward pass {kept:,.2f} GiB"
+  print(said)
+  assert said in " ".join(path.read_text().split('"""')[1].split())
 
 
 FINETUNE, IMAGENET = (path for path in CONFIGS if path.stem.endswith("finetune"))

@@ -40,8 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
   except UsageError as error:
     print(f"convattn {name}: {error}", file=sys.stderr)
     return 2
-  except KeyboardInterrupt:
-    print(f"convattn {name}: interrupted", file=sys.stderr)
+  except KeyboardInterrupt as interruption:
+    print(f"convattn {name}: {str(interruption) or 'interrupted'}", file=sys.stderr)
     return 130
   return 0
 

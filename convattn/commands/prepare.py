@@ -1,34 +1,45 @@
-"""The prepare command: a data set is written to the disk, so that the first training need not do it."""
+"""The prepare command: a data set is written to the disk, before the first training asks for it."""
 
 from collections.abc import Sequence
 
-from convattn.commands.errors import refusing
-from convattn.commands.options import named_options, split_options
+from convattn.commands.errors import UsageError, refusing
+from convattn.commands.options import named_options, split_positional
 from convattn.training.config import Data
 
-_HELP = """convattn prepare [--name={name}] [--dir=DIR]
+_HELP = """convattn prepare [NAME] [--data_dir=DIR] [--manual_dir=DIR]
 
-  --name  the data set: digits, or folder (which needs no preparing: its pictures are counted)
-  --dir   where prepared data lies (default: $TFDS_DATA_DIR, else ~/tensorflow_datasets); of folder the folder itself"""
+  NAME          {name} (without NAME), a stock data set of TFDS such as cifar10 or imagenet2012 (which takes
+                TensorFlow), or folder (which needs no preparing: its pictures are counted)
+  --data_dir    where prepared data lies (default: $TFDS_DATA_DIR, else ~/tensorflow_datasets); of folder the folder
+                itself
+  --manual_dir  where archives lie that cannot be downloaded, such as ILSVRC2012_img_train.tar and
+                ILSVRC2012_img_val.tar (default: downloads/manual below that)"""
 
 
 def run(arguments: Sequence[str]) -> None:
   """Prepares the data set if it is missing; prints where it lies and how many examples its splits have.
 
   Raises:
-    UsageError: a wrong argument, an unknown data set, or a directory that cannot be written.
+    UsageError: a wrong argument, an unknown data set, a directory that cannot be written, or no TensorFlow.
   """
   if {"-h", "--help"} & set(arguments):
     print(_HELP.format(name=Data().name))
     return
-  options = {"name": Data().name, "dir": Data().dir, **named_options(split_options(arguments), ("name", "dir"))}
+  options, names = split_positional(arguments)
+  directories = {"data_dir": "", "manual_dir": "", **named_options(options, ("data_dir", "manual_dir"))}
+  if len(names) > 1:
+    raise UsageError(f"expected one data set, got {' '.join(map(repr, names))}; prepare one after the other.")
+  name, directory = (names or [Data().name])[0], directories["data_dir"]
   # Imported here: --help does without.
   from convattn.data import load
   from convattn.data.preparation import data_root
+  from convattn.data.stock import prepare_stock
 
   with refusing(ValueError, OSError):
-    dataset = load(options["name"], options["dir"])
-  root = data_root(options["dir"])
-  print(root if options["name"] == "folder" else root / options["name"])
+    if name not in (Data().name, "folder"):
+      prepare_stock(name, data_root(directory), directories["manual_dir"])
+    dataset = load(name, directory)
+  root = data_root(directory)
+  print(root if name == "folder" else root / name)
   for split in ("train", "validation", "test"):
     print(f"{split} {len(getattr(dataset, split))}")

@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
 WORKDIR = "runs/digits"
 
-_HELP = """{command} [--config=FILE[:ARGUMENT]] [--workdir=DIR] [--config.SETTING=VALUE ...]
+TRACE_STEPS = 5
+"""Updates that --profile records."""
+
+_HELP = """{command} [--config=FILE[:ARGUMENT]] [--workdir=DIR] [--profile] [--config.SETTING=VALUE ...]
 
   --config   a file whose get_config([ARGUMENT]) returns an Experiment (default: {default})
   --workdir  metrics, figures, checkpoints and the result go here (default: {workdir}); the same command continues
              an interrupted run, and prints the result of a finished one
+  --profile  record the timeline of {trace_steps} steps in WORKDIR/profile, for TensorBoard's profiler or Perfetto
 
 Settings, their types and values{where}, and what they mean; None keeps what the model's name stands for:
 
@@ -37,14 +41,15 @@ def run(arguments: Sequence[str]) -> None:
     UsageError: a wrong argument, setting, file or workdir, or settings that do not fit the model or the weights of
       init_from, before anything is trained; a loss that diverged; a picture that turns out to be broken; or a workdir
       that turns out to be in use, damaged or of another run.
+    KeyboardInterrupt: Ctrl-C came while it trained; the state is saved.
   """
   help_wanted = bool({"-h", "--help"} & set(arguments))
-  options = split_options([each for each in arguments if each not in ("-h", "--help")])
+  options = split_options([each for each in arguments if each not in ("-h", "--help", "--profile")])
   experiment, workdir = parse(options)
   if help_wanted:
     print(_help(experiment, bool(options)))
     return
-  _train(experiment, workdir)
+  _train(experiment, workdir, TRACE_STEPS if "--profile" in arguments else 0)
 
 
 def parse(options: Sequence[tuple[str, str]]) -> tuple[Experiment, Path]:
@@ -69,21 +74,30 @@ def _help(experiment: Experiment, chosen: bool) -> str:
     command="python train.py",
     default="configs/digits.py",
     workdir=WORKDIR,
+    trace_steps=TRACE_STEPS,
     where=" after these options" if chosen else " in the default file",
     settings=describe_settings(experiment),
   )
 
 
-def _train(experiment: Experiment, workdir: Path) -> None:
+def _train(experiment: Experiment, workdir: Path, trace_steps: int) -> None:
   # Imported here, so that --help and a mistyped setting do not wait for Orbax and matplotlib.
   import jax
 
   from convattn import training, viz
-  from convattn.data import BrokenPicture
+  from convattn.data import BrokenPicture, WorkersEnded
+  from convattn.training.distributed import LaunchError, initialize
+  from convattn.training.progress import show
 
+  with refusing(LaunchError):
+    initialize()
   dataset, initial = _check(experiment, workdir)
-  with refusing(FloatingPointError, training.WorkdirError, training.SettingsError, BrokenPicture):
-    training.run(experiment, workdir, dataset=dataset, initial=initial)
+  try:
+    with refusing(FloatingPointError, training.WorkdirError, training.SettingsError, BrokenPicture, WorkersEnded):
+      training.run(experiment, workdir, dataset=dataset, initial=initial, trace_steps=trace_steps)
+  except training.Terminated as end:  # as asked, by what will start the same command again
+    show(end.message)
+    return
   if jax.process_index() == 0:
     for path in viz.draw(workdir):
       print(path)
@@ -109,7 +123,7 @@ def _check(experiment: Experiment, workdir: Path) -> tuple[Dataset, Initial | No
     check_config(workdir, experiment)
     make_model(experiment, num_classes=1)
     if not is_finished(workdir):
-      validate_batch_sizes(experiment, make_mesh().size)
+      validate_batch_sizes(experiment, make_mesh(fsdp=experiment.compute.fsdp).size)
     initial = find_initial(experiment, workdir)
     dataset = load_dataset(experiment, initial.preprocessing if initial else None)
     workdir.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from convattn.data.sources import Item, Source
+from convattn.data.broken import first_readable, readable
+from convattn.data.picture_source import in_threads
+from convattn.data.sources import Item, Source, skipped_of
+
+WHOLE = slice(None)
+"""All rows of a batch."""
 
 
 # A step needs the order of one epoch, at a border of two; drawing it anew each time would cost milliseconds per
@@ -36,13 +41,6 @@ def train_indexes(size: int, *, batch_size: int, seed: int, step: int) -> np.nda
   return np.concatenate(pieces)
 
 
-def _gather(source: Source, indexes: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
-  together = getattr(source, "__getitems__", None)
-  if together is not None:
-    return stack([*together([int(index) for index in indexes])])
-  return stack([source[int(index)] for index in indexes])
-
-
 def stack(items: Sequence[Item]) -> dict[str, np.ndarray]:
   """{"image": uint8 [b, h, w, c], "label": int32 [b]} of b examples.
 
@@ -57,34 +55,85 @@ def stack(items: Sequence[Item]) -> dict[str, np.ndarray]:
   return {"image": np.stack(images), "label": np.array([int(item["label"]) for item in items], np.int32)}
 
 
-def train_batch(source: Source, *, batch_size: int, seed: int, step: int) -> dict[str, np.ndarray]:
-  """The batch of update `step`: {"image": uint8 [b, h, w, c], "label": int32 [b]}; order: `train_indexes`.
+def train_places(
+  source: Source, *, batch_size: int, seed: int, step: int, rows: slice = WHOLE
+) -> list[tuple[int, int]]:
+  """(row, index of its example) of the rows `rows` of the batch of update `step`; see `train_indexes`.
 
   Raises:
-    ValueError: an empty source, a number out of range, or images that are not uint8 [h, w, c] of one shape.
+    ValueError: an empty source, or a number out of range.
   """
   if not len(source):
     raise ValueError("there are no images to train on; the data set 'folder' needs them in train/CLASS/*.jpg.")
-  return _gather(source, train_indexes(len(source), batch_size=batch_size, seed=seed, step=step))
+  indexes = train_indexes(len(source), batch_size=batch_size, seed=seed, step=step).tolist()
+  return list(enumerate(indexes))[rows]
+
+
+def train_batch(source: Source, *, batch_size: int, seed: int, step: int, rows: slice = WHOLE) -> dict[str, np.ndarray]:
+  """The batch of update `step`: {"image": uint8 [b, h, w, c], "label": int32 [b]}; order: `train_indexes`.
+
+  A picture that cannot be read raises, or is replaced by the next one of the source that can (`source.skipped`).
+
+  Args:
+    rows: of that batch, the ones wanted.
+
+  Raises:
+    ValueError: an empty source, a number out of range, or images that are not uint8 [h, w, c] of one shape.
+    BrokenPicture: a ValueError for a picture that cannot be read.
+  """
+  indexes = [index for _, index in train_places(source, batch_size=batch_size, seed=seed, step=step, rows=rows)]
+  skipped = skipped_of(source)
+  if skipped is not None:
+    return stack(in_threads(lambda index: first_readable(source.__getitem__, index, len(source), skipped), indexes))
+  return stack(_together(source, indexes))
+
+
+def _together(source: Source, indexes: Sequence[int]) -> Sequence[Item]:
+  together = getattr(source, "__getitems__", None)
+  return [source[index] for index in indexes] if together is None else [*together(indexes)]
 
 
 def evaluation_batches(source: Source, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
   """Every example once and in order: {"image": uint8 [b, h, w, c], "label": int32 [b], "mask": float32 [b]}.
 
   All batches have `batch_size` rows. The last one is filled up with zero images of label 0 whose mask is 0; weighting
-  by the mask makes every sum equal to the one over the examples alone.
+  by the mask makes every sum equal to the one over the examples alone. So is a picture that cannot be read, where
+  `source.skipped` says to leave it out.
 
   Raises:
     ValueError: `batch_size` below 1 (at the call), or images that are not uint8 [h, w, c] of one shape.
+    BrokenPicture: a ValueError for a picture that cannot be read.
   """
   if batch_size < 1:
     raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
-  return _padded_batches(source, batch_size)
+  return (padded(evaluation_rows(source, indexes), batch_size) for indexes in evaluation_indexes(source, batch_size))
 
 
-def _padded_batches(source: Source, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
+def evaluation_indexes(source: Source, batch_size: int) -> Iterator[range]:
+  """The examples of each batch of `evaluation_batches`."""
   for start in range(0, len(source), batch_size):
-    batch = _gather(source, range(start, min(start + batch_size, len(source))))
-    batch["mask"] = np.ones(len(batch["label"]), np.float32)
-    missing = batch_size - len(batch["label"])
-    yield {name: np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1)) for name, array in batch.items()}
+    yield range(start, min(start + batch_size, len(source)))
+
+
+def evaluation_rows(source: Source, indexes: Sequence[int]) -> dict[str, np.ndarray]:
+  """{"image", "label", "mask"} of the examples `indexes`; those to be left out are zeros."""
+  skipped = skipped_of(source)
+  if skipped is None:
+    return with_mask(_together(source, indexes), ())
+  items = in_threads(lambda index: readable(source.__getitem__, index, skipped), indexes)
+  return with_mask(items, source.image_shape)  # type: ignore[attr-defined]  # see Source
+
+
+def with_mask(items: Sequence[Item | None], image_shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+  """`stack` of the items and "mask": float32 [b]; None becomes a zero image of `image_shape`, label 0 and mask 0."""
+  nothing: Item = {"image": np.zeros(image_shape, np.uint8), "label": 0}
+  batch = stack([nothing if item is None else item for item in items])
+  return {**batch, "mask": np.array([item is not None for item in items], np.float32)}
+
+
+def padded(batch: dict[str, np.ndarray], batch_size: int) -> dict[str, np.ndarray]:
+  """The rows of `batch` and behind them as many rows of zeros as make `batch_size`."""
+  missing = batch_size - len(batch["label"])
+  if not missing:
+    return batch
+  return {name: np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1)) for name, array in batch.items()}

@@ -12,17 +12,18 @@ identifiers are ImageNet's usual order of labels. Pictures are decoded when they
 the file stores them: an EXIF orientation is not applied, since the pretrained models were trained and scored without.
 """
 
-import concurrent.futures
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convattn.data.sources import Dataset, Item
-from convattn.pretrained import Preprocessing, open_picture, synset_names
+from convattn.data.broken import BrokenPicture, Skipped
+from convattn.data.picture_source import PREPROCESSING, PictureSource, readable_names
+from convattn.data.sources import Dataset
+from convattn.pretrained import Preprocessing, open_picture
 
 if TYPE_CHECKING:
   import PIL.Image
@@ -30,96 +31,43 @@ if TYPE_CHECKING:
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 """Of the files that are read."""
 
-PREPROCESSING = Preprocessing(
-  image_size=(224, 224),
-  mean=(0.5, 0.5, 0.5),
-  std=(0.5, 0.5, 0.5),
-  crop_fraction=0.95,
-  crop_mode="center",
-  interpolation="bicubic",
-)
-"""Of a folder unless told otherwise: that of most pretrained weights of this family."""
-
-_Given = TypeVar("_Given")
-_Made = TypeVar("_Made")
-
-
-class BrokenPicture(ValueError):
-  """A file of a data set that is not there any more, or cannot be decoded; one line with its path."""
-
-
-def num_cores() -> int:
-  """Of the processor, as many as this process may use."""
-  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def in_threads(function: Callable[[_Given], _Made], items: Sequence[_Given]) -> list[_Made]:
-  """[function(item) for item in items], on all processor cores while Pillow works outside Python's lock.
-
-  The first of `items` that raises, raises.
-  """
-  # Threads of one batch only: kept ones would be missing, and waited for, in a process forked off this one.
-  workers = min(num_cores(), len(items))
-  if workers <= 1:
-    return [function(item) for item in items]
-  with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-    return list(pool.map(function, items))
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class FolderSource:
+class FolderSource(PictureSource):
   """Pictures on the disk as examples, decoded at each access.
 
   Attributes:
     files: path of each picture.
     labels: int32 [n].
-    preprocessing: makes a picture of any size an image of one shape.
+    preprocessing, skipped: see PictureSource.
   """
 
   files: np.ndarray
   labels: np.ndarray
   preprocessing: Preprocessing = PREPROCESSING
+  skipped: Skipped | None = None
 
   def __len__(self) -> int:
     return len(self.files)
 
-  def picture(self, index: int) -> "PIL.Image.Image":
-    """The whole picture, as it lies on the disk.
-
-    Raises:
-      BrokenPicture: it cannot be decoded.
-    """
+  def example(self, index: int) -> tuple["PIL.Image.Image", int]:
+    """See PictureSource."""
     try:
-      return open_picture(self.files[index])
+      return open_picture(self.files[index]), int(self.labels[index])
     except ValueError as error:
-      raise BrokenPicture(str(error)) from error
+      raise BrokenPicture(str(error), self.place(index)) from error
 
-  def converted(self, index: int, picture: "PIL.Image.Image", preprocessing: Preprocessing) -> np.ndarray:
-    """`preprocessing.pixels(picture)` for a part of picture `index`, whose path an error names.
+  def place(self, index: int) -> str:
+    """See PictureSource."""
+    return self.files[index]
 
-    Raises:
-      BrokenPicture: it cannot be made grey or RGB.
-    """
-    try:
-      return preprocessing.pixels(picture)
-    except ValueError as error:
-      raise BrokenPicture(f"{self.files[index]!r}: {error}") from error
-
-  def __getitem__(self, index: int, /) -> Item:
-    image = self.converted(index, self.picture(index), self.preprocessing)
-    return {"image": image, "label": int(self.labels[index])}
-
-  def __getitems__(self, indexes: Sequence[int]) -> list[Item]:
-    """Several examples, decoded side by side."""
-    return in_threads(self.__getitem__, indexes)
+  def replaced(self, **fields: Any) -> "FolderSource":
+    """See PictureSource."""
+    return dataclasses.replace(self, **fields)
 
   def take(self, indexes: np.ndarray, labels: np.ndarray) -> "FolderSource":
     """See LabelledSource."""
     return dataclasses.replace(self, files=self.files[indexes], labels=np.asarray(labels, np.int32))
-
-  def processed(self, preprocessing: Preprocessing) -> "FolderSource":
-    """See LabelledSource."""
-    return dataclasses.replace(self, preprocessing=preprocessing)
 
 
 def load_folder(directory: str) -> Dataset:
@@ -149,7 +97,7 @@ def load_folder(directory: str) -> Dataset:
       )
   return Dataset(
     **{split: _source(pictures, classes) for split, pictures in found.items()},
-    class_names=_class_names(classes),
+    class_names=readable_names(classes),
     image_shape=(*PREPROCESSING.image_size, len(PREPROCESSING.mean)),
     mean=PREPROCESSING.mean,
     std=PREPROCESSING.std,
@@ -206,8 +154,3 @@ def _files_below(folder: Path) -> list[str]:
       os.path.join(place, name) for name in names if name.lower().endswith(SUFFIXES) and not name.startswith(".")
     ]
   return sorted(files)
-
-
-def _class_names(folders: Sequence[str]) -> tuple[str, ...]:
-  known = synset_names()
-  return tuple(known[name] for name in folders) if all(name in known for name in folders) else tuple(folders)

@@ -5,10 +5,11 @@ import math
 
 import numpy as np
 
-from convattn.data.batches import stack, train_indexes
-from convattn.data.folder import FolderSource, in_threads
+from convattn.data.batches import WHOLE, stack, train_places
+from convattn.data.broken import first_readable
+from convattn.data.picture_source import PictureSource, in_threads
 from convattn.data.randaugment import rand_augment
-from convattn.data.sources import Dataset, Item, Source
+from convattn.data.sources import Dataset, Item, Source, skipped_of
 from convattn.pretrained import Preprocessing
 
 _ATTEMPTS = 10
@@ -61,13 +62,57 @@ def random_box(rng: np.random.Generator, height: int, width: int, least_area: fl
   return (height - h) // 2, (width - w) // 2, h, w
 
 
-def augmented_batch(
-  dataset: Dataset, augmentation: HostAugmentation, *, batch_size: int, seed: int, step: int
-) -> dict[str, np.ndarray]:
-  """The training batch of update `step`, as `train_batch` of the same examples in the same order, each one changed.
+@dataclasses.dataclass(frozen=True)
+class Rows:
+  """Calling it makes the example of one row of the training batch of update `step`.
 
-  The change of an example is a function of (seed, step, its position in the batch): the same after a resume, and with
-  any number of threads. Order: random crop, resized to the data set's image shape by its interpolation; RandAugment.
+  The change of an example is a function of (seed, step, its row): the same after a resume, and with any number of
+  threads and processes. Order: random crop, resized to the data set's image shape by its interpolation; RandAugment.
+  A picture that cannot be read raises, or is replaced by the next one of the source that can.
+
+  Raises:
+    ValueError: images of other channels than an augmentation takes.
+  """
+
+  dataset: Dataset
+  augmentation: HostAugmentation
+  seed: int
+  step: int
+
+  def __post_init__(self) -> None:
+    channels = self.dataset.image_shape[-1]
+    if channels not in (1, 3) and not self.augmentation.is_identity:
+      raise ValueError(
+        f"random resized crops and RandAugment take grey or RGB images, 1 or 3 channels, got {channels}; set "
+        "augmentation.resized_crop_area to 1 and augmentation.randaugment_layers to 0."
+      )
+
+  def __call__(self, place: tuple[int, int]) -> Item:
+    """The example of (row, index); see `train_places`.
+
+    Raises:
+      BrokenPicture: it cannot be read.
+    """
+    row, index = place
+    source = self.dataset.train
+    return first_readable(lambda other: self._changed(row, other), index, len(source), skipped_of(source))
+
+  def _changed(self, row: int, index: int) -> Item:
+    # Two numbers in the spawn key; the order of an epoch has one, so that their draws are independent.
+    rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(int(self.step), row)))
+    whole = dataclasses.replace(self.dataset.preprocessing, crop_fraction=1.0, crop_mode="squash")
+    image, label = _drawn(rng, self.dataset.train, index, self.augmentation.resized_crop_area, whole)
+    layers, magnitude = self.augmentation.randaugment_layers, self.augmentation.randaugment_magnitude
+    return {"image": rand_augment(rng, image, layers=layers, magnitude=magnitude) if layers else image, "label": label}
+
+
+def augmented_batch(
+  dataset: Dataset, augmentation: HostAugmentation, *, batch_size: int, seed: int, step: int, rows: slice = WHOLE
+) -> dict[str, np.ndarray]:
+  """The training batch of update `step`, as `train_batch` of the same examples in the same order, each changed: `Rows`.
+
+  Args:
+    rows: of that batch, the ones wanted.
 
   Returns:
     {"image": uint8 [b, h, w, c], "label": int32 [b]}.
@@ -75,23 +120,8 @@ def augmented_batch(
   Raises:
     ValueError: a number out of range, an image that is not grey or RGB, or one that is broken (BrokenPicture).
   """
-  indexes = train_indexes(len(dataset.train), batch_size=batch_size, seed=seed, step=step)
-  channels = dataset.image_shape[-1]
-  if channels not in (1, 3):
-    raise ValueError(
-      f"random resized crops and RandAugment take grey or RGB images, 1 or 3 channels, got {channels}; set "
-      "augmentation.resized_crop_area to 1 and augmentation.randaugment_layers to 0."
-    )
-  whole = dataclasses.replace(dataset.preprocessing, crop_fraction=1.0, crop_mode="squash")
-
-  def changed(position: int) -> Item:
-    # Two numbers in the spawn key; the order of an epoch has one, so that their draws are independent.
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(int(step), position)))
-    image, label = _drawn(rng, dataset.train, int(indexes[position]), augmentation.resized_crop_area, whole)
-    layers, magnitude = augmentation.randaugment_layers, augmentation.randaugment_magnitude
-    return {"image": rand_augment(rng, image, layers=layers, magnitude=magnitude), "label": label}
-
-  return stack(in_threads(changed, range(batch_size)))
+  places = train_places(dataset.train, batch_size=batch_size, seed=seed, step=step, rows=rows)
+  return stack(in_threads(Rows(dataset, augmentation, seed, step), places))
 
 
 def _drawn(
@@ -101,11 +131,10 @@ def _drawn(
   if least_area == 1:
     item = source[index]
     return item["image"], int(item["label"])
-  if isinstance(source, FolderSource):
-    picture = source.picture(index)
+  if isinstance(source, PictureSource):
+    picture, label = source.example(index)
     top, left, h, w = random_box(rng, picture.height, picture.width, least_area)
-    part = picture.crop((left, top, left + w, top + h))
-    return source.converted(index, part, whole), int(source.labels[index])
+    return source.converted(index, picture.crop((left, top, left + w, top + h)), whole), label
   item = source[index]
   height, width, _ = item["image"].shape
   top, left, h, w = random_box(rng, height, width, least_area)

@@ -1,14 +1,17 @@
 """The data sets known by name, and what an experiment may change about them."""
 
 import dataclasses
-import difflib
 from collections.abc import Callable
 from typing import Any
 
-from convattn.data import folder
+from convattn.data.broken import CHOICES, Skipped
+from convattn.data.folder import load_folder
+from convattn.data.picture_source import PictureSource
 from convattn.data.preparation import data_root, prepared, quiet
+from convattn.data.records import load_records, record_folder
 from convattn.data.selection import select
 from convattn.data.sources import ArraySource, Dataset, in_memory
+from convattn.data.stock import missing
 from convattn.pretrained import Preprocessing
 
 
@@ -26,7 +29,15 @@ def _load_digits(directory: str) -> Dataset:
   )
 
 
-_LOADERS: dict[str, Callable[[str], Dataset]] = {"digits": _load_digits, "folder": folder.load_folder}
+_LOADERS: dict[str, Callable[[str], Dataset]] = {"digits": _load_digits, "folder": load_folder}
+
+
+def _load_prepared(name: str, directory: str) -> Dataset:
+  root = data_root(directory)
+  folder = record_folder(root, name)
+  if folder is None:
+    raise missing(name, root, tuple(_LOADERS))
+  return load_records(folder)
 
 
 def load(
@@ -37,34 +48,50 @@ def load(
   images_per_class: int = 0,
   subset_seed: int = 0,
   image_size: int = 0,
+  broken: str = "stop",
   preprocessing: Preprocessing | None = None,
 ) -> Dataset:
-  """The data set `name`, prepared first if it is missing.
+  """The data set `name`; the embedded one is prepared first if it is missing.
 
   Args:
-    name: "digits", the embedded data set, or "folder", pictures in DIR/train/CLASS and so on (see `folder`).
+    name: "digits", the embedded data set; "folder", pictures in DIR/train/CLASS and so on (see `folder`); or what
+      TFDS has prepared under that name, such as "cifar10" or "cifar10_corrupted/fog_1" (see `records`).
     directory: where prepared data lies; empty: $TFDS_DATA_DIR, else ~/tensorflow_datasets. Of "folder" the folder
       itself, and never empty.
     classes, images_per_class, subset_seed: a part of it, see `selection.select`.
-    image_size: pixels per side that all images get; 0: as they come (folder: 224). Images in memory are resized with
-      both sides to it (bicubic) unless they have that size; pictures of a folder are resized and cropped to it.
+    image_size: pixels per side that all images get; 0: as they come (of many sizes: 224). Images in memory are resized
+      with both sides to it (bicubic) unless they have that size; pictures are resized and cropped to it.
+    broken: what to do about a picture that cannot be read. "stop": BrokenPicture. "skip": in a training batch the next
+      one of its split that can be read takes its place, an evaluation leaves it out; the first time stderr names it,
+      and `Dataset.skipped()` counts.
     preprocessing: of the model that is to see the images: its mean and std take the place of the data set's own, and
-      with them the number of channels (one: grey, three: RGB). A folder takes its size (unless `image_size` is
-      given), crop and interpolation as well.
+      with them the number of channels (one: grey, three: RGB). Pictures that are not in memory take its size (unless
+      `image_size` is given), crop and interpolation as well.
 
   Raises:
-    ValueError: an unknown name, data that is missing and cannot be written to `directory`, a folder without what it
-      needs, or a selection that the data set cannot give; one line.
+    ValueError: an unknown name, data that is missing (the message has the command that makes it), a folder or records
+      without what they need, or a selection that the data set cannot give; one line.
   """
-  if name not in _LOADERS:
-    nearest = difflib.get_close_matches(name, _LOADERS, n=3)
-    hint = f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
-    raise ValueError(f"unknown data set {name!r}; {hint}Known: {', '.join(sorted(_LOADERS))}.")
   if image_size < 0:
     raise ValueError(f"image_size must be at least 0 (0: as they come), got {image_size}.")
-  dataset = _LOADERS[name](directory)
+  if broken not in CHOICES:
+    raise ValueError(f"broken must be one of {', '.join(map(repr, CHOICES))}, got {broken!r}.")
+  dataset = _LOADERS[name](directory) if name in _LOADERS else _load_prepared(name, directory)
   dataset = select(dataset, classes=classes, images_per_class=images_per_class, seed=subset_seed)
+  if broken == "skip":
+    dataset = skipping(dataset)
   return adapt(dataset, image_size=image_size, preprocessing=preprocessing)
+
+
+def skipping(dataset: Dataset) -> Dataset:
+  """The data set with its unreadable pictures left out and counted; of images in memory there are none."""
+  skipped = Skipped()
+  sources: dict[str, Any] = {
+    split: source.replaced(skipped=skipped)
+    for split in ("train", "validation", "test")
+    if isinstance(source := getattr(dataset, split), PictureSource)
+  }
+  return dataclasses.replace(dataset, **sources)
 
 
 def adapt(dataset: Dataset, *, image_size: int = 0, preprocessing: Preprocessing | None = None) -> Dataset:

@@ -7,7 +7,6 @@ what a magnitude means is as in the TensorFlow programs of EfficientNet, which t
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import chex
 import numpy as np
 
 if TYPE_CHECKING:
@@ -127,12 +126,12 @@ def rand_augment(rng: np.random.Generator, image: np.ndarray, *, layers: int, ma
     uint8 [h, w, c], as `image`.
 
   Raises:
-    AssertionError, ValueError: a wrong rank or dtype, other channels, or a number out of range, naming the argument.
+    ValueError: a wrong rank or dtype, other channels, or a number out of range, naming the argument.
   """
   from PIL import Image
 
-  chex.assert_rank(image, 3, custom_message="image must be [h, w, c]")
-  chex.assert_type(image, np.uint8, custom_message="image must be uint8")
+  if image.ndim != 3 or image.dtype != np.uint8:  # without chex, which imports jax: processes that decode do without
+    raise ValueError(f"image must be uint8 [h, w, c], got {image.dtype} {list(image.shape)}.")
   channels = image.shape[-1]
   if channels not in (1, 3):
     raise ValueError(f"RandAugment takes grey or RGB images, 1 or 3 channels, got {channels}; set its layers to 0.")

@@ -1,11 +1,12 @@
 """What a data set is to us."""
 
 import dataclasses
-from typing import Protocol, TypedDict, runtime_checkable
+import inspect
+from typing import Protocol, TypedDict, cast
 
-import chex
 import numpy as np
 
+from convattn.data.broken import Skipped
 from convattn.pretrained import Preprocessing
 
 
@@ -20,7 +21,7 @@ class Source(Protocol):
   """Examples by random access; all images of one shape. A TFDS data source (`builder.as_data_source(split)`) is one.
 
   A source may also have `__getitems__(indexes) -> list[Item]`, which batches prefer: several examples at once, the same
-  as one by one.
+  as one by one; and `skipped` and `image_shape`, see PictureSource, if some of its examples may be left out.
   """
 
   def __len__(self) -> int: ...
@@ -28,9 +29,8 @@ class Source(Protocol):
   def __getitem__(self, index: int, /) -> Item: ...
 
 
-@runtime_checkable
 class LabelledSource(Source, Protocol):
-  """A source whose labels, int32 [n], are known without reading an image, and of which a part can be had."""
+  """A source whose labels, int32 [n], can be had without decoding an image, and of which a part can be had."""
 
   @property
   def labels(self) -> np.ndarray: ...
@@ -57,6 +57,8 @@ class ArraySource:
   labels: np.ndarray
 
   def __post_init__(self) -> None:
+    import chex  # here, because it imports jax, which processes that only decode do without
+
     images, labels = np.asarray(self.images), np.asarray(self.labels)
     chex.assert_rank(images, 4, custom_message="images must be [n, h, w, c]")
     chex.assert_shape(labels, (len(images),), custom_message="labels must be [n], one for each image")
@@ -86,6 +88,11 @@ class ArraySource:
     for index, image in enumerate(self.images):
       images[index] = preprocessing.pixels(image)
     return ArraySource(images, self.labels)
+
+
+def skipped_of(source: Source) -> Skipped | None:
+  """Where pictures of `source` that cannot be read are counted; None: they raise."""
+  return getattr(source, "skipped", None)
 
 
 def in_memory(source: Source) -> ArraySource:
@@ -149,10 +156,16 @@ class Dataset:
     sources = {}
     for split in ("train", "validation", "test"):
       source = getattr(self, split)
-      if not isinstance(source, LabelledSource):
+      # Looked up without asking for them: labels may take a pass over all records.
+      if any(inspect.getattr_static(source, name, None) is None for name in ("labels", "take", "processed")):
         raise ValueError(f"{split} must be a source with labels, got {type(source).__name__}; use in_memory(source).")
-      sources[split] = source
+      sources[split] = cast(LabelledSource, source)
     return sources
+
+  def skipped(self) -> int:
+    """How many pictures could not be read so far and were left out, each counted once."""
+    kept = [skipped_of(source) for source in (self.train, self.validation, self.test)]
+    return sum({id(each): len(each) for each in kept if each is not None}.values())
 
   @property
   def preprocessing(self) -> Preprocessing:

@@ -7,7 +7,7 @@ import math
 import operator
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -141,21 +141,28 @@ def open_picture(path: str | os.PathLike[str]) -> Image.Image:
   Raises:
     ValueError: nothing there, no picture, or a damaged one; one line with the path.
   """
-  from PIL import Image, UnidentifiedImageError
-
   if not os.path.isfile(path):
     problem = "is a folder, not a picture" if os.path.isdir(path) else "is not there"
     raise ValueError(f"{os.fspath(path)!r} {problem}; give the path of an image file, such as a JPEG or PNG.")
+  return decode_picture(path, os.fspath(path))
+
+
+def decode_picture(file: str | os.PathLike[str] | BinaryIO, name: str) -> Image.Image:
+  """The picture in a file that is there, or in the bytes of an open one, read whole; `name` is what errors call it.
+
+  Raises:
+    ValueError: no picture, or a damaged one; one line with the name.
+  """
+  from PIL import Image, UnidentifiedImageError
+
   try:
-    with Image.open(path) as picture:
+    with Image.open(file) as picture:
       picture.load()
   except UnidentifiedImageError as error:
-    raise ValueError(f"{os.fspath(path)!r} is no picture that Pillow can read; save it as JPEG or PNG.") from error
+    raise ValueError(f"{name!r} is no picture that Pillow can read; save it as JPEG or PNG.") from error
   except Exception as error:  # each decoder has its own: OSError, SyntaxError, RuntimeError, struct.error, ...
     reason = " ".join(str(error).split())
-    raise ValueError(
-      f"{os.fspath(path)!r} is a damaged or too large picture ({reason}); fetch or save it again."
-    ) from error
+    raise ValueError(f"{name!r} is a damaged or too large picture ({reason}); fetch or save it again.") from error
   return picture
 
 

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
   from convattn.training.determinism import request_deterministic_kernels
   from convattn.training.exporting import export_classifier
   from convattn.training.initial import Initial, find_initial
-  from convattn.training.loop import run
   from convattn.training.program import Program, build, lowerings
   from convattn.training.restoring import Restored, restore
   from convattn.training.sharding import make_mesh
+  from convattn.training.signals import Terminated
+  from convattn.training.starting import run
   from convattn.training.state import TrainState, sha256
   from convattn.training.task import ImageClassification, Task
   from convattn.training.validation import SettingsError, validate
@@ -45,6 +46,7 @@ _HOMES = {
   "Restored": "restoring",
   "SettingsError": "validation",
   "Task": "task",
+  "Terminated": "signals",
   "TrainState": "state",
   "WorkdirError": "workdir",
   "build": "program",
@@ -55,7 +57,7 @@ _HOMES = {
   "model_from_description": "description",
   "request_deterministic_kernels": "determinism",
   "restore": "restoring",
-  "run": "loop",
+  "run": "starting",
   "sha256": "state",
   "validate": "validation",
 }
@@ -75,6 +77,7 @@ __all__ = [
   "Restored",
   "SettingsError",
   "Task",
+  "Terminated",
   "TrainState",
   "WorkdirError",
   "build",

@@ -10,15 +10,33 @@ import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore
 
+from convattn.training.checkpoint_folder import is_unsigned, warn_of_unsigned
+from convattn.training.manifest import verify
+
 _DAMAGE = (ValueError, KeyError, OSError)
 """What Orbax and TensorStore raise on broken and missing files."""
 
 
-def _damaged(folder: Path, error: Exception) -> ValueError:
-  reason = " ".join(str(error).split())[:200]
-  return ValueError(
-    f"the checkpoint {folder} is damaged ({type(error).__name__}: {reason}); name another, such as the one before it."
-  )
+def _damaged(folder: Path, reason: str) -> ValueError:
+  return ValueError(f"the checkpoint {folder} is damaged ({reason}); name another, such as the one before it.")
+
+
+def _reason(error: Exception) -> str:
+  return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def check_files(folder: Path) -> None:
+  """Compares the files of a checkpoint with its manifest; of a version without manifests one line on stderr says so.
+
+  Raises:
+    ValueError: it does not verify; one line.
+  """
+  if is_unsigned(folder):
+    warn_of_unsigned(folder)
+    return
+  problem = verify(folder)
+  if problem is not None:
+    raise _damaged(folder, problem)
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -32,7 +50,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     if not (isinstance(description, dict) and {"model", "experiment"} <= set(description)):
       raise ValueError("its description has no model or no experiment")
   except _DAMAGE as error:
-    raise _damaged(folder, error) from error
+    raise _damaged(folder, _reason(error)) from error
   return description
 
 
@@ -51,7 +69,7 @@ def read_weights(folder: Path) -> dict[str, Any]:
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
     state = handler.restore(path, args=ocp.args.PyTreeRestore(wanted, restore_args=as_numpy, partial_restore=True))
   except _DAMAGE as error:
-    raise _damaged(folder, error) from error
+    raise _damaged(folder, _reason(error)) from error
   return {"ema": {}, "params": {}, "model_state": {}, **jax.tree.map(jnp.asarray, state)}
 
 

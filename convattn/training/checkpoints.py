@@ -1,89 +1,180 @@
-"""Orbax checkpoints: the newest and the best, written while training goes on."""
+"""Orbax checkpoints with digests: the newest and the best, written while training goes on."""
 
+import contextlib
 import math
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import jax
+import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers as policies
+from jax.experimental import multihost_utils
 
+from convattn.training.checkpoint_folder import (
+  METRICS,
+  RANKED_BY,
+  accuracy,
+  is_unsigned,
+  kept,
+  remove,
+  set_aside,
+  step_folders,
+)
 from convattn.training.config import Checkpoint
+from convattn.training.differences import shape_difference
+from convattn.training.full_disk import full_disk_line, is_full_disk
+from convattn.training.manifest import write_manifest
+from convattn.training.saving_errors import told_once
 from convattn.training.state import TrainState
 from convattn.training.workdir import WorkdirError
 
-RANKED_BY = "validation/accuracy"
-
-
-def _rank(metrics: dict[str, float]) -> float:
-  return metrics.get(RANKED_BY, float("-inf"))
+__all__ = ["RANKED_BY", "Checkpoints"]
 
 
 class Checkpoints:
   """The checkpoints in a directory, each with the state and with what it takes to rebuild the model (`description`).
 
   The newest `keep_newest` and, of those saved with a validation accuracy, the best `keep_best` are kept (of equals the
-  later). A checkpoint that a killed run did not finish is invisible and removed here.
+  later). One is deleted only when a later one counts.
+
+  A checkpoint counts when all of its files are as its manifest says (`manifest.verify`), which is written when Orbax
+  has finished. All are read and verified here, once: one that a killed run did not finish is removed; any other that
+  does not verify is named on stderr and moved to damaged/, never deleted, and the one before it is the latest.
+
+  With several processes each of them has one of these, on the same shared directory: the first verifies, moves, signs
+  and deletes; all agree on the steps.
+
+  Raises:
+    WorkdirError: the checkpoints are of a version of convattn that wrote no manifests; nothing is changed then.
   """
 
   def __init__(self, directory: Path, settings: Checkpoint):
-    newest, best = policies.LatestN(settings.keep_newest), policies.BestN(get_metric_fn=_rank, n=settings.keep_best)
-    options = ocp.CheckpointManagerOptions(
-      preservation_policy=policies.AnyPreservationPolicy([newest, best]),
-      best_fn=_rank,  # without it the metrics are not written
-      cleanup_tmp_directories=True,
-      enable_async_checkpointing=True,
-    )
-    self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
+    self._directory, self._settings = directory.absolute(), settings
+    for _, folder in step_folders(self._directory):
+      if is_unsigned(folder):
+        raise WorkdirError(
+          f"the checkpoint {folder} is of an earlier version of convattn, whose runs this one does not continue; give "
+          f"another --workdir (WORKDIR= with make), with --config.init_from={folder} to start from its weights."
+        )
+    if _is_main():
+      self._directory.mkdir(parents=True, exist_ok=True)
+      set_aside(self._directory)
+    steps = _agreed([step for step, _ in step_folders(self._directory)])
+    self._accuracies = {step: accuracy(self._folder(step)) for step in steps}
+    self._checkpointer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
+    self._thread = ThreadPoolExecutor(1)
+    self._saving: Future[None] | None = None
+    self._open = contextlib.ExitStack()
+    self._open.enter_context(told_once())
+    self._open.callback(self._checkpointer.close)
+    self._open.callback(self._thread.shutdown)
 
   def save(self, step: int, state: TrainState, description: dict[str, Any], metrics: dict[str, float]) -> None:
     """Starts to write the checkpoint of `step`; the arrays may be donated as soon as this returns.
 
+    It counts when `wait` returns, or soon before. The one before it is complete when this returns.
+
     Raises:
-      WorkdirError: Orbax declined, or a checkpoint of that step or a later one is already there.
+      WorkdirError: a checkpoint of that step or a later one is already there, or the disk is full, which may be told
+        of the former save; the earlier checkpoints are whole.
     """
-    # Orbax logs a warning where metrics is None; an empty dictionary ranks last, which is what is meant. An accuracy
-    # that is not a number has no rank.
-    ranked = {RANKED_BY: metrics[RANKED_BY]} if math.isfinite(metrics.get(RANKED_BY, math.nan)) else {}
-    items = ocp.args.Composite(state=ocp.args.StandardSave(state), description=ocp.args.JsonSave(description))
     latest = self.latest_step()
-    if (latest is not None and latest >= step) or not self._manager.save(step, args=items, metrics=ranked, force=True):
+    if latest is not None and latest >= step:
       raise WorkdirError(
-        f"no checkpoint of step {step} was saved in {self._manager.directory}, whose latest is {latest}; "
+        f"no checkpoint of step {step} was saved in {self._directory}, whose latest is {latest}; "
         f"delete those that are not of this run, or use another workdir."
       )
+    value = metrics.get(RANKED_BY, math.nan)
+    ranked = {RANKED_BY: value} if math.isfinite(value) else {}  # an accuracy that is not a number has no rank
+    items = {
+      "state": ocp.args.StandardSave(state),
+      "description": ocp.args.JsonSave(description),
+      METRICS: ocp.args.JsonSave(ranked),
+    }
+    try:
+      self._checkpointer.save(self._folder(step), args=ocp.args.Composite(**items))
+    except Exception as error:
+      self._explain(error)
+      raise
+    self._saving = self._thread.submit(self._complete, step, ranked.get(RANKED_BY))
+
+  def _complete(self, step: int, value: float | None) -> None:
+    """Waits for Orbax, signs, and only then deletes what is not kept any more; in a thread of its own."""
+    self._checkpointer.wait_until_finished()
+    if _is_main():
+      write_manifest(self._folder(step))
+    accuracies = {**self._accuracies, step: value}
+    keep = kept(accuracies, self._settings.keep_newest, self._settings.keep_best)
+    if _is_main():
+      for old in sorted(set(accuracies) - keep):
+        remove(self._folder(old))
+    self._accuracies = {each: accuracies[each] for each in sorted(keep)}
 
   def restore(self, template: TrainState, step: int | None = None) -> TrainState | None:
-    """The state of `step`, or of the latest checkpoint; None where there is none. `template` gives the shardings."""
+    """The state of `step`, or of the latest checkpoint; None where there is none. `template` gives the shardings.
+
+    Raises:
+      WorkdirError: what was saved is no state like `template`; one line.
+    """
     step = self.latest_step() if step is None else step
     if step is None:
       return None
+    # Orbax finds that out as well, but leaves unfinished readings behind.
+    differing = shape_difference(ocp.PyTreeCheckpointHandler().metadata(self._folder(step) / "state").tree, template)
+    if differing:
+      raise WorkdirError(
+        f"the checkpoint {self._folder(step)} holds no state of this run ({differing}); delete it, or use another "
+        "workdir."
+      )
     items = ocp.args.Composite(state=ocp.args.StandardRestore(template))
-    return self._manager.restore(step, args=items)["state"]
+    return self._checkpointer.restore(self._folder(step), args=items)["state"]
 
   def description(self, step: int) -> dict[str, Any]:
     """What was saved with the state of `step`."""
-    return self._manager.restore(step, args=ocp.args.Composite(description=ocp.args.JsonRestore()))["description"]
+    self.wait()
+    items = ocp.args.Composite(description=ocp.args.JsonRestore())
+    return self._checkpointer.restore(self._folder(step), args=items)["description"]
 
   def steps(self) -> list[int]:
-    return sorted(self._manager.all_steps())
+    """Those of the checkpoints that count, when all that was saved is complete."""
+    self.wait()
+    return sorted(self._accuracies)
 
   def latest_step(self) -> int | None:
-    return self._manager.latest_step()
+    return max(self.steps(), default=None)
 
   def wait(self) -> None:
-    """Returns when everything that was saved is complete on the disk."""
-    self._manager.wait_until_finished()
+    """Returns when everything that was saved is complete on the disk, its manifest too.
+
+    Raises:
+      WorkdirError: the disk is full; the earlier checkpoints are whole.
+    """
+    saving, self._saving = self._saving, None
+    try:
+      if saving is not None:
+        saving.result()
+    except Exception as error:
+      self._explain(error)
+      raise
 
   def best(self) -> tuple[int, float] | None:
     """(step, validation accuracy) of the best checkpoint, of equals the latest; None if none was validated."""
     self.wait()
-    metrics = {step: self._manager.metrics(step) or {} for step in self.steps()}
-    validated = [(metrics[step][RANKED_BY], step) for step in metrics if RANKED_BY in metrics[step]]
-    if not validated:
+    ranked = [(value, step) for step, value in self._accuracies.items() if value is not None]
+    if not ranked:
       return None
-    accuracy, step = max(validated)
-    return step, accuracy
+    value, step = max(ranked)
+    return step, value
+
+  def _folder(self, step: int) -> Path:
+    return self._directory / str(step)
+
+  def _explain(self, error: Exception) -> None:
+    """Raises a WorkdirError in place of an error that says that the disk is full."""
+    if is_full_disk(error) and not isinstance(error, WorkdirError):
+      raise WorkdirError(full_disk_line(self._directory)) from error
 
   def __enter__(self) -> Self:
     return self
@@ -91,4 +182,22 @@ class Checkpoints:
   def __exit__(
     self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
   ) -> None:
-    self._manager.close()  # waits for what is being written
+    try:
+      with self._open:
+        self.wait()
+    except Exception as again:  # Orbax tells of some errors once more when it is closed
+      self._explain(again)
+      raise
+
+
+def _is_main() -> bool:
+  return jax.process_index() == 0
+
+
+def _agreed(steps: list[int]) -> list[int]:
+  """The steps of the first process, when it has them; another may see an older listing of a shared disk."""
+  count = int(multihost_utils.broadcast_one_to_all(np.int32(len(steps))))
+  if not count:
+    return []
+  own = np.asarray(steps if _is_main() else [0] * count, np.int32)
+  return [int(step) for step in multihost_utils.broadcast_one_to_all(own)]

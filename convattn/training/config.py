@@ -20,7 +20,10 @@ def section(kind: type) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-  name: str = setting("digits", "data set: 'digits' is embedded; 'folder': pictures in data.dir, a folder per class")
+  name: str = setting(
+    "digits",
+    "data set: 'digits' is embedded; 'folder': pictures in data.dir, a folder per class; or one that TFDS prepared",
+  )
   dir: str = setting(
     "",
     "where prepared data lies; empty: $TFDS_DATA_DIR, else ~/tensorflow_datasets; of 'folder': what holds "
@@ -29,7 +32,9 @@ class Data:
   classes: str = setting("", "labels to keep, such as '0-4' or '0,3,7', renumbered from 0 in this order; empty: all")
   images_per_class: int = setting(0, "training images to keep of each class; 0: all")
   subset_seed: int = setting(0, "which images those are")
-  image_size: int = setting(0, "pixels per side that images are resized to; 0: as they come ('folder': 224)")
+  image_size: int = setting(0, "pixels per side that images are resized to; 0: as they come (of many sizes: 224)")
+  broken: str = setting("stop", "a picture that cannot be read: 'stop', or 'skip' (the next one instead) and count it")
+  workers: int = setting(0, "processes that decode and augment pictures; 0: this one, in threads")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +85,9 @@ class Model:
 class Augmentation:
   crop_padding: int = setting(0, "pixels of zero padding before a random crop back to size; 0: no crop")
   flip: bool = setting(False, "mirror half of the images left to right")
+  color_jitter: float = setting(0.0, "brightness, contrast, saturation times 1 - this to 1 + this, each; 0: as it is")
   mixup_alpha: float = setting(0.0, "mixing weight ~ Beta(alpha, alpha), one per batch; 0: no mixup")
+  cutmix_alpha: float = setting(0.0, "so for rectangles pasted in; 0: no cutmix; with mixup a batch takes one of them")
   resized_crop_area: float = setting(1.0, "least share of a picture's area in a random resized crop; 1: no such crop")
   randaugment_layers: int = setting(0, "random operations on each picture, one after another; 0: no RandAugment")
   randaugment_magnitude: float = setting(15.0, "strength of each of them, 0 to 30 (CoAtNet: 2 layers of 15)")
@@ -116,6 +123,8 @@ class Compute:
   remat: str = setting(
     "none", "recompute in the backward pass: 'none', 'block' (all but block inputs) or 'dots' (nor dense outputs)"
   )
+  fsdp: int = setting(1, "devices that share one copy of parameters, averages and moments; divides their number")
+  debug_nans: bool = setting(False, "stop at the operation that makes a nan (slow; with max_skipped_steps 0)")
   deterministic: bool = setting(False, "ask XLA for reproducible kernels on a GPU (slower)")
 
 
@@ -134,9 +143,16 @@ class Experiment:
   num_steps: int = setting(1000, "updates to apply")
   batch_size: int = setting(64, "images per update, over all devices")
   eval_batch_size: int = setting(128, "images per evaluation batch, over all devices")
+  micro_batches: int = setting(
+    1, "equal parts of a batch, one after another, gradients averaged; BatchNorm sees one part at a time"
+  )
   log_every: int = setting(10, "steps between lines of training metrics; each line averages the steps since the last")
   eval_every: int = setting(100, "steps between validations; the last step is always validated")
   ema_decay: float = setting(0.0, "decay of the running average of parameters and batch statistics; 0: none")
+  max_skipped_steps: int = setting(
+    0, "updates with a loss or gradient that is not finite to leave out before the run stops; 0: it stops at the first"
+  )
+  wandb_project: str = setting("", "project at Weights & Biases that gets the metrics too; empty: none")
   init_from: str = setting(
     "", "first weights: a run's workdir, a checkpoint, a timm tag or a .safetensors file for model.name; empty: drawn"
   )

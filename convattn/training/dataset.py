@@ -19,5 +19,6 @@ def load_dataset(experiment: Experiment, preprocessing: Preprocessing | None = N
     images_per_class=settings.images_per_class,
     subset_seed=settings.subset_seed,
     image_size=settings.image_size,
+    broken=settings.broken,
     preprocessing=preprocessing,
   )

@@ -1,6 +1,7 @@
 """Two trees side by side, for messages."""
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -8,14 +9,17 @@ import jax
 _LONGEST = 100
 
 
-def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
-  """What differs between two JSON trees, on one line: "seed: 3 there, 5 now; loss.kind: ..."; empty if nothing does."""
+def differences(old: dict[str, Any], new: dict[str, Any], but: Collection[str] = ()) -> str:
+  """What differs between two JSON trees, on one line: "seed: 3 there, 5 now; loss.kind: ..."; empty if nothing does.
+
+  The names in `but` are passed over.
+  """
   # A tuple and the list that JSON makes of it are the same.
   there, now = _flat(json.loads(json.dumps(old))), _flat(json.loads(json.dumps(new)))
   return "; ".join(
     f"{name}: {_short(there, name)} there, {_short(now, name)} now"
     for name in dict.fromkeys([*there, *now])
-    if name not in there or name not in now or there[name] != now[name]
+    if name not in but and (name not in there or name not in now or there[name] != now[name])
   )
 
 

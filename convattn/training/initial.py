@@ -13,6 +13,7 @@ from convattn.models import CoAtNet, create_model
 from convattn.pretrained.pictures import Preprocessing
 from convattn.pretrained.shapes import image_channels
 from convattn.training import workdir as files
+from convattn.training.checkpoint_folder import newest_verified
 from convattn.training.config import Experiment
 from convattn.training.differences import differences, shape_difference
 from convattn.training.restoring import Restored, restore
@@ -57,7 +58,7 @@ def find_initial(experiment: Experiment, workdir: Path) -> Initial | None:
   if not experiment.init_from:
     return None
   stored = (files.read_json(workdir / files.CONFIG) or {}).get(files.IDENTITY, {}).get("init_from")
-  if stored is not None and files.has_checkpoint(workdir):
+  if stored is not None and newest_verified(workdir / files.CHECKPOINTS) is not None:
     return Initial(Preprocessing.from_json(stored["preprocessing"]), stored["sha256"], None)
   restored = _read(experiment.init_from, experiment.model.name)
   return Initial(restored.preprocessing, sha256(restored.variables), restored)

@@ -58,11 +58,14 @@ def check_task(program: Program, task: Task, batches: Batches) -> None:
     raise ValueError(f"the task's metric_names {wanted}, got {', '.join(map(repr, task.metric_names))}.")
   for split, batch in batches.items():
     rows = {name: np.shape(array)[:1] for name, array in batch.items()}
-    if len(set(rows.values())) != 1 or not all(size and size[0] % program.mesh.size == 0 for size in rows.values()):
+    parts = program.micro_batches if split == "train" else 1
+    factor = program.mesh.size * parts
+    if len(set(rows.values())) != 1 or not all(size and size[0] % factor == 0 for size in rows.values()):
       sizes = ", ".join(f"{name}: {size[0] if size else 'none'}" for name, size in rows.items())
+      product = f" times {parts} micro_batches" if parts > 1 else ""
       raise ValueError(
         f"arrays of a batch of {split!r} must have the same number of rows, a multiple of the {program.mesh.size} "
-        f"devices, got {sizes}."
+        f"devices{product}, got {sizes}."
       )
     if split != "train":
       _check_evaluation(program, task, split, batch)

@@ -24,11 +24,12 @@ class Program:
   """Jitted functions; none has run or been compiled yet.
 
   Attributes:
-    mesh: the devices, along the axis "data".
-    init: (key) -> TrainState, on every device; (key, variables) starts from those instead of drawn ones.
+    mesh: the devices, along the axes "data" and "fsdp".
+    init: (key) -> TrainState, placed as in `template`; (key, variables) starts from those instead of drawn ones.
     train_step: (state, batch, key) -> state. The state that goes in is donated: it must not be used again.
     eval_step: (params, model_state, batch with "mask") -> metric sums.
     template: the state's shapes, dtypes and shardings.
+    micro_batches: the equal parts that a batch to train on is cut into.
   """
 
   mesh: Mesh
@@ -36,6 +37,7 @@ class Program:
   train_step: Any
   eval_step: Any
   template: TrainState
+  micro_batches: int = 1
 
 
 def make_model(experiment: Experiment, num_classes: int) -> nn.Module:
@@ -61,7 +63,7 @@ def run_keys(seed: int) -> tuple[jax.Array, jax.Array]:
 
 
 def build(experiment: Experiment, model: nn.Module, task: Task, mesh: Mesh) -> Program:
-  """Jits the steps of `experiment` over `mesh`: one global batch, split over "data"; the state on every device.
+  """Jits the steps of `experiment` over `mesh`: one global batch, split over both axes; the state over "fsdp".
 
   The matmul precision is fixed while the functions are traced and leaves JAX's global setting alone.
 
@@ -77,25 +79,41 @@ def build(experiment: Experiment, model: nn.Module, task: Task, mesh: Mesh) -> P
     ema_decay=experiment.ema_decay,
     log_every=experiment.log_every,
     freeze=experiment.optimizer.freeze,
+    micro_batches=experiment.micro_batches,
+    skip_nonfinite=experiment.max_skipped_steps > 0,
   )
-  precise = functools.partial(_with_precision, experiment.compute.matmul_precision)
-  whole, split = sharding.replicated(mesh), sharding.by_batch(mesh)
+  precise = functools.partial(_traced_under, experiment.compute.matmul_precision, mesh)
+  whole, rows = sharding.replicated(mesh), sharding.by_batch(mesh)
   init = precise(make_init(model, task, optimizer, ema_decay=experiment.ema_decay, freeze=experiment.optimizer.freeze))
   shapes = jax.eval_shape(init, run_keys(experiment.seed)[0])
   check_optimizer(experiment.optimizer, shapes.params)
+  placed = sharding.state_shardings(shapes, mesh)
   return Program(
     mesh=mesh,
-    init=jax.jit(init, in_shardings=whole, out_shardings=whole),
-    train_step=jax.jit(precise(train_step), in_shardings=(whole, split, whole), out_shardings=whole, donate_argnums=0),
-    eval_step=jax.jit(precise(make_eval_step(model, task)), in_shardings=(whole, whole, split), out_shardings=whole),
-    template=jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole), shapes),
+    init=jax.jit(init, in_shardings=whole, out_shardings=placed),
+    train_step=jax.jit(
+      precise(train_step),
+      in_shardings=(placed, rows, whole),
+      out_shardings=placed,
+      # To find the operation JAX computes the step a second time, from the same arrays.
+      donate_argnums=() if experiment.compute.debug_nans else 0,
+    ),
+    eval_step=jax.jit(
+      precise(make_eval_step(model, task)),
+      in_shardings=(placed.params, placed.model_state, rows),
+      out_shardings=whole,
+    ),
+    template=jax.tree.map(
+      lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), shapes, placed
+    ),
+    micro_batches=experiment.micro_batches,
   )
 
 
-def _with_precision(precision: str, function: Callable[..., Any]) -> Callable[..., Any]:
+def _traced_under(precision: str, mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
   @functools.wraps(function)
   def traced(*args: Any) -> Any:
-    with jax.default_matmul_precision(precision):
+    with jax.default_matmul_precision(precision), nn.intercept_methods(sharding.keep_rows(mesh)):
       return function(*args)
 
   return traced

@@ -87,20 +87,25 @@ class Throughput:
     self.images = 0
     self._seconds = 0.0
     self._since: float | None = None
-    self._lap = (0, 0.0)
+    self._waited, self._waited_before = 0.0, 0.0
+    self._lap = (0, 0.0, 0.0)
 
-  def start(self) -> None:
+  def start(self, waited: float = 0.0) -> None:
+    """`waited`: the seconds, of all the time, in which the device had to wait for a batch."""
     if self._since is None:
       self._since = time.perf_counter()
+      if not self._seconds:
+        self._waited_before = waited
 
   def stop(self) -> None:
     if self._since is not None:
       self._seconds += time.perf_counter() - self._since
     self._since = None
 
-  def add(self, images: int) -> None:
+  def add(self, images: int, waited: float = 0.0) -> None:
     if self._since is not None:
       self.images += images
+      self._waited = waited - self._waited_before
 
   @property
   def seconds(self) -> float:
@@ -110,11 +115,25 @@ class Throughput:
     """Over the whole run; None if no step was timed."""
     return self.images / self.seconds if self.images else None
 
-  def lap(self) -> float | None:
-    """Since the last call; None if no step was timed."""
-    images, seconds = self.images - self._lap[0], self.seconds - self._lap[1]
-    self._lap = (self.images, self.seconds)
-    return images / seconds if images else None
+  def lap(self) -> dict[str, float]:
+    """Since the last call: images_per_second, and the share of the time waiting_for_data; {} if no step was timed."""
+    now = (self.images, self.seconds, self._waited)
+    images, seconds, waited = (new - old for new, old in zip(now, self._lap, strict=True))
+    self._lap = now
+    return {"images_per_second": images / seconds, "waiting_for_data": waited / seconds} if images else {}
+
+
+def device_memory() -> dict[str, float]:
+  """{"device_gib": the most memory that this process's first device has had in use}; {} where it does not say."""
+  found = jax.local_devices()[0].memory_stats() or {}
+  return {"device_gib": found["peak_bytes_in_use"] / 2**30} if "peak_bytes_in_use" in found else {}
+
+
+def show(*lines: str | None) -> None:
+  """Prints those that are not None, on the first process."""
+  for line in lines:
+    if line is not None and jax.process_index() == 0:
+      print(line, flush=True)
 
 
 def time_left(started: float, done: int, remaining: int) -> str:

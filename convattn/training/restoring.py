@@ -17,10 +17,12 @@ from convattn.models import CoAtNet
 from convattn.pretrained.pictures import Preprocessing
 from convattn.pretrained.tags import find_tags
 from convattn.training import workdir as files
-from convattn.training.checkpoint_files import read_description, read_weights
+from convattn.training.checkpoint_files import check_files, read_description, read_weights
+from convattn.training.checkpoint_folder import newest_verified, step_folders
 from convattn.training.config import Experiment
 from convattn.training.description import COATNET, TASK_PASSED, model_from_description
 from convattn.training.differences import shape_difference
+from convattn.training.manifest import MANIFEST
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,8 +56,9 @@ class Restored:
 def restore(source: str | os.PathLike[str], *, model: nn.Module | None = None) -> Restored:
   """The classifier that lies at `source`, its variables on the default device.
 
-  Of a run it is the newest checkpoint, with the averaged weights where the run keeps them. How many devices the run
-  had does not matter, and its optimizer is not read.
+  Of a run it is the newest checkpoint whose files are as its manifest says, with the averaged weights where the run
+  keeps them; each damaged one that is newer is named on stderr. How many devices the run had does not matter, and its
+  optimizer is not read. Nothing on the disk is changed.
 
   Args:
     source: a run's workdir, its `checkpoints` folder, the folder of one checkpoint, or a tag of released weights such
@@ -113,15 +116,16 @@ def _checkpoint_folder(path: Path) -> Path:
       )
     found = f"{path} is no folder" if path.exists() else f"there is no folder {path}"
     raise ValueError(f"{found}; name a run's workdir, one of its checkpoints, or a tag of released weights.")
-  if (path / "state").is_dir() or (path / "description").is_dir():
+  if any((path / name).exists() for name in ("state", "description", MANIFEST)):
+    check_files(path)
     return path
   folder = path / files.CHECKPOINTS
   folder = folder if folder.is_dir() else path
-  # What a killed run did not finish has a longer name.
-  steps = [child for child in folder.iterdir() if child.is_dir() and child.name.isdecimal()]
-  if not steps:
-    raise ValueError(f"{path} holds no checkpoint; name a run's workdir that has one, or a tag of released weights.")
-  return max(steps, key=lambda child: int(child.name))
+  newest = newest_verified(folder, show=True)
+  if newest is None:
+    found = "no checkpoint but damaged ones" if step_folders(folder) else "no checkpoint"
+    raise ValueError(f"{path} holds {found}; name a run's workdir that has one, or a tag of released weights.")
+  return newest
 
 
 def _from_checkpoint(folder: Path, given: nn.Module | None) -> Restored:

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from convattn.training.sharding import gather
+
 
 @flax.struct.dataclass
 class TrainState:
@@ -22,6 +24,7 @@ class TrainState:
     opt_state: optax's.
     ema: {"params", "model_state"}, their running averages; {} without.
     window: sums of the training metrics over the "steps" since the last line of them.
+    nonfinite: {"count": int32 [], "steps": int32 [8]}, see `count_nonfinite`.
   """
 
   step: jax.Array
@@ -30,6 +33,24 @@ class TrainState:
   opt_state: optax.OptState
   ema: dict[str, Any]
   window: dict[str, jax.Array]
+  nonfinite: dict[str, jax.Array]
+
+
+def no_nonfinite() -> dict[str, jax.Array]:
+  """The counters before the first update."""
+  return {"count": jnp.zeros((), jnp.int32), "steps": jnp.full((8,), -1, jnp.int32)}
+
+
+def count_nonfinite(counters: dict[str, jax.Array], *, finite: jax.Array, number: jax.Array) -> dict[str, jax.Array]:
+  """The counters after update `number` (from 1), whose loss and gradient norm were `finite` (bool []) or were not.
+
+  "count" is the number of updates that were not; "steps" holds the numbers of the newest eight of them, the n-th (from
+  0) in place n mod 8, and -1 in places without one.
+  """
+  count, steps = counters["count"], counters["steps"]
+  # A comparison, since an indexed update would lower to a scatter.
+  here = ~finite & (jnp.arange(steps.size, dtype=jnp.int32) == count % steps.size)
+  return {"count": count + ~finite, "steps": jnp.where(here, number, steps)}
 
 
 def update_average(average: Any, values: Any, *, decay: float, count: jax.Array) -> Any:
@@ -50,10 +71,13 @@ def update_average(average: Any, values: Any, *, decay: float, count: jax.Array)
 
 
 def sha256(tree: Any) -> str:
-  """Hexadecimal SHA-256 over path, dtype, shape and bytes of every leaf, in the order of the tree."""
+  """Hexadecimal SHA-256 over path, dtype, shape and bytes of every leaf, in the order of the tree.
+
+  How the arrays are divided over devices does not matter; where they are spread over processes, all must call this.
+  """
   digest = hashlib.sha256()
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-    array = np.asarray(jax.device_get(leaf))
+    array = gather(leaf)
     digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n".encode())
     digest.update(np.ascontiguousarray(array).tobytes())
   return digest.hexdigest()

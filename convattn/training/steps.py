@@ -1,5 +1,7 @@
 """The training and evaluation steps as pure functions; `program.py` compiles them."""
 
+import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from convattn.training.parts import evaluate_frozen, hold, hold_collections, without_gradient
-from convattn.training.state import TrainState, update_average
+from convattn.training.accumulation import make_gradients
+from convattn.training.parts import hold, hold_collections
+from convattn.training.state import TrainState, count_nonfinite, no_nonfinite, update_average
 from convattn.training.task import Batch, Task
 
-WINDOW_NAMES = ("learning_rate", "gradient_norm", "steps")
+WINDOW_NAMES = ("learning_rate", "gradient_norm", "update_norm", "parameter_norm", "steps")
 """What the window holds beside the task's metrics."""
 
 # Collections that a model writes for whoever asks, and that no later step reads.
@@ -38,6 +41,7 @@ def make_init(
       opt_state=optimizer.init(params),
       ema=_held_average(freeze, averaged, jax.tree.map(jnp.zeros_like, averaged)),
       window={name: jnp.zeros((), jnp.float32) for name in (*task.metric_names, *WINDOW_NAMES)},
+      nonfinite=no_nonfinite(),
     )
 
   return init
@@ -52,53 +56,59 @@ def make_train_step(
   ema_decay: float,
   log_every: int,
   freeze: str = "",
+  micro_batches: int = 1,
+  skip_nonfinite: bool = False,
 ) -> Callable[[TrainState, Batch, jax.Array], TrainState]:
   """One update: (state, batch, key of the run) -> state.
 
-  The gradient is that of the mean loss over the whole batch. Dropout and augmentation draw from
+  The gradient is that of the mean loss over the whole batch, which is augmented at once and then passes through the
+  model in `micro_batches` parts (see `accumulation.make_gradients`). Dropout and augmentation draw from
   fold_in(key, state.step). The window is emptied before each update whose number, from 0, `log_every` divides. The
   parts that `freeze` names compute as at evaluation; their parameters, statistics and averages are handed on as they
   are, and their gradients are neither computed nor part of "gradient_norm".
+
+  Updates whose mean loss or gradient norm is not finite are counted in `nonfinite`. With `skip_nonfinite` they change
+  nothing else but the step: learning rate, moments and averages go on with the updates that were applied, and the
+  window sums over those.
   """
+  compute_gradients = make_gradients(model, task, freeze=freeze, micro_batches=micro_batches)
 
   def train_step(state: TrainState, batch: Batch, key: jax.Array) -> TrainState:
     dropout_key, augmentation_key = jax.random.split(jax.random.fold_in(key, state.step))
     inputs, targets = task.prepare_train(augmentation_key, batch)
 
-    def objective(params: Any) -> tuple[jax.Array, tuple[Any, dict[str, Any]]]:
-      with nn.intercept_methods(evaluate_frozen(freeze)):
-        outputs, updated = model.apply(
-          {"params": without_gradient(freeze, params), **state.model_state},
-          inputs,
-          train=True,
-          mutable=list(state.model_state),
-          rngs={"dropout": dropout_key},
-        )
-      return task.losses(outputs, targets).mean(), (outputs, dict(updated))
-
-    (_, (outputs, updated)), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
+    (gradients, loss, metrics), model_state = compute_gradients(
+      state.params, state.model_state, inputs, targets, dropout_key
+    )
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = hold(freeze, state.params, optax.apply_updates(state.params, updates))
-    model_state = {**state.model_state, **hold_collections(freeze, state.model_state, updated)}
-    count = state.step + 1
+    applied = state.step - state.nonfinite["count"] if skip_nonfinite else state.step
     averaged = {"params": params, "model_state": model_state} if ema_decay else {}
     if ema_decay:
-      averaged = update_average(state.ema, averaged, decay=ema_decay, count=count)
+      averaged = update_average(state.ema, averaged, decay=ema_decay, count=applied + 1)
     numbers = {
-      **_batch_means(task, outputs, targets),
-      "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
+      **metrics,
+      "learning_rate": jnp.asarray(schedule(applied), jnp.float32),
       "gradient_norm": optax.tree.norm(gradients).astype(jnp.float32),
+      "update_norm": optax.tree.norm(updates).astype(jnp.float32),
+      "parameter_norm": optax.tree.norm(params).astype(jnp.float32),
       "steps": jnp.ones((), jnp.float32),
     }
-    kept = state.step % log_every != 0
-    return TrainState(
-      step=count,
+    finite = jnp.isfinite(loss) & jnp.isfinite(numbers["gradient_norm"])
+    window = {name: jnp.where(state.step % log_every != 0, sums, 0) for name, sums in state.window.items()}
+    updated_state = TrainState(
+      step=state.step + 1,
       params=params,
       model_state=model_state,
       opt_state=opt_state,
       ema=_held_average(freeze, state.ema, averaged),
-      window={name: jnp.where(kept, state.window[name], 0) + numbers[name] for name in state.window},
+      window={name: sums + numbers[name] for name, sums in window.items()},
+      nonfinite=count_nonfinite(state.nonfinite, finite=finite, number=state.step + 1),
     )
+    if not skip_nonfinite:
+      return updated_state
+    skipped = dataclasses.replace(state, step=state.step + 1, window=window, nonfinite=updated_state.nonfinite)
+    return jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated_state, skipped)
 
   return train_step
 
@@ -113,15 +123,9 @@ def _held_average(freeze: str, old: dict[str, Any], new: dict[str, Any]) -> dict
   }
 
 
-def _batch_means(task: Task, outputs: Any, targets: Any) -> dict[str, jax.Array]:
-  size = jax.tree.leaves(targets)[0].shape[0]
-  sums = task.metric_sums(outputs, targets, jnp.ones((size,), jnp.float32))
-  return {name: (sums[name] / sums["count"]).astype(jnp.float32) for name in task.metric_names}
-
-
 def window_means(window: dict[str, Any]) -> dict[str, float]:
-  """{"train/loss": ...}: the window's sums over its number of steps."""
-  steps = float(window["steps"])
+  """{"train/loss": ...}: the window's sums over its number of steps; nan where all of them were skipped."""
+  steps = float(window["steps"]) or math.nan
   return {f"train/{name}": float(value) / steps for name, value in window.items() if name != "steps"}
 
 

@@ -11,11 +11,14 @@ import numpy as np
 import optax
 
 from convattn.data import (
+  ArraySource,
   Dataset,
   HostAugmentation,
+  Workers,
   augmented_batch,
+  color_jitter,
   evaluation_batches,
-  mixup,
+  mixup_or_cutmix,
   normalize,
   random_crop,
   random_flip,
@@ -29,9 +32,11 @@ Batch = dict[str, Any]
 class Task(Protocol):
   """What the loop asks of a task. Methods that take jax arrays are traced into the steps; the others run on the host.
 
+  A task may also have `train_rows(step, rows: slice)`, the rows `rows` of `train_batch(step)` without the others.
+
   Attributes:
-    metric_names: keys of the scalar sums of `metric_sums`, "loss" among them; not "count", "steps", "learning_rate"
-      or "gradient_norm", which the loop reports itself.
+    metric_names: keys of the scalar sums of `metric_sums`, "loss" among them; not "count", "steps",
+      "learning_rate", "gradient_norm", "update_norm" or "parameter_norm", which the loop reports itself.
     evaluation_splits: "test" is scored once, with the final weights, the others at each validation. Checkpoints
       are ranked by "accuracy" of "validation", where there is one.
     metadata: what it takes to use the model later, such as class names and preprocessing; must be JSON. A run is
@@ -88,13 +93,17 @@ class ImageClassification:
 
   Attributes:
     dataset: sources, class names, image shape and pixel statistics.
-    experiment: seed, batch sizes, augmentation and loss are taken from it.
+    experiment: seed, batch sizes, augmentation, loss and the number of workers are taken from it.
+
+  Batches may be asked for from several threads. With data.workers processes are started for the first of them; `close`
+  ends them.
   """
 
   dataset: Dataset
   experiment: Experiment
   metric_names: tuple[str, ...] = ("loss", "accuracy")
   evaluation_splits: tuple[str, ...] = ("validation", "test")
+  _workers: Workers | None = dataclasses.field(init=False, repr=False)
 
   @property
   def num_classes(self) -> int:
@@ -116,19 +125,43 @@ class ImageClassification:
   def example_inputs(self) -> jax.Array:
     return jnp.zeros((1, *self.dataset.image_shape), jnp.float32)
 
+  def __post_init__(self) -> None:
+    count = self.experiment.data.workers
+    # Images in memory are there: to send them back and forth would only cost.
+    idle = self._changes.is_identity and isinstance(self.dataset.train, ArraySource)
+    workers = Workers(self.dataset, self._changes, count) if count and not idle else None
+    object.__setattr__(self, "_workers", workers)
+
+  @property
+  def _changes(self) -> HostAugmentation:
+    settings = self.experiment.augmentation
+    return HostAugmentation(settings.resized_crop_area, settings.randaugment_layers, settings.randaugment_magnitude)
+
+  def close(self) -> None:
+    """Ends the processes of data.workers, if there are any. Another batch would start them again."""
+    if self._workers is not None:
+      self._workers.close()
+
   def train_batch(self, step: int) -> dict[str, np.ndarray]:
     """{"image": uint8 [b, h, w, c], "label": int32 [b]}; see data.train_batch, data.augmented_batch."""
-    place = {"batch_size": self.experiment.batch_size, "seed": self.experiment.seed, "step": step}
-    settings = self.experiment.augmentation
-    changes = HostAugmentation(settings.resized_crop_area, settings.randaugment_layers, settings.randaugment_magnitude)
-    if changes.is_identity:
+    return self.train_rows(step, slice(None))
+
+  def train_rows(self, step: int, rows: slice) -> dict[str, np.ndarray]:
+    """The rows `rows` of `train_batch(step)`, without making the others."""
+    seed, batch_size = self.experiment.seed, self.experiment.batch_size
+    place: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "step": step, "rows": rows}
+    if self._workers is not None:
+      return self._checked(self._workers.train_batch(**place))
+    if self._changes.is_identity:
       return self._checked(train_batch(self.dataset.train, **place))
-    return self._checked(augmented_batch(self.dataset, changes, **place))
+    return self._checked(augmented_batch(self.dataset, self._changes, **place))
 
   def evaluation_batches(self, split: str) -> Iterator[dict[str, np.ndarray]]:
     """{"image", "label", "mask"}, the last one padded; see data.evaluation_batches."""
-    sources = {"validation": self.dataset.validation, "test": self.dataset.test}
-    return map(self._checked, evaluation_batches(sources[split], self.experiment.eval_batch_size))
+    source = {"validation": self.dataset.validation, "test": self.dataset.test}[split]
+    if self._workers is not None and not isinstance(source, ArraySource):
+      return map(self._checked, self._workers.evaluation_batches(split, self.experiment.eval_batch_size))
+    return map(self._checked, evaluation_batches(source, self.experiment.eval_batch_size))
 
   def _checked(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     # One-hot targets are made by comparison, which would turn a label outside the classes into no class at all.
@@ -143,17 +176,18 @@ class ImageClassification:
     return batch
 
   def prepare_train(self, key: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
-    """Crop and flip the pixels, normalise, then mix images and smoothed one-hot targets.
+    """Crop and flip the pixels, change their colours, normalise, then mix images and smoothed one-hot targets.
 
     Cropping comes before normalisation, so that the padding is black.
     """
     settings = self.experiment.augmentation
-    crop_key, flip_key, mixup_key = jax.random.split(key, 3)
+    crop_key, flip_key, mix_key, color_key = jax.random.split(key, 4)
     images = random_crop(crop_key, batch["image"], settings.crop_padding)
     images = random_flip(flip_key, images) if settings.flip else images
+    images = color_jitter(color_key, images, settings.color_jitter)
     images = normalize(images, self.dataset.mean, self.dataset.std)
     targets = optax.smooth_labels(self._one_hot(batch["label"]), self.experiment.loss.label_smoothing)
-    return mixup(mixup_key, images, targets, settings.mixup_alpha)
+    return mixup_or_cutmix(mix_key, images, targets, settings.mixup_alpha, settings.cutmix_alpha)
 
   def prepare_eval(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
     """Normalised images and one-hot targets, not smoothed."""

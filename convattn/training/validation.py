@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import importlib.util
 import math
 import types
 import typing
@@ -16,6 +17,7 @@ class SettingsError(ValueError):
 
 
 CHOICES: dict[str, tuple[str, ...]] = {
+  "data.broken": ("stop", "skip"),
   "loss.kind": ("softmax", "sigmoid"),
   "optimizer.schedule": ("cosine", "linear", "constant"),
   "compute.dtype": ("float32", "bfloat16"),
@@ -34,12 +36,15 @@ _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
   "data.images_per_class": _NOT_NEGATIVE,
   "data.subset_seed": _NOT_NEGATIVE,
   "data.image_size": _NOT_NEGATIVE,
+  "data.workers": _NOT_NEGATIVE,
   "num_steps": _COUNT,
   "batch_size": _COUNT,
   "eval_batch_size": _COUNT,
+  "micro_batches": _COUNT,
   "log_every": _COUNT,
   "eval_every": _COUNT,
   "ema_decay": _SHARE,
+  "max_skipped_steps": _NOT_NEGATIVE,
   "model.stochastic_depth": _SHARE,
   "model.head_size": _COUNT,
   "model.conv_expansion": _COUNT,
@@ -52,7 +57,9 @@ _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
   "model.attention_norm_epsilon": _POSITIVE,
   "model.attention_layer_scale": _NOT_NEGATIVE,
   "augmentation.crop_padding": _NOT_NEGATIVE,
+  "augmentation.color_jitter": ("from 0 to 1", lambda value: 0 <= value <= 1),
   "augmentation.mixup_alpha": _NOT_NEGATIVE,
+  "augmentation.cutmix_alpha": _NOT_NEGATIVE,
   "augmentation.resized_crop_area": ("above 0 and at most 1", lambda value: 0 < value <= 1),
   "augmentation.randaugment_layers": _NOT_NEGATIVE,
   "augmentation.randaugment_magnitude": ("from 0 to 30", lambda value: 0 <= value <= 30),
@@ -66,6 +73,7 @@ _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
   "optimizer.epsilon": _POSITIVE,
   "optimizer.clip_norm": _NOT_NEGATIVE,
   "optimizer.layer_decay": ("above 0 and at most 1", lambda value: 0 < value <= 1),
+  "compute.fsdp": _COUNT,
   "checkpoint.every": _COUNT,
   "checkpoint.keep_newest": _COUNT,
   "checkpoint.keep_best": _NOT_NEGATIVE,
@@ -116,6 +124,10 @@ def validate(experiment: Experiment) -> None:
       f"optimizer.warmup_steps must be below num_steps ({experiment.num_steps}), so that the peak learning rate is "
       f"reached, got {experiment.optimizer.warmup_steps}."
     )
+  if experiment.wandb_project and not importlib.util.find_spec("wandb"):
+    raise ValueError(
+      f"wandb_project is {experiment.wandb_project!r}, but Weights & Biases is not installed; pip install wandb."
+    )
   every, eval_every = experiment.checkpoint.every, experiment.eval_every
   if experiment.checkpoint.keep_best and every % eval_every:
     raise ValueError(
@@ -145,14 +157,16 @@ def describe_kind(name: str, kind: Any) -> str:
 
 
 def validate_batch_sizes(experiment: Experiment, num_devices: int) -> None:
-  """Each batch is split evenly over the devices.
+  """Each batch is split evenly over the devices; one to train on, over the micro-batches too.
 
   Raises:
     ValueError: one line with the setting, its value and the nearest ones that fit.
   """
-  for name in ("batch_size", "eval_batch_size"):
+  parts = experiment.micro_batches
+  for name, factor in (("batch_size", num_devices * parts), ("eval_batch_size", num_devices)):
     size = getattr(experiment, name)
-    if size % num_devices:
-      below, above = size // num_devices * num_devices, (size // num_devices + 1) * num_devices
+    if size % factor:
+      below, above = size // factor * factor, (size // factor + 1) * factor
       nearest = f"{below} or {above}" if below else f"{above}"
-      raise ValueError(f"{name} must be a multiple of the {num_devices} devices, got {size}; try {nearest}.")
+      product = f" times {parts} micro_batches" if factor != num_devices else ""
+      raise ValueError(f"{name} must be a multiple of the {num_devices} devices{product}, got {size}; try {nearest}.")

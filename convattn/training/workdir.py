@@ -14,12 +14,13 @@ from typing import Any
 from convattn.training.config import Experiment
 from convattn.training.differences import differences
 
-CONFIG, RESULT, CONFUSION, METRICS, CHECKPOINTS, LOCK = (
+CONFIG, RESULT, CONFUSION, METRICS, CHECKPOINTS, PROFILE, LOCK = (
   "config.json",
   "result.json",
   "confusion.json",
   "metrics.jsonl",
   "checkpoints",
+  "profile",
   ".lock",
 )
 IDENTITY = "identity"
@@ -55,14 +56,19 @@ def finite(numbers: dict[str, Any]) -> dict[str, Any]:
   }
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_text(path: Path, text: str) -> None:
   """Writes beside `path`, then renames: whoever reads `path` sees all of it or nothing."""
   temporary = path.with_name(f".{path.name}.partial")
   with temporary.open("w") as file:
-    file.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
+    file.write(text)
     file.flush()
     os.fsync(file.fileno())
   temporary.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+  """As `write_text`."""
+  write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path, advice: str = "") -> dict[str, Any] | None:
@@ -119,18 +125,25 @@ def experiment_from_json(tree: dict[str, Any]) -> Experiment:
   return rebuild(Experiment, tree)
 
 
-def has_checkpoint(folder: Path) -> bool:
-  """Whether a run in `folder` would be continued: one whose saving was interrupted has a longer name than its step."""
-  checkpoints = folder / CHECKPOINTS
-  return checkpoints.is_dir() and any(child.name.isdecimal() for child in checkpoints.iterdir())
-
-
 def write_config(folder: Path, experiment: Experiment, identity: dict[str, Any]) -> None:
   write_json(folder / CONFIG, {**dataclasses.asdict(experiment), IDENTITY: identity})
 
 
+MAY_CHANGE = {
+  "wandb_project",
+  "max_skipped_steps",
+  "data.workers",
+  "data.broken",
+  "compute.fsdp",
+  "compute.debug_nans",
+}
+"""Settings that a run may be continued with other values of: they do not touch what its updates compute."""
+
+
 def check_config(folder: Path, experiment: Experiment, identity: dict[str, Any] | None = None) -> None:
   """Refuses a workdir that belongs to another experiment or, with an `identity`, to another model or other data.
+
+  Settings of `MAY_CHANGE` are passed over.
 
   Raises:
     WorkdirError: config.json there differs or is damaged; one line lists what differs, with its old and new value.
@@ -139,7 +152,7 @@ def check_config(folder: Path, experiment: Experiment, identity: dict[str, Any] 
   if stored is None:
     return
   its_own = stored.pop(IDENTITY, {})
-  others = {"settings": differences(stored, dataclasses.asdict(experiment))}
+  others = {"settings": differences(stored, dataclasses.asdict(experiment), but=MAY_CHANGE)}
   if identity is not None:
     others["model or data"] = differences(its_own, identity)
   for what, differing in others.items():

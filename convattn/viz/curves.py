@@ -1,6 +1,5 @@
 """Loss, accuracy and learning rate against the step."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,17 +29,14 @@ def read_curves(path: Path) -> Curves:
 
   Raises:
     FileNotFoundError: no such file, or it holds no line yet.
-    ValueError: a line that a run does not write.
+    WorkdirError: a ValueError for a line that a run does not write.
   """
-  try:
-    lines = read_metrics(path)
-    points: dict[str, list[tuple[int, float]]] = {}
-    for line in lines:
-      for name, value in line.items():
-        if name != "step":
-          points.setdefault(name, []).append((int(line["step"]), np.nan if value is None else float(value)))
-  except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-    raise ValueError(f"{path} does not hold one JSON object a line, each with a step: {error}.") from error
+  lines = read_metrics(path)
+  points: dict[str, list[tuple[int, float]]] = {}
+  for line in lines:
+    for name, value in line.items():
+      if name != "step":
+        points.setdefault(name, []).append((int(line["step"]), np.nan if value is None else float(value)))
   if not lines:
     raise FileNotFoundError(f"there is nothing to draw: {path} is missing or empty; train into this directory first.")
   return {name: (np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs])) for name, pairs in points.items()}

@@ -82,11 +82,13 @@ def digits_run(tmp_path_factory):
 @pytest.fixture
 def edited(digits_run, tmp_path):
   """A function that copies the last checkpoint, changes its description, and returns its folder."""
+  from convattn.training.manifest import write_manifest
 
   def make(**changes):
     folder = shutil.copytree(digits_run / "checkpoints" / "40", tmp_path / "edited")
     path = folder / "description" / "metadata"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    write_manifest(folder)
     return folder
 
   return make

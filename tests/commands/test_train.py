@@ -86,8 +86,8 @@ def test_a_workdir_that_is_a_file_or_of_another_run_is_refused(tmp_path):
 def fake_run(monkeypatch):
   calls = []
 
-  def run(experiment, workdir, dataset, initial):
-    calls.append((experiment, workdir, dataset))
+  def run(experiment, workdir, dataset, initial, trace_steps):
+    calls.append((experiment, workdir, dataset, trace_steps))
     (workdir / "metrics.jsonl").write_text('{"step": 1, "train/loss": 2.5}\n')
 
   monkeypatch.setattr(training, "run", run)
@@ -97,8 +97,8 @@ def fake_run(monkeypatch):
 def test_it_trains_then_draws_what_lies_on_the_disk(tmp_path, capsys, fake_run):
   status = main(["train", f"--workdir={tmp_path / 'run'}", "--config.seed=5", f"--config.data.dir={tmp_path}"])
   assert status == 0
-  ((experiment, workdir, dataset),) = fake_run
-  assert (experiment.seed, workdir, dataset.num_classes) == (5, tmp_path / "run", 10)
+  ((experiment, workdir, dataset, trace_steps),) = fake_run
+  assert (experiment.seed, workdir, dataset.num_classes, trace_steps) == (5, tmp_path / "run", 10, 0)
   assert capsys.readouterr().out == f"{tmp_path / 'run' / 'curves.png'}\n"
   assert (workdir / "curves.png").read_bytes().startswith(b"\x89PNG")
 
@@ -107,7 +107,7 @@ def test_reproducible_kernels_are_asked_for_before_a_backend_starts(tmp_path, mo
   order = []
   make_mesh = training.make_mesh
   monkeypatch.setattr("convattn.training.determinism.request_deterministic_kernels", lambda: order.append("flag"))
-  monkeypatch.setattr("convattn.training.sharding.make_mesh", lambda: order.append("mesh") or make_mesh())
+  monkeypatch.setattr("convattn.training.sharding.make_mesh", lambda fsdp: order.append("mesh") or make_mesh())
   where = [f"--workdir={tmp_path / 'run'}", f"--config.data.dir={tmp_path}"]
   assert main(["train", *where]) == 0
   assert order == ["mesh"]
@@ -139,6 +139,28 @@ def test_a_workdir_that_cannot_be_used_is_one_line(tmp_path, monkeypatch):
   assert refusal(*where) == "another run is working in there"
   (tmp_path / "run" / "config.json").write_text("{")
   assert "config.json is damaged" in refusal(*where)
+
+
+def test_profile_asks_for_a_timeline(tmp_path, fake_run):
+  assert main(["train", "--profile", f"--workdir={tmp_path / 'run'}", f"--config.data.dir={tmp_path}"]) == 0
+  assert fake_run[0][-1] == train.TRACE_STEPS > 0
+
+
+def test_a_run_that_was_asked_to_end_says_so(tmp_path, monkeypatch, capsys):
+  where = [f"--workdir={tmp_path / 'run'}", f"--config.data.dir={tmp_path}"]
+
+  def terminated(*_, **__):
+    raise training.Terminated("stopped after step 3 of 9")
+
+  def interrupted(*_, **__):
+    raise KeyboardInterrupt("stopped after step 4 of 9")
+
+  monkeypatch.setattr(training, "run", terminated)
+  assert main(["train", *where]) == 0
+  assert capsys.readouterr().out == "stopped after step 3 of 9\n"
+  monkeypatch.setattr(training, "run", interrupted)
+  assert main(["train", *where]) == 130
+  assert capsys.readouterr().err == "convattn train: stopped after step 4 of 9\n"
 
 
 def test_a_finished_run_is_not_asked_about_its_batches(tmp_path, fake_run):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from convattn.data import mixup, normalize, random_crop, random_flip
+from convattn.data import color_jitter, cutmix, mixup, mixup_or_cutmix, normalize, random_crop, random_flip
 
 HEIGHT, WIDTH, CHANNELS, CLASSES = 5, 7, 3, 4
 
@@ -155,9 +155,9 @@ def test_mixup_computes_in_float32_and_gives_the_dtype_back():
 
 def everything(key, images, targets):
   """All of augmentation, as a training step calls it."""
-  crop, flip, mix = jax.random.split(key, 3)
-  images = normalize(images, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
-  return mixup(mix, random_flip(flip, random_crop(crop, images, 2)), targets, 0.2)
+  crop, flip, mix, color = jax.random.split(key, 4)
+  images = normalize(color_jitter(color, images, 0.4), (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
+  return mixup_or_cutmix(mix, random_flip(flip, random_crop(crop, images, 2)), targets, 0.2, 1.0)
 
 
 def scatters(function, *arguments, platform):
@@ -214,6 +214,14 @@ RANK = r"has rank 3 but expected 4.*images must be \[b, h, w, c\]|has rank 3.*im
     (mixup, ("key", PIXELS, TARGETS, 1.0), "images must be floating point to be mixed, got uint8"),
     (mixup, ("key", IMAGES, TARGETS.astype(int), 1.0), "targets must be floating point to be mixed, got int32"),
     (mixup, ("key", IMAGES, TARGETS, -0.1), "alpha must be at least 0, got -0.1"),
+    (cutmix, ("key", IMAGES, TARGETS, -0.1), "alpha must be at least 0, got -0.1"),
+    (cutmix, ("key", PIXELS, TARGETS, 1.0), "images must be floating point to be mixed, got uint8"),
+    (mixup_or_cutmix, ("key", IMAGES, TARGETS, 1.0, -0.1), "alpha must be at least 0, got -0.1"),
+    (color_jitter, ("keys", PIXELS, 0.4), "key must be one typed PRNG key"),
+    (color_jitter, ("key", PIXELS[0], 0.4), RANK),
+    (color_jitter, ("key", IMAGES, 0.4), "images must be uint8"),
+    (color_jitter, ("key", PIXELS[..., :2], 0.4), "1 or 3 channels, got 2; set its strength to 0"),
+    (color_jitter, ("key", PIXELS, 1.5), "strength must be from 0 to 1, got 1.5"),
   ],
 )
 def test_a_wrong_argument_is_named_with_its_value(function, arguments, message):

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from convattn.data import BrokenPicture, evaluation_batches, in_memory, load, train_batch
-from convattn.data.folder import PREPROCESSING, SUFFIXES
+from convattn.data.folder import SUFFIXES
+from convattn.data.picture_source import PREPROCESSING
 from convattn.pretrained import Preprocessing, synset_names
 
 SMALL = Preprocessing((6, 8), (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), 0.8, "center", "bilinear")

@@ -11,9 +11,9 @@ from convattn.data import (
   Dataset,
   HostAugmentation,
   augmented_batch,
-  folder,
   host_augmentation,
   load,
+  picture_source,
   rand_augment,
   train_batch,
 )
@@ -152,7 +152,7 @@ def test_draws_depend_on_seed_step_and_position(change):
 
 def test_the_number_of_threads_changes_nothing(monkeypatch, pictures):
   def batches(cores):
-    monkeypatch.setattr(folder, "num_cores", lambda: cores)
+    monkeypatch.setattr(picture_source, "num_cores", lambda: cores)
     return [augmented_batch(data, BOTH, **PLACE) for data in (dataset(1), pictures)] + [
       train_batch(pictures.train, **PLACE)
     ]
@@ -179,15 +179,15 @@ def test_the_first_error_of_a_batch_is_raised_with_any_number_of_threads(monkeyp
     return item
 
   for cores in (1, 3):
-    monkeypatch.setattr(folder, "num_cores", lambda cores=cores: cores)
+    monkeypatch.setattr(picture_source, "num_cores", lambda cores=cores: cores)
     with pytest.raises(ValueError, match="item 3"):
-      folder.in_threads(fail, range(9))
-    assert folder.in_threads(fail, range(3)) == [0, 1, 2]
-    assert folder.in_threads(fail, []) == []
+      picture_source.in_threads(fail, range(9))
+    assert picture_source.in_threads(fail, range(3)) == [0, 1, 2]
+    assert picture_source.in_threads(fail, []) == []
 
 
 def test_the_cores_are_those_that_the_process_may_use():
-  assert 1 <= folder.num_cores() <= os.cpu_count()
+  assert 1 <= picture_source.num_cores() <= os.cpu_count()
 
 
 def test_images_of_other_channels_are_refused_in_one_line():

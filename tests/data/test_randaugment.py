@@ -1,4 +1,5 @@
 import collections
+import pathlib
 
 import numpy as np
 import pytest
@@ -19,6 +20,25 @@ def image(channels, seed=0, low=20, high=230):
 def applied(name, pixels, magnitude, sign=1):
   picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
   return np.asarray(OPERATIONS[name](picture, magnitude / 10, sign)).reshape(pixels.shape)
+
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+"""A picture and what each operation made of it at magnitude 9, turned to the positive side; looked at, then kept."""
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_each_operation_makes_its_golden_picture(name):
+  with Image.open(GOLDEN / "picture.png") as picture, Image.open(GOLDEN / f"{name}.png") as expected:
+    made = np.asarray(OPERATIONS[name](picture, 0.9, 1))
+    np.testing.assert_array_equal(made, np.asarray(expected))
+    assert (name == "identity") == np.array_equal(made, np.asarray(picture))
+
+
+def test_there_is_a_golden_picture_for_each_operation_and_no_two_are_alike():
+  pictures = {path.stem: path for path in GOLDEN.glob("*.png")}
+  assert set(pictures) == {"picture", *OPERATIONS}
+  contents = {np.asarray(Image.open(pictures[name])).tobytes() for name in OPERATIONS}
+  assert len(contents) == len(OPERATIONS)
 
 
 def test_the_operations_are_those_of_the_paper():
@@ -170,8 +190,8 @@ def test_no_layers_change_nothing():
   "changes, error, message",
   [
     ({"image": image(2)}, ValueError, "1 or 3 channels, got 2; set its layers to 0"),
-    ({"image": image(3)[0]}, AssertionError, r"image must be \[h, w, c\]"),
-    ({"image": image(3) / 255}, AssertionError, "image must be uint8"),
+    ({"image": image(3)[0]}, ValueError, r"image must be uint8 \[h, w, c\], got uint8 \[23, 3\]"),
+    ({"image": image(3) / 255}, ValueError, r"image must be uint8 \[h, w, c\], got float64 \[18, 23, 3\]"),
     ({"layers": -1}, ValueError, "layers must be at least 0, got -1"),
     ({"magnitude": 31}, ValueError, "magnitude must be from 0 to 30, got 31"),
     ({"magnitude": float("nan")}, ValueError, "magnitude must be from 0 to 30, got nan"),

@@ -15,7 +15,8 @@ PINS = [
   for line in (ROOT / "requirements.txt").read_text().splitlines()
   if line and not line.startswith("#")
 ]
-NOT_PINNED = {"hub", "peer"}  # downloads, which no test does; what benchmarks compare with
+# Downloads, which no test does; what benchmarks compare with; what writes other people's data sets.
+NOT_PINNED = {"hub", "peer", "prepare"}
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 
 
@@ -53,5 +54,5 @@ def test_no_other_framework_is_installed(python):
   frameworks = {"tensorflow", "tensorflow-cpu", "torch", "torchvision", "timm", "keras"}
   assert not frameworks & set(pinned(python))
   extras = PROJECT["project"]["optional-dependencies"]
-  groups = [PROJECT["project"]["dependencies"], *(extras[name] for name in extras if name != "peer")]
+  groups = [PROJECT["project"]["dependencies"], *(extras[name] for name in extras if name not in ("peer", "prepare"))]
   assert not frameworks & {Requirement(text).name for group in groups for text in group}

@@ -1,13 +1,23 @@
+import errno
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 
 from convattn.training import WorkdirError
+from convattn.training import checkpoints as module
 from convattn.training.checkpoints import Checkpoints
 from convattn.training.config import Checkpoint
-from convattn.training.state import TrainState, sha256
+from convattn.training.manifest import verify, write_manifest
+from convattn.training.state import TrainState, no_nonfinite, sha256
+
+ROOT = Path(module.__file__).parents[2]
 
 
 def _state(step):
@@ -19,6 +29,7 @@ def _state(step):
     opt_state=({"mu": values.astype(jnp.bfloat16)}, ()),
     ema={},
     window={"loss": jnp.float32(step)},
+    nonfinite=no_nonfinite(),
   )
 
 
@@ -63,17 +74,190 @@ def test_an_accuracy_that_is_no_number_has_no_rank(tmp_path):
     assert checkpoints.steps() == [2, 4]
 
 
-def test_a_save_returns_before_the_checkpoint_is_complete(tmp_path, monkeypatch):
-  chosen, manager = [], ocp.CheckpointManager
+def test_a_save_returns_before_the_checkpoint_is_complete_and_it_counts_when_it_is_signed(tmp_path, monkeypatch):
+  go_on = threading.Event()
+  monkeypatch.setattr(module, "write_manifest", lambda folder: (go_on.wait(), write_manifest(folder)))
+  with Checkpoints(tmp_path, Checkpoint()) as checkpoints:
+    checkpoints.save(4, _state(4), {}, {})
+    assert verify(tmp_path / "4") == "manifest.json is missing"
+    go_on.set()
+    assert checkpoints.steps() == [4]
+    assert verify(tmp_path / "4") is None
 
-  def record(directory, options):
-    chosen.append(options)
-    return manager(directory, options=options)
 
-  monkeypatch.setattr(ocp, "CheckpointManager", record)
-  with Checkpoints(tmp_path, Checkpoint()):
-    pass
-  assert chosen[0].enable_async_checkpointing
+def test_nothing_is_written_into_a_checkpoint_that_counts(tmp_path):
+  with Checkpoints(tmp_path, Checkpoint(keep_newest=3)) as checkpoints:
+    for step in (2, 4, 6):
+      checkpoints.save(step, _state(step), {}, _accuracy(0.5))
+  with Checkpoints(tmp_path, Checkpoint(keep_newest=3)) as checkpoints:
+    assert checkpoints.restore(_template(), 4).step == 4
+  assert [verify(tmp_path / name) for name in ("2", "4", "6")] == [None] * 3
+
+
+def _flip(folder):
+  path = folder / "state" / "_METADATA"
+  content = bytearray(path.read_bytes())
+  content[-9] ^= 4
+  path.write_bytes(content)
+
+
+DAMAGE = {
+  "manifest.json is missing": lambda folder: (folder / "manifest.json").unlink(),  # killed before it was written
+  "commit_success.txt has 0 bytes instead of": lambda folder: (folder / "commit_success.txt").write_text(""),
+  "state/_METADATA has another SHA-256": _flip,
+  "metrics/metadata is missing": lambda folder: (folder / "metrics" / "metadata").unlink(),
+  "manifest.json is missing ": lambda folder: (shutil.rmtree(folder), folder.mkdir()),
+}
+
+
+@pytest.mark.parametrize("problem", DAMAGE)
+def test_a_damaged_step_is_named_and_set_aside_and_the_one_before_it_used(tmp_path, problem, capfd):
+  for repetition in ("", ".1"):
+    with Checkpoints(tmp_path, Checkpoint(keep_newest=2, keep_best=1)) as checkpoints:
+      if not repetition:
+        checkpoints.save(2, _state(2), {}, _accuracy(0.3))
+      checkpoints.save(4, _state(4), {}, _accuracy(0.9))
+      assert checkpoints.best() == (4, 0.9)
+    DAMAGE[problem](tmp_path / "4")
+    left = sorted(path.name for path in (tmp_path / "4").rglob("*"))
+    capfd.readouterr()
+    with Checkpoints(tmp_path, Checkpoint(keep_newest=2, keep_best=1)) as checkpoints:
+      assert (checkpoints.steps(), checkpoints.best()) == ([2], (2, 0.3))
+      np.testing.assert_array_equal(checkpoints.restore(_template()).params["w"], _state(2).params["w"])
+    aside = tmp_path / "damaged" / f"4{repetition}"
+    assert sorted(path.name for path in aside.rglob("*")) == left
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"warning: the checkpoint {tmp_path / '4'} is damaged ({problem.strip()}")
+    assert line.endswith(f"; it is now {aside} and does not count.")
+
+
+def test_a_damaged_step_between_sound_ones_does_not_count_either(tmp_path):
+  with Checkpoints(tmp_path, Checkpoint(keep_newest=1, keep_best=1)) as checkpoints:
+    for step, accuracy in ((2, 0.9), (4, 0.1)):
+      checkpoints.save(step, _state(step), {}, _accuracy(accuracy))
+  _flip(tmp_path / "2")
+  with Checkpoints(tmp_path, Checkpoint(keep_newest=1, keep_best=1)) as checkpoints:
+    assert (checkpoints.steps(), checkpoints.best()) == ([4], (4, 0.1))
+    checkpoints.save(6, _state(6), {}, _accuracy(0.05))
+    assert checkpoints.steps() == [4, 6]
+  assert verify(tmp_path / "damaged" / "2") is not None
+
+
+def test_a_step_is_deleted_only_when_a_later_one_is_signed(tmp_path, monkeypatch):
+  def fail(folder):
+    raise RuntimeError("not signed")
+
+  with Checkpoints(tmp_path, Checkpoint(keep_newest=1, keep_best=0)) as checkpoints:
+    checkpoints.save(2, _state(2), {}, {})
+    checkpoints.wait()
+    monkeypatch.setattr(module, "write_manifest", fail)
+    checkpoints.save(4, _state(4), {}, {})
+    with pytest.raises(RuntimeError, match="not signed"):
+      checkpoints.wait()
+    assert checkpoints.steps() == [2]
+  assert (verify(tmp_path / "2"), verify(tmp_path / "4")) == (None, "manifest.json is missing")
+
+
+def test_checkpoints_without_digests_are_refused_and_left_as_they_are(tmp_path):
+  with Checkpoints(tmp_path, Checkpoint()) as checkpoints:
+    checkpoints.save(2, _state(2), {}, {})
+  (tmp_path / "2" / "manifest.json").unlink()
+  (tmp_path / "2" / "metrics" / "metadata").rename(tmp_path / "2" / "metrics" / "metrics")
+  before = sorted(tmp_path.rglob("*"))
+  with pytest.raises(WorkdirError, match="2 is of an earlier version of convattn, .*--config.init_from=") as raised:
+    Checkpoints(tmp_path, Checkpoint())
+  assert len(str(raised.value).splitlines()) == 1
+  assert sorted(tmp_path.rglob("*")) == before
+
+
+FULL = """
+import resource, sys
+import jax, jax.numpy as jnp
+from convattn.training.checkpoints import Checkpoints
+from convattn.training.config import Checkpoint
+from convattn.training.state import TrainState, no_nonfinite
+from convattn.training.workdir import WorkdirError
+
+def state(step, size):
+  noise = jax.random.normal(jax.random.key(step), (size,))
+  return TrainState(jnp.int32(step), {"w": noise, "v": noise + 1}, {}, (), {}, {}, no_nonfinite())
+
+try:
+  with Checkpoints(sys.argv[1], Checkpoint(keep_newest=1)) as checkpoints:
+    checkpoints.save(4, state(4, 5), {}, {})
+    checkpoints.wait()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
+    checkpoints.save(6, state(6, 33_333), {}, {})
+except WorkdirError as error:
+  print(error)
+"""
+
+
+@pytest.mark.parametrize("largest", [20_000, 90])
+def test_a_full_disk_is_one_line_and_the_earlier_checkpoints_are_whole(tmp_path, largest):
+  """Files may have so many bytes and no more; from a process of its own, whose last words count as well."""
+  folder = tmp_path / "run"
+  command = [sys.executable, "-c", FULL.replace("sys.argv[1]", f"__import__('pathlib').Path({str(folder)!r})")]
+  done = subprocess.run([*command, "", str(largest)], capture_output=True, text=True, cwd=ROOT, check=False)
+  assert done.stdout == (
+    f"the disk of {folder} is full (or a quota is); make room, then give the same command to go on from there.\n"
+  ), done.stderr
+  assert done.stderr == ""
+  assert done.returncode == 0
+  with Checkpoints(folder, Checkpoint(keep_newest=1)) as checkpoints:
+    assert checkpoints.steps() == [4]
+  assert sorted(path.name for path in folder.iterdir()) == ["4"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_disk_that_is_full_for_the_manifest_is_the_same_line(tmp_path, number, monkeypatch):
+  def fail(folder):
+    raise OSError(number, "no room")
+
+  monkeypatch.setattr(module, "write_manifest", fail)
+  with Checkpoints(tmp_path, Checkpoint()) as checkpoints:
+    checkpoints.save(4, _state(4), {}, {})
+    with pytest.raises(WorkdirError, match="is full"):
+      checkpoints.wait()
+    assert checkpoints.latest_step() is None
+
+
+def test_another_error_of_a_save_stays_what_it_is(tmp_path, monkeypatch):
+  def fail(folder):
+    raise PermissionError(errno.EACCES, "closed")
+
+  monkeypatch.setattr(module, "write_manifest", fail)
+  with Checkpoints(tmp_path, Checkpoint()) as checkpoints:
+    checkpoints.save(4, _state(4), {}, {})
+    with pytest.raises(PermissionError):
+      checkpoints.save(6, _state(6), {}, {})
+
+
+def test_a_state_of_another_shape_is_refused_in_one_line(tmp_path):
+  with Checkpoints(tmp_path, Checkpoint()) as checkpoints:
+    checkpoints.save(4, _state(4).replace(params={"w": jnp.zeros((2, 5))}), {}, {})
+    with pytest.raises(WorkdirError, match=r"holds no state of this run \(params/w is \(2, 5\)") as raised:
+      checkpoints.restore(_template())
+  assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("before", [1, 2, 4])
+def test_a_state_comes_back_on_another_number_of_devices(tmp_path, before):
+  def split(count):
+    mesh = jax.sharding.Mesh(jax.devices()[:count], ("data",))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    return lambda leaf: sharding if leaf.ndim == 2 else whole
+
+  values = jax.random.normal(jax.random.key(0), (4, 7))
+  state = _state(1).replace(params={"w": values}, opt_state=({"mu": values.astype(jnp.bfloat16)}, ()))
+  with Checkpoints(tmp_path, Checkpoint()) as checkpoints:
+    checkpoints.save(1, jax.tree.map(lambda leaf: jax.device_put(leaf, split(before)(leaf)), state), {}, {})
+    for after in (1, 2, 4):
+      template = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=split(after)(x)), state)  # noqa: B023
+      restored = checkpoints.restore(template)
+      assert sha256(restored) == sha256(state)
+      assert len(restored.params["w"].sharding.device_set) == after
 
 
 def test_a_state_comes_back_bit_for_bit_with_its_description(tmp_path):
@@ -99,8 +283,10 @@ def test_what_an_interrupted_save_left_is_no_checkpoint(tmp_path):
   with Checkpoints(tmp_path, Checkpoint()) as checkpoints:
     checkpoints.save(4, _state(4), {}, {})
   (tmp_path / "8.orbax-checkpoint-tmp").mkdir()
+  (tmp_path / "2.deleted" / "state").mkdir(parents=True)  # and an interrupted deletion
   with Checkpoints(tmp_path, Checkpoint()) as checkpoints:
     assert checkpoints.latest_step() == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["4"]
     checkpoints.save(8, _state(8), {}, {})
     checkpoints.wait()
     np.testing.assert_array_equal(checkpoints.restore(_template()).params["w"], _state(8).params["w"])

@@ -94,3 +94,23 @@ def test_a_picture_that_is_broken_by_then_is_named(toy, pictures, tmp_path_facto
   (pictures / "val" / "red" / "2.png").write_text("")
   with pytest.raises(BrokenPicture, match=r"val/red/2\.png"):
     run(experiment, tmp_path_factory.mktemp("run"), model=toy.Toy(2), task=task)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_that_skips_what_is_broken_counts_it(toy, pictures, tmp_path_factory, workers, capsys):
+  (pictures / "train" / "red" / "2.png").write_text("")
+  (pictures / "val" / "blue" / "0.png").write_text("")
+  experiment = of_pictures(toy, pictures)
+  experiment = dataclasses.replace(
+    experiment, num_steps=12, data=dataclasses.replace(experiment.data, broken="skip", workers=workers)
+  )
+  dataset = load_dataset(experiment)
+  task = ImageClassification(dataset, experiment)
+  run(experiment, tmp_path_factory.mktemp("run"), model=toy.Toy(2), task=task)
+  task.close()
+  assert dataset.skipped() == 2
+  said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("skipped: ")]
+  assert len(said) == 2 and "red/2.png" in "".join(said) and "blue/0.png" in "".join(said)
+  counts = [batch["mask"].sum() for batch in task.evaluation_batches("validation")]
+  assert sum(counts) == 5
+  task.close()

@@ -20,15 +20,16 @@ from convattn.training import (
   WorkdirError,
   build,
   find_initial,
-  loop,
   make_mesh,
   restore,
   run,
   sha256,
+  starting,
 )
 from convattn.training import workdir as files
 from convattn.training.config import Augmentation, Checkpoint, Data, Experiment, Model, Optimizer
 from convattn.training.initial import initial_variables
+from convattn.training.manifest import write_manifest
 from convattn.training.program import run_keys
 
 TINY = Spec((Stage((Run("C", 1, 8),), 2), Stage((Run("T", 1, 8),), 1)), (4, 4), stem_stride=1, head_size=4)
@@ -139,6 +140,7 @@ def test_a_run_starts_where_the_other_ended_and_sees_pictures_as_it_did(tmp_path
   assert description["preprocessing"]["mean"] == description["mean"]
   description["preprocessing"] |= {"mean": [0.25], "std": [0.5]}
   state.write_text(json.dumps(description))
+  write_manifest(state.parents[1])
   still = Optimizer(peak_learning_rate=1e-30, weight_decay=0.0)
   second = dataclasses.replace(first, init_from=str(tmp_path / "a"), num_steps=1, optimizer=still)
   after = run(second, tmp_path / "b")
@@ -192,7 +194,10 @@ def test_the_weights_are_read_until_the_run_has_a_checkpoint(toy, source, tmp_pa
   assert find_initial(experiment, folder).restored is not None
   (folder / files.CHECKPOINTS / "4.orbax-checkpoint-tmp").mkdir(parents=True)  # one that was not completed
   assert find_initial(experiment, folder).restored is not None
-  (folder / files.CHECKPOINTS / "4").mkdir()
+  checkpoint = folder / files.CHECKPOINTS / "4"
+  checkpoint.mkdir()
+  assert find_initial(experiment, folder).restored is not None  # nor one that was not signed
+  write_manifest(checkpoint)
   shutil.rmtree(tmp_path / "source")
   later = find_initial(experiment, folder)
   assert later.restored is None
@@ -237,7 +242,7 @@ def test_the_weights_are_read_once_and_a_new_head_is_drawn_from_the_seed_of_the_
   still = Optimizer(peak_learning_rate=1e-30, weight_decay=0.0)
   experiment = dataclasses.replace(toy.short(1), seed=5, optimizer=still, init_from=str(source))
   initial = find_initial(experiment, tmp_path)
-  monkeypatch.setattr(loop, "find_initial", lambda *_: pytest.fail("they were read again"))
+  monkeypatch.setattr(starting, "find_initial", lambda *_: pytest.fail("they were read again"))
   task = ImageClassification(dataclasses.replace(toy.dataset(), class_names=tuple("abc")), experiment)
   state = run(experiment, tmp_path, model=toy.coatnet(), task=task, initial=initial)
   fresh = pretrained.replace_head(initial.restored.variables, toy.coatnet(), run_keys(5)[0])
@@ -318,7 +323,7 @@ def test_a_file_of_timms_starts_a_run_with_its_preprocessing(timm_file, tmp_path
   initial = find_initial(experiment, tmp_path)
   assert initial.preprocessing == pretrained.preprocessing("test_coatnet")
   assert _differing(initial.restored.variables, variables) == set()
-  model, task = loop._model_and_task(experiment, None, None, initial)
+  model, task = starting._model_and_task(experiment, None, None, initial)
   assert task.metadata["image_shape"] == [40, 40, 3]  # grey scans as RGB
   assert task.metadata["mean"] == [0.5, 0.5, 0.5]
   program, key = build(experiment, model, task, make_mesh(jax.devices()[:1])), run_keys(0)[0]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -30,8 +31,8 @@ def _toy(folder, *arguments):
   return _start(folder, Path(__file__).with_name("toy.py"), folder, *arguments)
 
 
-def _train(folder):
-  settings = {"num_steps": 12, "batch_size": 8, "log_every": 2, "eval_every": 4, "checkpoint.every": 4}
+def _train(folder, num_steps=12):
+  settings = {"num_steps": num_steps, "batch_size": 8, "log_every": 2, "eval_every": 4, "checkpoint.every": 4}
   settings |= {"optimizer.warmup_steps": 2, "data.dir": folder.parent / "data"}
   return _start(folder, ROOT / "train.py", f"--workdir={folder}", *(f"--config.{k}={v}" for k, v in settings.items()))
 
@@ -44,12 +45,16 @@ def _finished(process, folder):
   return output
 
 
-def _killed(process, folder, step):
-  """Kills the run as soon as the line of `step` is there, while its checkpoint is being written."""
+def _wait_for_line(process, folder, step):
   deadline = time.monotonic() + 240
   while not any(line["step"] == step for line in read_metrics(folder / files.METRICS)):
     assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
     time.sleep(0.002)
+
+
+def _killed(process, folder, step):
+  """Kills the run as soon as the line of `step` is there, while its checkpoint is being written."""
+  _wait_for_line(process, folder, step)
   process.send_signal(signal.SIGKILL)
   process.communicate()
   assert process.returncode == -signal.SIGKILL
@@ -65,6 +70,21 @@ def test_after_sigkill_the_same_command_ends_as_if_it_had_never_been_killed(toy,
   assert "continues after step" in _finished(_toy(killed), killed)
   assert toy.lines(killed) == toy.lines(straight)
   assert toy.result(killed) == toy.result(straight)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_process_that_is_asked_to_end_saves_where_it_is(toy, tmp_path, number, status):
+  process = _train(tmp_path / "run", num_steps=400)
+  _wait_for_line(process, tmp_path / "run", 4)
+  process.send_signal(number)
+  output, _ = process.communicate()
+  assert process.returncode == status, output
+  (told,) = [line for line in output.splitlines() if "stopped after step" in line]
+  assert "Traceback" not in output
+  step = int(re.search(r"stopped after step (\d+) of 400", told).group(1))
+  assert str(step) in [path.name for path in (tmp_path / "run" / files.CHECKPOINTS).iterdir()]
+  assert not (tmp_path / "run" / files.RESULT).exists()
 
 
 @pytest.mark.slow

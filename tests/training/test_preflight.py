@@ -73,10 +73,11 @@ def test_batches_of_a_task_divide_over_the_devices(toy):
   assert "rows, a multiple of the 2 devices, got image: 3, label: 3, mask: 3." in refusal(toy, task, devices=2)
 
 
-@pytest.mark.parametrize("name", ["steps", "learning_rate", "gradient_norm", "count"])
+@pytest.mark.parametrize("name", ["steps", "learning_rate", "gradient_norm", "update_norm", "count"])
 def test_a_metric_with_a_name_of_the_loops_own_is_refused(toy, name):
   task = ImageClassification(toy.dataset(), toy.EXPERIMENT, metric_names=("loss", name))
-  assert f"none of 'learning_rate', 'gradient_norm', 'steps', 'count', got 'loss', '{name}'." in refusal(toy, task)
+  reserved = "'learning_rate', 'gradient_norm', 'update_norm', 'parameter_norm', 'steps', 'count'"
+  assert f"none of {reserved}, got 'loss', '{name}'." in refusal(toy, task)
 
 
 def test_the_loss_is_a_metric(toy):

@@ -62,17 +62,17 @@ def test_throughput_counts_images_only_while_its_clock_runs(monkeypatch):
   speed = Throughput()
   speed.add(100)  # the first step, which compiles
   assert speed.mean() is None
-  assert speed.lap() is None
-  speed.start()  # 10
-  speed.add(30)
+  assert speed.lap() == {}
+  speed.start(waited=5.0)  # 10; the first batch was waited for while nothing was timed
+  speed.add(30, waited=5.5)
   speed.stop()  # 12
-  assert speed.lap() == 30 / 2
-  speed.add(100)  # not timed
-  speed.start()  # 20
-  speed.start()  # running already
-  speed.add(40)
+  assert speed.lap() == {"images_per_second": 30 / 2, "waiting_for_data": 0.5 / 2}
+  speed.add(100, waited=5.5)  # not timed
+  speed.start(waited=5.5)  # 20
+  speed.start(waited=5.5)  # running already
+  speed.add(40, waited=5.75)
   speed.stop()  # 21
-  assert speed.lap() == 40
+  assert speed.lap() == {"images_per_second": 40, "waiting_for_data": 0.25}
   assert speed.mean() == 70 / 3
 
 
@@ -154,3 +154,14 @@ def test_cost_table_sums_the_blocks_of_each_part():
     ["classifier", "1", "×", "1", "×", "3", "5", "50"],
     ["total", "65", "3,150"],
   ]
+
+
+def test_memory_is_told_where_the_device_counts_it(monkeypatch):
+  assert progress.device_memory() == {}  # a CPU does not
+
+  class Device:
+    def memory_stats(self):
+      return {"peak_bytes_in_use": 3 * 2**29}
+
+  monkeypatch.setattr(progress.jax, "local_devices", lambda: [Device()])
+  assert progress.device_memory() == {"device_gib": 1.5}

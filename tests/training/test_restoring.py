@@ -19,7 +19,9 @@ from convattn.pretrained import tags
 from convattn.training import ImageClassification, TrainState, make_mesh, restore
 from convattn.training.checkpoints import Checkpoints
 from convattn.training.description import describe_model
+from convattn.training.manifest import MANIFEST, write_manifest
 from convattn.training.sharding import replicated
+from convattn.training.state import no_nonfinite
 
 STAGES = (Stage((Run("C", 1, 8),), 2), Stage((Run("T", 1, 32),), 1))
 MODEL = CoAtNet(Spec(STAGES, (4, 4), stem_stride=1, head_size=8), num_classes=3)
@@ -57,6 +59,7 @@ def save(toy, folder, *, averaged=True):
         opt_state={"mu": draw(step + 2)["params"]},
         ema=as_state(averages) if averaged else {},
         window={"loss": jax.device_put(np.float32(1), whole)},
+        nonfinite=jax.device_put(no_nonfinite(), whole),
         **as_state(weights),
       )
       checkpoints.save(step, state, description, {})
@@ -77,11 +80,12 @@ def copied(trained, tmp_path):
 
 
 def edit(folder, change):
-  """Changes the description that lies beside a state."""
+  """Changes the description that lies beside a state, and signs that."""
   path = folder / "description" / "metadata"
   description = json.loads(path.read_text())
   change(description)
   path.write_text(json.dumps(description))
+  write_manifest(folder)
 
 
 def assert_equal(first, second):
@@ -212,9 +216,51 @@ def test_a_missing_part_is_one_line_and_nothing_else(copied, part, capfd):
   assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("files", ["description/metadata", "state/manifest.ocdbt", "state/d/*"])
+def test_damage_in_a_checkpoint_without_digests_is_one_line_too(copied, files, capfd):
+  unsign(copied)
+  restore(copied)
+  assert "of a version of convattn that wrote no digests: it is read unverified" in capfd.readouterr().err
+  for path in copied.glob(files):
+    path.write_bytes(path.read_bytes()[:-9])
+  assert refused(copied).startswith(f"the checkpoint {copied} is damaged (")
+  assert len(capfd.readouterr().err.splitlines()) == 1
+
+
+def test_a_flipped_bit_of_the_weights_is_seen(copied):
+  path = max((path for path in copied.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+  content = bytearray(path.read_bytes())
+  content[len(content) // 2] ^= 1
+  path.write_bytes(content)
+  name = path.relative_to(copied).as_posix()
+  assert f"is damaged ({name} has another SHA-256 than when it was written)" in refused(copied)
+
+
+def test_of_a_run_the_newest_that_verifies_is_taken_and_nothing_is_changed(toy, trained, tmp_path, capfd):
+  folder = shutil.copytree(trained[0], tmp_path / "run")
+  (folder / "checkpoints" / "8" / "state" / "_METADATA").unlink()
+  before = toy.snapshot(folder)
+  capfd.readouterr()
+  assert restore(folder).step == 4
+  (line,) = capfd.readouterr().err.splitlines()
+  newest = folder / "checkpoints" / "8"
+  assert line == f"warning: the checkpoint {newest} is damaged (state/_METADATA is missing); the one before it is used."
+  (folder / "checkpoints" / "4" / MANIFEST).write_text("{")
+  assert "holds no checkpoint but damaged ones" in refused(folder)
+  del before[folder / "checkpoints" / "4" / MANIFEST]
+  assert before.items() < toy.snapshot(folder).items()
+
+
+def unsign(folder):
+  """Makes a checkpoint one of a version that wrote no manifests."""
+  (folder / MANIFEST).unlink()
+  shutil.copy(folder / "metrics" / "metadata", folder / "metrics" / "metrics")
+
+
 @pytest.mark.parametrize("content", ["[1]", "3", "{}", '{"model": {}}'])
 def test_a_description_of_something_else_is_damage(copied, content):
   (copied / "description" / "metadata").write_text(content)
+  write_manifest(copied)
   assert "its description has no model or no experiment" in refused(copied)
 
 

@@ -6,7 +6,7 @@ import shutil
 import jax
 import pytest
 
-from convattn.training import ImageClassification, WorkdirError, loop, make_mesh, run, sha256
+from convattn.training import ImageClassification, WorkdirError, make_mesh, run, sha256, starting
 from convattn.training import workdir as files
 from convattn.training.checkpoints import Checkpoints
 from convattn.training.writer import read_metrics
@@ -67,7 +67,7 @@ def test_other_images_of_the_same_number_are_refused(toy, finished):
 
 def test_a_finished_run_is_read_with_any_number_of_devices(toy, finished, tmp_path, monkeypatch):
   task = ImageClassification(toy.dataset(), toy.EXPERIMENT)
-  monkeypatch.setattr(loop, "make_mesh", lambda: make_mesh(jax.devices()[:3]))
+  monkeypatch.setattr(starting, "make_mesh", lambda fsdp: make_mesh(jax.devices()[:3]))
   with pytest.raises(ValueError, match="batch_size must be a multiple of the 3 devices"):
     run(toy.EXPERIMENT, tmp_path, model=toy.Toy(), task=task)
   assert sha256(run(toy.EXPERIMENT, finished[0], model=toy.Toy(), task=task)) == sha256(finished[1])
@@ -85,7 +85,7 @@ def test_a_result_without_its_checkpoint_or_its_numbers_says_what_to_do(toy, tmp
   assert sha256(run(experiment, tmp_path, model=toy.Toy(), task=task)) == sha256(state)
   assert toy.result(tmp_path) == result
   shutil.rmtree(tmp_path / files.CHECKPOINTS)
-  with pytest.raises(WorkdirError, match="result.json but no checkpoint of step 1; delete"):
+  with pytest.raises(WorkdirError, match="result.json but no whole checkpoint of step 1; delete"):
     run(experiment, tmp_path, model=toy.Toy(), task=task)
 
 

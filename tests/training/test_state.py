@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convattn.training.state import sha256, update_average
+from convattn.training.state import count_nonfinite, no_nonfinite, sha256, update_average
 
 
 @pytest.mark.parametrize("decay", [0.5, 0.9999])
@@ -36,3 +36,12 @@ def test_sha256_depends_on_path_dtype_shape_and_bytes_and_on_nothing_else():
   prints = [sha256(tree) for tree in [base, *others]]
   assert len(set(prints)) == len(prints)
   assert sha256(jax.tree.map(np.asarray, base)) == prints[0]
+
+
+def test_the_newest_eight_updates_that_were_not_finite_are_kept():
+  counters, bad = no_nonfinite(), [3, 4, 7, 8, 9, 11, 12, 13, 20, 21]
+  for number in range(1, 25):
+    counters = count_nonfinite(counters, finite=jnp.bool_(number not in bad), number=jnp.int32(number))
+  assert int(counters["count"]) == len(bad)
+  assert counters["steps"].tolist() == [20, 21, 7, 8, 9, 11, 12, 13]
+  assert all(leaf.dtype == jnp.int32 for leaf in counters.values())

@@ -9,7 +9,7 @@ import pytest
 
 from convattn.training import ImageClassification
 from convattn.training.optimizer import learning_rate_schedule, make_optimizer
-from convattn.training.state import sha256
+from convattn.training.state import no_nonfinite, sha256
 from convattn.training.steps import make_eval_step, make_init, make_train_step, window_means
 
 
@@ -57,7 +57,8 @@ def test_window_holds_the_steps_since_the_last_multiple_of_log_every(toy, states
     means = window_means(states[last].window)
     assert means["train/learning_rate"] == pytest.approx(np.mean([schedule(step) for step in steps]), rel=1e-5)
   assert set(window_means(states[8].window)) == {
-    "train/loss", "train/accuracy", "train/learning_rate", "train/gradient_norm"
+    "train/loss", "train/accuracy", "train/learning_rate",
+    "train/gradient_norm", "train/update_norm", "train/parameter_norm",
   }  # fmt: skip
 
 
@@ -107,6 +108,9 @@ def test_one_step_of_a_stateless_model_is_optax_on_the_mean_loss(toy):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), after.params, expected)
   assert float(after.window["loss"]) == pytest.approx(float(value), rel=1e-5)
   assert float(after.window["gradient_norm"]) == pytest.approx(float(optax.tree.norm(gradients)), rel=1e-5)
+  assert float(after.window["update_norm"]) == pytest.approx(float(optax.tree.norm(updates)), rel=1e-5)
+  assert float(after.window["parameter_norm"]) == pytest.approx(float(optax.tree.norm(expected)), rel=1e-5)
+  jax.tree.map(np.testing.assert_array_equal, after.nonfinite, no_nonfinite())
 
 
 class Counter(nn.Module):
@@ -134,3 +138,78 @@ def test_evaluation_uses_running_statistics_and_nothing_random(toy, states):
   logits = model.apply({"params": states[8].params, **states[8].model_state}, task.prepare_eval(batch)[0], train=False)
   assert sums["accuracy"] == (np.asarray(logits).argmax(-1) == batch["label"]).sum()
   assert step(states[8].params, states[0].model_state, batch)["loss"] != sums["loss"]
+
+
+class Overflow(ImageClassification):
+  """Images that are infinite in the steps whose keys' data are in the set `bad`."""
+
+  def poisoned(self, bad):
+    object.__setattr__(self, "_bad", bad)
+    return self
+
+  def train_batch(self, step):
+    batch = super().train_batch(step)
+    return {**batch, "factor": np.full(len(batch["label"]), np.inf if step in self._bad else 1, np.float32)}
+
+  def prepare_train(self, key, batch):
+    images, targets = super().prepare_train(key, batch)
+    return images * batch["factor"][:, None, None, None], targets
+
+
+def _poisoned(toy, bad, steps, *, skip):
+  """(states after 0 .. `steps` updates, experiment), the batches of the updates in `bad`, from 0, being infinite."""
+  experiment = dataclasses.replace(toy.EXPERIMENT, optimizer=dataclasses.replace(toy.EXPERIMENT.optimizer, clip_norm=0))
+  task, model = Overflow(toy.dataset(), experiment).poisoned(bad), toy.Toy()
+  optimizer = make_optimizer(experiment.optimizer, experiment.num_steps)
+  schedule = learning_rate_schedule(experiment.optimizer, experiment.num_steps)
+  step = jax.jit(make_train_step(model, task, optimizer, schedule, ema_decay=0.8, log_every=5, skip_nonfinite=skip))
+  states = [jax.jit(make_init(model, task, optimizer, ema_decay=0.8))(jax.random.key(1))]
+  for index in range(steps):
+    states.append(step(states[-1], task.train_batch(index), jax.random.key(2)))
+  return states
+
+
+def _weights(state):
+  return {"params": state.params, "model_state": state.model_state, "opt_state": state.opt_state, "ema": state.ema}
+
+
+def test_an_update_that_is_not_finite_is_counted_and_applied(toy):
+  states = _poisoned(toy, {2}, 4, skip=False)
+  assert [int(state.nonfinite["count"]) for state in states] == [0, 0, 0, 1, 2]  # what it left makes the next one nan
+  assert states[4].nonfinite["steps"].tolist() == [3, 4, -1, -1, -1, -1, -1, -1]
+  assert np.isfinite(jax.tree.leaves(states[2].params)[0]).all()
+  assert not np.isfinite(jax.tree.leaves(states[3].params)[0]).any()
+
+
+def test_an_update_that_is_skipped_changes_nothing_but_the_step(toy):
+  states = _poisoned(toy, {0, 3}, 7, skip=True)
+  clean = _poisoned(toy, {}, 7, skip=True)
+  for at in (0, 3):
+    assert sha256(_weights(states[at + 1])) == sha256(_weights(states[at]))
+  assert sha256(_weights(states[5])) != sha256(_weights(states[4]))
+  assert sha256(_weights(clean[1])) != sha256(_weights(clean[0]))
+  assert [int(state.step) for state in states] == list(range(8))
+  assert [int(state.nonfinite["count"]) for state in states] == [0, 1, 1, 1, 2, 2, 2, 2]
+  assert states[7].nonfinite["steps"].tolist() == [1, 4, -1, -1, -1, -1, -1, -1]
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(states[7]))
+  # The window of steps 0 .. 4 holds those three that were applied, at the schedule's first three values.
+  schedule = learning_rate_schedule(toy.EXPERIMENT.optimizer, toy.EXPERIMENT.num_steps)
+  assert float(states[5].window["steps"]) == 3
+  means = window_means(states[5].window)
+  assert means["train/learning_rate"] == pytest.approx(np.mean([schedule(step) for step in range(3)]), rel=1e-5)
+  assert all(np.isnan(value) for value in window_means(states[1].window).values())
+
+
+def test_the_average_has_no_share_of_the_start_where_the_first_update_is_skipped(toy):
+  states = _poisoned(toy, {0}, 4, skip=True)
+  weights = 0.8 ** np.arange(2, -1, -1)
+  seen = [np.asarray(state.params["head"]["kernel"], np.float64) for state in states[2:]]
+  expected = np.tensordot(weights, np.stack(seen), 1) / weights.sum()
+  np.testing.assert_allclose(states[4].ema["params"]["head"]["kernel"], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_skipping_changes_nothing_where_everything_is_finite(toy):
+  jax.tree.map(
+    lambda one, other: np.testing.assert_allclose(one, other, 1e-6, 1e-7),
+    *(_poisoned(toy, {}, 3, skip=skip)[3] for skip in (False, True)),
+  )

@@ -1,5 +1,7 @@
+import concurrent.futures
 import dataclasses
 import json
+import multiprocessing
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,7 @@ from convattn.data import ArraySource
 from convattn.pretrained import Preprocessing
 from convattn.training import ImageClassification
 from convattn.training import task as training_task
-from convattn.training.config import Augmentation, Loss
+from convattn.training.config import Augmentation, Data, Loss
 
 
 @pytest.fixture
@@ -73,7 +75,7 @@ def test_without_augmentation_training_and_evaluation_prepare_alike(task):
     np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("setting", [{"crop_padding": 2}, {"flip": True}, {"mixup_alpha": 0.5}])
+@pytest.mark.parametrize("setting", [{"crop_padding": 2}, {"flip": True}, {"mixup_alpha": 0.5}, {"cutmix_alpha": 0.5}])
 def test_each_augmentation_changes_images_as_a_function_of_the_key(task, setting):
   augmented = _with(task, augmentation=Augmentation(**setting))
   batch = task.train_batch(0)
@@ -85,6 +87,16 @@ def test_each_augmentation_changes_images_as_a_function_of_the_key(task, setting
   assert not np.array_equal(first, plain)
   assert not np.array_equal(first, other)
   np.testing.assert_allclose(targets.sum(-1), 1, rtol=1e-6)
+
+
+def test_color_jitter_changes_pixels_before_they_are_normalised(grey):
+  jittered = _with(grey, augmentation=Augmentation(color_jitter=0.4))
+  batch = grey.train_batch(0)
+  plain, _ = grey.prepare_train(jax.random.key(0), batch)
+  changed, _ = jittered.prepare_train(jax.random.key(0), batch)
+  assert not np.array_equal(plain, changed)
+  levels = np.asarray(changed) * grey.dataset.std[0] + grey.dataset.mean[0]
+  np.testing.assert_allclose(levels * 255, np.round(levels * 255), atol=1e-3)
 
 
 @pytest.fixture
@@ -188,3 +200,36 @@ def test_images_of_another_shape_than_declared_are_refused(task):
   broken = dataclasses.replace(task, dataset=dataclasses.replace(task.dataset, image_shape=(7, 5, 2)))
   with pytest.raises(ValueError, match=r"images must be \(7, 5, 2\) .* got \(5, 7, 2\)"):
     next(broken.evaluation_batches("test"))
+
+
+@pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(resized_crop_area=0.4, randaugment_layers=1)])
+def test_rows_are_those_of_the_whole_batch_also_from_several_threads(grey, augmentation):
+  task = _with(grey, augmentation=augmentation)
+  places = [(step, rows) for step in range(4) for rows in (slice(0, 3), slice(3, 8), slice(0, 8), slice(7, 8))]
+  with concurrent.futures.ThreadPoolExecutor(4) as pool:
+    found = list(pool.map(lambda place: task.train_rows(*place), places))
+  for (step, rows), batch in zip(places, found, strict=True):
+    whole = task.train_batch(step)
+    for name, array in whole.items():
+      np.testing.assert_array_equal(batch[name], array[rows])
+
+
+def test_workers_make_the_same_batches_in_processes_of_their_own(grey):
+  changes = Augmentation(resized_crop_area=0.4, randaugment_layers=1)
+  alone, helped = (_with(grey, augmentation=changes, data=Data(workers=count)) for count in (0, 2))
+  for step in range(2):
+    one, other = alone.train_batch(step), helped.train_rows(step, slice(None))
+    for name in one:
+      np.testing.assert_array_equal(one[name], other[name])
+  pids = [child.pid for child in multiprocessing.active_children()]
+  assert len(pids) == 2
+  helped.close()
+  alone.close()
+  assert not multiprocessing.active_children()
+
+
+def test_images_in_memory_that_nothing_changes_need_no_workers(grey):
+  plain = _with(grey, data=Data(workers=2))
+  plain.train_batch(0)
+  list(plain.evaluation_batches("test"))
+  assert not multiprocessing.active_children()

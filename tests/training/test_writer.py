@@ -1,16 +1,6 @@
 import json
-import struct
 
-import pytest
-
-from convattn.training import writer
 from convattn.training.writer import Writer, last_times, read_metrics
-
-
-@pytest.fixture(autouse=True)
-def _no_events(monkeypatch):
-  # TensorBoard's writer starts a thread of its own; one test asks for it.
-  monkeypatch.setattr(writer.importlib.util, "find_spec", lambda name: None)
 
 
 def test_a_line_is_on_the_disk_when_write_returns(tmp_path):
@@ -54,42 +44,3 @@ def test_the_newest_times_up_to_a_step(tmp_path):
     lines.write(4, {"seconds": 2.5})
     lines.write(6, {"seconds": 9.0, "images_per_second": 10.0})
   assert last_times(tmp_path / "metrics.jsonl", 5) == {"seconds": 2.5, "images_per_second": 80.0}
-
-
-def _events(folder):
-  """(step, name, value) of everything in the one event file there."""
-  from tensorboardX.proto.event_pb2 import Event
-
-  (path,) = folder.iterdir()
-  data, scalars = path.read_bytes(), []
-  while data:  # each record: its length, a checksum, the record, a checksum
-    (length,) = struct.unpack("<Q", data[:8])
-    event = Event.FromString(data[12 : 12 + length])
-    scalars += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
-    data = data[16 + length :]
-  return scalars
-
-
-def test_tensorboard_gets_the_same_numbers(tmp_path, monkeypatch):
-  monkeypatch.undo()
-  pytest.importorskip("tensorboardX")
-  with Writer(tmp_path, 0) as lines:
-    lines.write(3, {"train/loss": 0.25, "validation/accuracy": 0.5})
-    lines.write(5, {"train/loss": 0.125})
-  expected = [(3, "train/loss", 0.25), (3, "validation/accuracy", 0.5), (5, "train/loss", 0.125)]
-  assert _events(tmp_path / "tensorboard") == expected
-
-
-def test_a_resumed_run_writes_every_kept_event_again(tmp_path, monkeypatch):
-  with Writer(tmp_path, 0) as lines:  # as if all its events had been lost
-    for step in (2, 4, 6):
-      lines.write(step, {"train/loss": 1 / step})
-  monkeypatch.undo()
-  pytest.importorskip("tensorboardX")
-  expected = [(2, 0.5), (4, 0.25), (5, 0.125)]
-  (tmp_path / "tensorboard").mkdir()
-  (tmp_path / "tensorboard" / "events.out.tfevents.1.killed").write_bytes(b"some of them")
-  for _ in range(2):
-    with Writer(tmp_path, 4) as lines:
-      lines.write(5, {"train/loss": 0.125})
-  assert _events(tmp_path / "tensorboard") == [(step, "train/loss", value) for step, value in expected]

@@ -87,5 +87,5 @@ def test_a_missing_or_empty_file_is_one_line(tmp_path):
 def test_a_file_of_something_else_is_refused(tmp_path, content):
   path = tmp_path / "metrics.jsonl"
   path.write_text(content)
-  with pytest.raises(ValueError, match="does not hold one JSON object a line, each with a step"):
+  with pytest.raises(ValueError, match=r"line 1 of .*metrics.jsonl is damaged"):
     read_curves(path)

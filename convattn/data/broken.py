@@ -1,0 +1,95 @@
+"""Pictures that cannot be read: named, and left out where a data set is told to."""
+
+import sys
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+_Made = TypeVar("_Made")
+
+CHOICES = ("stop", "skip")
+"""What to do about such a picture: raise BrokenPicture, or leave it out and count it."""
+
+IN_A_ROW = 100
+"""So many unreadable examples, one behind the other, are not a few broken pictures but a disk that has gone."""
+
+
+class BrokenPicture(ValueError):
+  """A picture of a data set that is not there any more, or cannot be decoded; one line with its path.
+
+  Attributes:
+    picture: its path, or the record's place.
+  """
+
+  def __init__(self, message: str, picture: str = ""):
+    super().__init__(message)
+    self.picture = picture or message
+
+
+class Skipped:
+  """The pictures of a data set that were left out, each counted once. The first time it is met, stderr says so.
+
+  Safe to share among threads. A copy in another process is empty and says nothing: what it meets is brought back to
+  this one (see `workers`).
+  """
+
+  def __init__(self, aloud: bool = True):
+    self._aloud = aloud
+    self._lock = threading.Lock()
+    self._met: dict[str, BrokenPicture] = {}
+
+  def __len__(self) -> int:
+    return len(self._met)
+
+  def add(self, error: BrokenPicture) -> None:
+    with self._lock:
+      if error.picture in self._met:
+        return
+      self._met[error.picture] = error
+    if self._aloud:
+      print(f"skipped: {error}", file=sys.stderr, flush=True)
+
+  def taken(self) -> list[BrokenPicture]:
+    """All that were met since the last call; they are forgotten here."""
+    with self._lock:
+      met, self._met = [*self._met.values()], {}
+    return met
+
+  def __reduce__(self) -> tuple[type["Skipped"], tuple[bool]]:
+    return Skipped, (False,)
+
+
+def first_readable(read: Callable[[int], _Made], index: int, size: int, skipped: Skipped | None) -> _Made:
+  """`read` of the first of index, index + 1, ... (after size - 1 comes 0) that can be read.
+
+  It depends on nothing but the data, so a batch stays a function of (seed, step). Without `skipped` only `index` is
+  tried.
+
+  Raises:
+    BrokenPicture: `index` cannot be read and is not to be skipped, or neither it nor the IN_A_ROW - 1 behind it.
+  """
+  if skipped is None:
+    return read(index)
+  tries = min(size, IN_A_ROW)
+  for place in range(index, index + tries):
+    try:
+      return read(place % size)
+    except BrokenPicture as error:
+      skipped.add(error)
+      last = error
+  raise BrokenPicture(f"{tries} pictures in a row cannot be read; is the disk there? The last one: {last}")
+
+
+def readable(read: Callable[[int], _Made], index: int, skipped: Skipped | None) -> _Made | None:
+  """`read(index)`; None where that cannot be read and is to be skipped.
+
+  Raises:
+    BrokenPicture: it cannot be read, and there is no `skipped`.
+  """
+  try:
+    return read(index)
+  except BrokenPicture as error:
+    if skipped is None:
+      raise
+    skipped.add(error)
+    return None

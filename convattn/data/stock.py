@@ -1,0 +1,107 @@
+"""The stock data sets of TFDS: which there are, and how one gets to the disk. Only that takes TensorFlow."""
+
+import contextlib
+import difflib
+import fcntl
+import importlib.util
+import shutil
+import sys
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from convattn.data.preparation import quiet
+from convattn.data.records import record_folder
+
+
+def missing(name: str, root: Path, own: Collection[str]) -> ValueError:
+  """The error for a data set that is not under `root`: the command that makes it, or the nearest known names.
+
+  Args:
+    name: of the data set, perhaps with a configuration and version behind slashes.
+    root: the directory of all prepared data.
+    own: names that are known besides TFDS's.
+  """
+  stock = _stock_names()
+  if name.partition("/")[0] in stock:
+    return ValueError(
+      f"data set {name!r} is not in {str(root)!r}; make it with: convattn prepare {name} --data_dir={root}"
+    )
+  prepared = sorted(path.name for path in root.glob("[!.]*") if path.name not in own and _is_prepared(path))
+  nearest = difflib.get_close_matches(name, [*own, *prepared], n=3) or difflib.get_close_matches(name, stock, n=3)
+  hint = f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
+  known = ", ".join([*sorted(own), *prepared])
+  return ValueError(f"unknown data set {name!r}; {hint}Known: {known}, and TFDS's own, which convattn prepare makes.")
+
+
+def _is_prepared(folder: Path) -> bool:
+  return any(folder.glob("*/features.json")) or any(folder.glob("*/*/features.json"))
+
+
+def _stock_names() -> list[str]:
+  import tensorflow_datasets as tfds
+
+  with quiet():
+    return list(tfds.list_builders(with_community_datasets=False))  # those would be asked for in the network
+
+
+def prepare_stock(name: str, root: Path, manual_dir: str = "") -> Path:
+  """Writes the stock data set `name` in array_record format to ROOT/NAME/.../VERSION, unless it is there; returns that.
+
+  TFDS writes to a directory of its own and renames it into place, so what is found is whole. Processes that prepare
+  the same data set wait for each other; what one left half made, killed, is removed by the next. What TFDS prints and
+  draws goes to stderr.
+
+  Args:
+    name: "cifar10", or with a configuration behind a slash.
+    root: the directory of all prepared data; downloads go to ROOT/downloads.
+    manual_dir: where archives lie that TFDS cannot download, such as ImageNet's; empty: ROOT/downloads/manual.
+
+  Raises:
+    ValueError: TensorFlow is not installed, the name is unknown, or preparing failed; one line.
+    OSError: `root` cannot be written.
+  """
+  folder = record_folder(root, name)
+  if folder is not None:
+    return folder
+  if name.partition("/")[0] not in _stock_names():
+    raise missing(name, root, ("digits", "folder"))
+  if importlib.util.find_spec("tensorflow") is None:
+    raise ValueError(
+      f"preparing {name!r} takes TensorFlow (reading it does not); install it with: pip install '.[prepare]' in the "
+      "checkout, or pip install tensorflow."
+    )
+  root.mkdir(parents=True, exist_ok=True)
+  with _alone(root / f".{name.replace('/', '.')}.lock"):
+    folder = record_folder(root, name)
+    if folder is None:  # nobody has made it meanwhile
+      for left in (root / name).glob("**/incomplete.*"):
+        shutil.rmtree(left)
+      _download_and_prepare(name, root, manual_dir)
+      folder = record_folder(root, name)
+  if folder is None:
+    raise ValueError(f"TFDS reports no error, but there is no {name!r} in {str(root)!r}.")
+  return folder
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+  """Waits for every other process in this block; the kernel ends it with the process, however that ends."""
+  with path.open("a") as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    yield
+
+
+def _download_and_prepare(name: str, root: Path, manual_dir: str) -> Any:
+  import tensorflow_datasets as tfds
+
+  downloads = root / "downloads"
+  manual = str(Path(manual_dir).expanduser().absolute()) if manual_dir else None
+  with contextlib.redirect_stdout(sys.stderr):
+    try:
+      builder = tfds.builder(name, data_dir=str(root), file_format="array_record")
+      config = tfds.download.DownloadConfig(manual_dir=manual)
+      builder.download_and_prepare(download_dir=str(downloads), download_config=config)
+    except Exception as error:  # any of a hundred programs may fail, in its own way
+      reason = " ".join(str(error).split())
+      raise ValueError(f"TFDS cannot prepare {name!r} in {str(root)!r}: {type(error).__name__}: {reason}") from error

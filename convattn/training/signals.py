@@ -1,0 +1,71 @@
+"""SIGTERM and Ctrl-C end a run after the update in progress, with a checkpoint of it."""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
+
+
+class Terminated(SystemExit):
+  """The run was asked to end by SIGTERM and has saved its state; a process that does not catch this exits with 0."""
+
+  def __init__(self, message: str):
+    super().__init__(0)
+    self.message = message
+
+
+class Stop:
+  """What has been asked for. `signal` is None, SIGTERM or SIGINT."""
+
+  def __init__(self) -> None:
+    self.signal: int | None = None
+
+  def handle(self, number: int, frame: Any) -> None:
+    """A signal handler. The first signal is kept for the loop; a second Ctrl-C interrupts at once."""
+    if self.signal == signal.SIGINT and number == signal.SIGINT:
+      raise KeyboardInterrupt
+    self.signal = number
+    if _many() and number == signal.SIGINT:
+      os.kill(os.getpid(), signal.SIGTERM)  # which jax tells the other processes
+
+  def is_asked(self) -> bool:
+    """Whether this process, alone, has been asked: not to be acted upon with several, which agree by `is_due`."""
+    return self.signal is not None and not _many()
+
+  def is_due(self, step: int) -> bool:
+    """Whether to end after update `step`; with several processes, all of them are told so at the same step."""
+    if _many():
+      return bool(multihost_utils.reached_preemption_sync_point(step))
+    return self.is_asked()
+
+  def exception(self, message: str) -> BaseException:
+    """What a run raises when it has saved its state."""
+    return KeyboardInterrupt(message) if self.signal == signal.SIGINT else Terminated(message)
+
+
+def _many() -> bool:
+  return jax.process_count() > 1
+
+
+@contextlib.contextmanager
+def catching() -> Iterator[Stop]:
+  """SIGTERM and SIGINT go to the `Stop` inside the block, and where they went before after it.
+
+  Outside the main thread, where Python takes no handlers, nothing is caught. With several processes SIGTERM is left to
+  jax.distributed, whose coordinator lets all of them agree on a step.
+  """
+  stop = Stop()
+  numbers = [signal.SIGINT] if _many() else [signal.SIGINT, signal.SIGTERM]
+  before = {}
+  if threading.current_thread() is threading.main_thread():
+    before = {number: signal.signal(number, stop.handle) for number in numbers}
+  try:
+    yield stop
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)

@@ -1,0 +1,65 @@
+"""One of several processes that train together; run as a script by test_processes.py, which starts them all.
+
+usage: python process.py rows | python process.py train WORKDIR STALL_STEP OPTION ..: STALL_STEP's batch (from 0) never
+comes; the options are those of train.py
+"""
+
+import json
+import sys
+import threading
+
+import jax
+import numpy as np
+
+from convattn.training import distributed
+
+
+def rows():
+  """Prints what this process holds of a batch and of a state that is divided over all processes."""
+  from convattn.training.sharding import gather, local_rows, make_mesh, put_batch, put_rows, state_shardings
+  from convattn.training.state import sha256
+
+  batch = {"image": np.arange(16 * 6).reshape(16, 6).astype(np.float32), "label": np.arange(16)}
+  mesh = make_mesh(fsdp=4)
+  mine = local_rows(mesh, 16)
+  placed, whole = put_rows({name: array[mine] for name, array in batch.items()}, mesh, 16), put_batch(batch, mesh)
+  for name, array in placed.items():
+    for one, other in zip(array.addressable_shards, whole[name].addressable_shards, strict=True):
+      np.testing.assert_array_equal(one.data, other.data)
+  state = {"kernel": np.arange(2**13, dtype=np.float32).reshape(64, 128), "bias": np.ones(3, np.float32)}
+  divided = jax.jit(lambda tree: tree, out_shardings=state_shardings(state, mesh))(state)
+  print(
+    json.dumps(
+      {
+        "process": jax.process_index(),
+        "devices": jax.device_count(),
+        "rows": [mine.start, mine.stop],
+        "sum": float(placed["image"].sum()),
+        "addressable": divided["kernel"].is_fully_addressable,
+        "gathered": bool((gather(divided["kernel"]) == state["kernel"]).all()),
+        "same_sha256": sha256(divided) == sha256(state),
+      }
+    )
+  )
+
+
+def train(workdir, stall_step, *options):
+  """Trains as train.py would, but stops for ever at a step."""
+  from convattn.commands.options import split_options
+  from convattn.commands.train import parse
+  from convattn.training import ImageClassification, run
+  from convattn.training.dataset import load_dataset
+
+  class Stalled(ImageClassification):
+    def train_batch(self, step):
+      if step == int(stall_step):
+        threading.Event().wait()
+      return super().train_batch(step)
+
+  experiment, _ = parse(split_options([f"--workdir={workdir}", *options]))
+  run(experiment, workdir, task=Stalled(load_dataset(experiment, None), experiment))
+
+
+if __name__ == "__main__":
+  distributed.initialize()
+  {"rows": rows, "train": train}[sys.argv[1]](*sys.argv[2:])

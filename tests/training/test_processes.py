@@ -1,0 +1,186 @@
+"""Two processes with two devices each train as one with four does, and notice when the other is gone."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+pytestmark = pytest.mark.usefixtures("cache")
+
+PROCESS = Path(__file__).with_name("process.py")
+ROOT = PROCESS.parents[2]
+HEARTBEAT = 10
+"""Seconds after which a process that is not heard of counts as dead."""
+
+# The digits preset, with all that couples the devices or the steps.
+OPTIONS = (
+  "--config.num_steps=20", "--config.batch_size=16", "--config.micro_batches=2", "--config.eval_batch_size=60",
+  "--config.eval_every=10", "--config.checkpoint.every=10", "--config.optimizer.warmup_steps=5",
+  "--config.optimizer.epsilon=0.001",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+  """What the processes compile is kept for the next ones."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+    yield
+
+
+class Processes:
+  """`count` processes that run `arguments` with four devices between them."""
+
+  def __init__(self, count, *arguments):
+    with socket.socket() as free:
+      free.bind(("127.0.0.1", 0))
+      port = free.getsockname()[1]
+    flags = f"--xla_force_host_platform_device_count={4 // count} --xla_backend_optimization_level=0"
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
+    if count > 1:
+      environment |= {
+        "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
+        "JAX_NUM_PROCESSES": str(count),
+        "CONVATTN_HEARTBEAT_TIMEOUT": str(HEARTBEAT),
+        "CONVATTN_SHUTDOWN_TIMEOUT": str(HEARTBEAT),
+      }
+    self.all = [
+      subprocess.Popen(
+        [sys.executable, *arguments],
+        env=environment | ({"JAX_PROCESS_ID": str(index)} if count > 1 else {}),
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+      )
+      for index in range(count)
+    ]
+
+  def outputs(self):
+    """What each printed, when all have ended well."""
+    texts = [process.communicate(timeout=300) for process in self.all]
+    for process, (_, errors) in zip(self.all, texts, strict=True):
+      assert process.returncode == 0, errors[-4000:]
+    return [text for text, _ in texts]
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    for process in self.all:
+      process.kill()
+      process.communicate()
+
+
+def test_each_process_puts_its_rows_and_gathers_a_state_that_is_divided_over_all():
+  with Processes(2, PROCESS, "rows") as processes:
+    said = [json.loads(text.splitlines()[-1]) for text in processes.outputs()]
+  for index, seen in enumerate(said):
+    assert seen == {
+      "process": index,
+      "devices": 4,
+      "rows": [8 * index, 8 * index + 8],
+      "sum": sum(range(96)),
+      "addressable": False,
+      "gathered": True,
+      "same_sha256": True,
+    }
+
+
+def trained(folder, count):
+  with Processes(count, "train.py", f"--workdir={folder}", *OPTIONS) as processes:
+    outputs = processes.outputs()
+  for text in outputs[1:]:  # the first speaks for all; the library that joins CPUs does not ask
+    assert not [line for line in text.splitlines() if "[Gloo]" not in line]
+  return folder
+
+
+@pytest.fixture(scope="module")
+def single(cache, tmp_path_factory):
+  """What one process with four devices leaves."""
+  return trained(tmp_path_factory.mktemp("single") / "run", 1)
+
+
+@pytest.fixture(scope="module")
+def double(cache, tmp_path_factory):
+  """What two processes with two devices each leave."""
+  return trained(tmp_path_factory.mktemp("double") / "run", 2)
+
+
+def at_step_10(folder, copy):
+  """A copy of a run as it was when its checkpoint of step 10 had been written."""
+  shutil.copytree(folder, copy)
+  (copy / "result.json").unlink()
+  shutil.rmtree(copy / "checkpoints" / "20")
+  return copy
+
+
+def saved(folder, step):
+  """All of the state of a checkpoint, as NumPy."""
+  handler, path = ocp.PyTreeCheckpointHandler(), folder / "checkpoints" / str(step) / "state"
+  tree = handler.metadata(path).tree
+  as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+  return handler.restore(path, args=ocp.args.PyTreeRestore(tree, restore_args=as_numpy))
+
+
+def assert_same_end(one, other):
+  ends = [saved(folder, 20) for folder in (one, other)]
+
+  def check(path, ours, theirs):
+    np.testing.assert_allclose(ours, theirs, 1e-5, 1e-5, err_msg=jax.tree_util.keystr(path))
+
+  for part in ("params", "model_state", "ema"):
+    jax.tree.map_with_path(check, *(end[part] for end in ends))
+  lines = [
+    [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()] for folder in (one, other)
+  ]
+  assert [line["step"] for line in lines[0]] == [line["step"] for line in lines[1]] == [10, 20]
+  for ours, theirs in zip(*lines, strict=True):
+    for name in ("train/loss", "train/gradient_norm", "validation/loss"):
+      assert ours[name] == pytest.approx(theirs[name], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_end_as_one(single, double):
+  assert_same_end(single, double)
+  moved = jax.tree.map(
+    lambda one, other: float(np.abs(one - other).max()), saved(single, 10)["params"], saved(single, 20)["params"]
+  )
+  assert max(jax.tree.leaves(moved)) > 1e-3  # a hundred times what they may differ by
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("before, after", [(2, 1), (1, 2)])
+def test_a_run_goes_on_with_another_number_of_processes(single, double, tmp_path, before, after):
+  folder = at_step_10({1: single, 2: double}[before], tmp_path / "run")
+  assert_same_end(trained(folder, after), single)
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_ends_the_other_with_an_error_and_the_restart_goes_on(double, tmp_path):
+  folder = at_step_10(double, tmp_path / "run")
+  with Processes(2, PROCESS, "train", folder, "15", *OPTIONS) as processes:
+    first, second = processes.all
+    # The line is written by the first, which then waits for the second in the updates up to 15.
+    for line in first.stdout:
+      if "continues after step 10" in line:
+        break
+    time.sleep(3)
+    assert first.poll() is None and second.poll() is None
+    second.send_signal(signal.SIGKILL)
+    started = time.monotonic()
+    first.wait(timeout=120)
+    assert time.monotonic() - started < 3 * HEARTBEAT
+    assert first.returncode != 0
+  assert not (folder / "checkpoints" / "20").exists()
+  assert_same_end(trained(folder, 2), double)
