@@ -113,7 +113,7 @@ A compiler that sends while it computes comes close to the larger of the two, on
 _TAIL = """## What follows
 
 - One copy of the state on each host (`compute.fsdp=8`) leaves most of a chip's memory to activations at every size
-  here; more than that saves little and sends over the slower network.
+  here; more than that saves little.
 - `micro_batches` costs a sum of all gradients for each part: on few chips take as few parts as memory allows.
 - 256 divides the large arrays of both models, 1,024 does not divide the widths of coatnet_4 (192 to 1,536): its
   classifier's weights would stay whole.

@@ -53,5 +53,5 @@ def get_config(model: str = "coatnet_0") -> Experiment:
       peak_learning_rate=1e-3, end_learning_rate=1e-5, warmup_steps=10_000, weight_decay=0.05, clip_norm=1.0
     ),
     compute=Compute(dtype="bfloat16"),
-    checkpoint=Checkpoint(every=2 * epoch),
+    checkpoint=Checkpoint(every=epoch),
   )

@@ -58,5 +58,5 @@ def get_config(model: str = "coatnet_2") -> Experiment:
       clip_norm=1.0,
     ),
     compute=Compute(dtype="bfloat16"),
-    checkpoint=Checkpoint(every=epoch),
+    checkpoint=Checkpoint(every=epoch // 10),
   )

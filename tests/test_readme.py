@@ -56,7 +56,7 @@ def test_a_block_runs_as_written(number, cache, tmp_path):
 def test_what_it_installs_can_be_installed():
   """convattn is not on PyPI."""
   installed = re.findall(r"pip install (\S+)", README)
-  assert set(installed) == {".", "'.[peer]'", "huggingface_hub"}
+  assert set(installed) == {".", "'.[peer]'", "'.[prepare]'", "huggingface_hub"}
 
 
 def test_the_error_of_another_grid_is_quoted_as_it_is():

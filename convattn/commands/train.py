@@ -99,7 +99,9 @@ def _train(experiment: Experiment, workdir: Path, trace_steps: int) -> None:
     show(end.message)
     return
   if jax.process_index() == 0:
-    for path in viz.draw(workdir):
+    with refusing(OSError):
+      paths = viz.draw(workdir)
+    for path in paths:
       print(path)
 
 

@@ -39,7 +39,6 @@ Found = tuple[Batch, list[BrokenPicture]]
 
 _LARGEST = 32  # rows at once: 5 MB of pixels of 224 x 224
 _AHEAD = 2  # evaluation batches in the making behind the one that is asked for
-_GRACE = 30  # seconds
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -162,8 +161,8 @@ def _begin(dataset: Dataset, augmentation: HostAugmentation) -> None:
   _given = dataset, augmentation
   # Ctrl-C and a scheduler's SIGTERM go to every process of a job. The one that trains decides when these end; it may
   # want some batches still, to end well.
-  signal.signal(signal.SIGINT, signal.SIG_IGN)
-  signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))
+  for number in _SIGNALS:
+    signal.signal(number, signal.SIG_IGN)
   signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
   threading.Thread(target=_end_with_the_parent, daemon=True).start()
 

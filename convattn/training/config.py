@@ -131,7 +131,7 @@ class Compute:
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
   every: int = setting(
-    100, "steps between checkpoints, multiple of eval_every (unless keep_best is 0); the last is always saved"
+    100, "steps between checkpoints, a multiple of eval_every or a part of it; the last is always saved"
   )
   keep_newest: int = setting(2, "newest checkpoints to keep")
   keep_best: int = setting(1, "best checkpoints by validation accuracy to keep as well")

@@ -13,6 +13,9 @@ import numpy as np
 AHEAD = 2
 """Batches that lie ready on the devices beside the one in use."""
 
+PATIENCE = 5.0
+"""Seconds that an interrupted run waits for a batch in the making."""
+
 Batch = dict[str, Any]
 
 
@@ -66,8 +69,9 @@ class Feeder:
     self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
   ) -> None:
     self._closed.set()
-    if error is None:
-      self._thread.join()
+    # After an error too: a thread inside jax while the interpreter ends would abort the process. But a batch that
+    # never comes is not waited for longer than that.
+    self._thread.join(timeout=None if error is None else PATIENCE)
 
 
 def rows_of(task: Any, step: int, rows: slice) -> dict[str, np.ndarray]:

@@ -51,17 +51,21 @@ class Loop:
 
   def train(self, variables: dict[str, Any] | None) -> TrainState:
     """Restores the state or makes it, from `variables` or drawn ones; trains, tests, and writes the result."""
+    with signals.catching() as stop:
+      return self._train(variables, stop)
+
+  def _train(self, variables: dict[str, Any] | None, stop: signals.Stop) -> TrainState:
     init_key, train_key = run_keys(self.experiment.seed)
     state = self.checkpoints.restore(self.program.template)
     if state is None:
       state = self.program.init(init_key) if variables is None else self.program.init(init_key, variables)
+    self._check_finite(state)  # fewer may be allowed now than have been skipped
     first, last = int(state.step), self.experiment.num_steps
     self.earlier.update(last_times(self.folder / files.METRICS, first))
     show(model_table(self.model, state.params, self.task.example_inputs))
     show(f"continues after step {first}" if first else None)
     scores = None
     with (
-      signals.catching() as stop,
       self._writer(first) as writer,
       Progress(last, first, enabled=is_main()) as progress,
       Feeder(self._batch, first, last) as batches,
@@ -127,7 +131,8 @@ class Loop:
     count, allowed = int(state.nonfinite["count"]), self.experiment.max_skipped_steps
     if count <= allowed:
       return
-    steps = sorted(int(step) for step in jax.device_get(state.nonfinite["steps"]) if step >= 0)
+    found = jax.device_get(state.nonfinite)
+    steps = sorted({int(found["first"]), *(int(step) for step in found["steps"] if step >= 0)})
     good = self.checkpoints.latest_step()
     raise FloatingPointError(
       f"loss or gradient was not finite at step{'s' * (len(steps) > 1)} {', '.join(map(str, steps))} ({count} in all, "

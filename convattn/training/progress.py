@@ -91,7 +91,7 @@ class Throughput:
     self._lap = (0, 0.0, 0.0)
 
   def start(self, waited: float = 0.0) -> None:
-    """`waited`: the seconds, of all the time, in which the device had to wait for a batch."""
+    """`waited`: the seconds, of all the time, in which the loop waited for a batch; steps in flight go on meanwhile."""
     if self._since is None:
       self._since = time.perf_counter()
       if not self._seconds:

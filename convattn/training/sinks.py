@@ -4,9 +4,11 @@ import importlib
 import importlib.util
 import math
 import secrets
+import time
 from pathlib import Path
 from typing import Any, Protocol
 
+from convattn.training.validation import SettingsError
 from convattn.training.workdir import write_text
 
 WANDB_ID = "wandb_id"
@@ -24,36 +26,57 @@ class Sink(Protocol):
 
 
 class TensorBoard:
-  """Events in `folder`, the only ones there: those of a run that was killed are written late, and some are lost."""
+  """Events in `folder`, the only ones there: those of a run that was killed are written late, and some are lost.
+
+  They are written at once and by the caller, who so learns of a full disk; tensorboardX's own writer does it in a
+  thread, which dies of it and leaves the run waiting.
+  """
 
   def __init__(self, folder: Path):
-    from tensorboardX import SummaryWriter  # optional
+    from tensorboardX.event_file_writer import EventsWriter  # optional
 
+    folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob("events.out.tfevents.*"):
       path.unlink()
-    self._events = SummaryWriter(str(folder))
+    self._events = EventsWriter(str(folder / "events"))
 
   def write(self, line: Line) -> None:
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.summary import scalar
+
     for name, value in line.items():
       if name != "step":
-        self._events.add_scalar(name, math.nan if value is None else value, line["step"])
+        summary = scalar(name, math.nan if value is None else value)
+        self._events.write_event(Event(wall_time=time.time(), step=line["step"], summary=summary))
+    self._events.flush()
 
   def close(self) -> None:
     self._events.close()
 
 
 class WeightsAndBiases:
-  """One run of `project`, the same one when the workdir's run is continued; it has the lines up to `step` already."""
+  """One run of `project`, the same one when the workdir's run is continued; it has the lines up to `step` then.
+
+  Raises:
+    SettingsError: it does not start, for lack of a key or of a network.
+  """
 
   def __init__(self, project: str, folder: Path, step: int, settings: dict[str, Any]):
     wandb = importlib.import_module("wandb")
     path = folder / WANDB_ID
+    self._step = step if path.exists() else -1
     if not path.exists():
       write_text(path, secrets.token_hex(4))
-    self._run = wandb.init(
-      project=project, id=path.read_text(), resume="allow", name=folder.name, dir=str(folder), config=settings
-    )
-    self._step = step
+    try:
+      self._run = wandb.init(
+        project=project, id=path.read_text(), resume="allow", name=folder.name, dir=str(folder), config=settings
+      )
+    except Exception as error:  # of its own kinds
+      reason = " ".join(str(error).split())
+      raise SettingsError(
+        f"wandb_project is {project!r}, but Weights & Biases does not start ({reason}); set WANDB_API_KEY, or "
+        "WANDB_MODE=offline."
+      ) from error
 
   def write(self, line: Line) -> None:
     if line["step"] > self._step:

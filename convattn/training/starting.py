@@ -10,7 +10,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from convattn.data import Dataset
+from convattn.data import BrokenPicture, Dataset
 from convattn.training import workdir as files
 from convattn.training.checkpoints import Checkpoints
 from convattn.training.config import Experiment
@@ -20,13 +20,13 @@ from convattn.training.determinism import request_deterministic_kernels
 from convattn.training.full_disk import full_disk_line, is_full_disk
 from convattn.training.initial import Initial, find_initial, initial_variables
 from convattn.training.loop import Loop, is_main
-from convattn.training.preflight import check_experiment, check_task, first_batches
+from convattn.training.preflight import Batches, check_experiment, check_task, first_batches
 from convattn.training.program import Program, build, make_model, run_keys
 from convattn.training.progress import device_line, show, summary, unused_gpu_warning
 from convattn.training.sharding import make_mesh
 from convattn.training.state import TrainState
 from convattn.training.task import ImageClassification, Task
-from convattn.training.validation import validate, validate_batch_sizes
+from convattn.training.validation import SettingsError, validate, validate_batch_sizes
 
 
 def run(
@@ -72,7 +72,8 @@ def run(
   files.check_config(folder, experiment)
   if experiment.compute.deterministic:
     request_deterministic_kernels()
-  mesh, finished = make_mesh(fsdp=experiment.compute.fsdp), files.is_finished(folder)
+  finished = files.is_finished(folder)
+  mesh = make_mesh(fsdp=1 if finished else experiment.compute.fsdp)
   if not finished:  # whose result can be read with any number of devices
     validate_batch_sizes(experiment, mesh.size)
   show(device_line(mesh.devices.flatten().tolist(), experiment.compute, model), unused_gpu_warning())
@@ -80,9 +81,8 @@ def run(
   task_passed = task is not None
   model, task = _model_and_task(experiment, model, task, initial, dataset)
   with contextlib.closing(task) if isinstance(task, ImageClassification) else contextlib.nullcontext():
-    program, batches = build(experiment, model, task, mesh), first_batches(task)
-    if not finished:
-      check_task(program, task, batches)
+    program = build(experiment, model, task, mesh)
+    batches = _looked_at(program, task, finished)
     identity = {"model": describe_model(model), "data": describe_data(task.metadata, batches)}
     variables = None
     if initial is not None:
@@ -101,6 +101,18 @@ def run(
         loop = Loop(experiment, folder, model, task, task_passed, program, checkpoints, started, trace_steps)
         with jax.debug_nans(True) if experiment.compute.debug_nans else contextlib.nullcontext():
           return loop.train(variables)
+
+
+def _looked_at(program: Program, task: Task, finished: bool) -> Batches:
+  try:
+    batches = first_batches(task)
+    if not finished:
+      check_task(program, task, batches)
+  except BrokenPicture:
+    raise
+  except ValueError as error:
+    raise SettingsError(str(error)) from error
+  return batches
 
 
 @contextlib.contextmanager

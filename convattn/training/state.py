@@ -24,7 +24,7 @@ class TrainState:
     opt_state: optax's.
     ema: {"params", "model_state"}, their running averages; {} without.
     window: sums of the training metrics over the "steps" since the last line of them.
-    nonfinite: {"count": int32 [], "steps": int32 [8]}, see `count_nonfinite`.
+    nonfinite: {"count": int32 [], "first": int32 [], "steps": int32 [8]}, see `count_nonfinite`.
   """
 
   step: jax.Array
@@ -38,19 +38,27 @@ class TrainState:
 
 def no_nonfinite() -> dict[str, jax.Array]:
   """The counters before the first update."""
-  return {"count": jnp.zeros((), jnp.int32), "steps": jnp.full((8,), -1, jnp.int32)}
+  return {
+    "count": jnp.zeros((), jnp.int32),
+    "first": jnp.full((), -1, jnp.int32),
+    "steps": jnp.full((8,), -1, jnp.int32),
+  }
 
 
 def count_nonfinite(counters: dict[str, jax.Array], *, finite: jax.Array, number: jax.Array) -> dict[str, jax.Array]:
   """The counters after update `number` (from 1), whose loss and gradient norm were `finite` (bool []) or were not.
 
-  "count" is the number of updates that were not; "steps" holds the numbers of the newest eight of them, the n-th (from
-  0) in place n mod 8, and -1 in places without one.
+  "count" is the number of updates that were not, "first" the first of them (-1: none); "steps" holds the numbers of the
+  newest eight, the n-th (from 0) in place n mod 8, and -1 in places without one.
   """
   count, steps = counters["count"], counters["steps"]
   # A comparison, since an indexed update would lower to a scatter.
   here = ~finite & (jnp.arange(steps.size, dtype=jnp.int32) == count % steps.size)
-  return {"count": count + ~finite, "steps": jnp.where(here, number, steps)}
+  return {
+    "count": count + ~finite,
+    "first": jnp.where(~finite & (count == 0), number, counters["first"]),
+    "steps": jnp.where(here, number, steps),
+  }
 
 
 def update_average(average: Any, values: Any, *, decay: float, count: jax.Array) -> Any:

@@ -67,9 +67,9 @@ def make_train_step(
   parts that `freeze` names compute as at evaluation; their parameters, statistics and averages are handed on as they
   are, and their gradients are neither computed nor part of "gradient_norm".
 
-  Updates whose mean loss or gradient norm is not finite are counted in `nonfinite`. With `skip_nonfinite` they change
-  nothing else but the step: learning rate, moments and averages go on with the updates that were applied, and the
-  window sums over those.
+  Updates whose mean loss or gradient, or after which parameters or batch statistics, are not finite are counted in
+  `nonfinite`. With `skip_nonfinite` they change nothing else but the step: learning rate, moments and averages go on
+  with the updates that were applied, and the window sums over those.
   """
   compute_gradients = make_gradients(model, task, freeze=freeze, micro_batches=micro_batches)
 
@@ -94,7 +94,9 @@ def make_train_step(
       "parameter_norm": optax.tree.norm(params).astype(jnp.float32),
       "steps": jnp.ones((), jnp.float32),
     }
-    finite = jnp.isfinite(loss) & jnp.isfinite(numbers["gradient_norm"])
+    norms = [numbers[name] for name in ("gradient_norm", "update_norm", "parameter_norm")]
+    statistics = jax.tree.leaves(model_state.get("batch_stats", {}))
+    finite = jnp.isfinite(loss) & jnp.isfinite(jnp.stack([*norms, *map(jnp.sum, statistics)])).all()
     window = {name: jnp.where(state.step % log_every != 0, sums, 0) for name, sums in state.window.items()}
     updated_state = TrainState(
       step=state.step + 1,

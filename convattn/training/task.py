@@ -25,6 +25,7 @@ from convattn.data import (
   train_batch,
 )
 from convattn.training.config import Experiment
+from convattn.training.validation import SettingsError
 
 Batch = dict[str, Any]
 
@@ -167,7 +168,7 @@ class ImageClassification:
     # One-hot targets are made by comparison, which would turn a label outside the classes into no class at all.
     lowest, highest = batch["label"].min(), batch["label"].max()
     if lowest < 0 or highest >= self.num_classes:
-      raise ValueError(
+      raise SettingsError(
         f"labels must be at least 0 and below {self.num_classes}, the number of class names, got "
         f"{lowest if lowest < 0 else highest}; number the classes from 0 and name each in Dataset.class_names."
       )

@@ -129,10 +129,15 @@ def validate(experiment: Experiment) -> None:
       f"wandb_project is {experiment.wandb_project!r}, but Weights & Biases is not installed; pip install wandb."
     )
   every, eval_every = experiment.checkpoint.every, experiment.eval_every
-  if experiment.checkpoint.keep_best and every % eval_every:
+  if experiment.checkpoint.keep_best and every % eval_every and eval_every % every:
     raise ValueError(
-      f"checkpoint.every must be a multiple of eval_every ({eval_every}), so that each can be ranked, got {every}; "
-      f"change one of them or set checkpoint.keep_best to 0."
+      f"checkpoint.every must be a multiple of eval_every ({eval_every}) or divide it, so that some can be ranked, got "
+      f"{every}; change one of them or set checkpoint.keep_best to 0."
+    )
+  if experiment.compute.debug_nans and experiment.max_skipped_steps:
+    raise ValueError(
+      f"compute.debug_nans stops at the first nan, which max_skipped_steps={experiment.max_skipped_steps} would leave "
+      "out; set that to 0."
     )
 
 

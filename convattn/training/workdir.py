@@ -40,8 +40,12 @@ def locked(folder: Path) -> Iterator[None]:
   Raises:
     WorkdirError: another run is in it.
   """
-  folder.mkdir(parents=True, exist_ok=True)
-  with (folder / LOCK).open("a") as file:
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    opened = (folder / LOCK).open("a")
+  except OSError as error:
+    raise WorkdirError(f"cannot write in {folder} ({error.strerror}); make it writable, or give {_ANOTHER}.") from error
+  with opened as file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -137,7 +141,8 @@ MAY_CHANGE = {
   "compute.fsdp",
   "compute.debug_nans",
 }
-"""Settings that a run may be continued with other values of: they do not touch what its updates compute."""
+"""Settings that a run may be continued with other values of: they change how its updates are computed, or which are
+left out, but not what they are (up to rounding, with `compute.fsdp`)."""
 
 
 def check_config(folder: Path, experiment: Experiment, identity: dict[str, Any] | None = None) -> None:

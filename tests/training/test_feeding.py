@@ -4,6 +4,7 @@ import time
 import numpy as np
 import pytest
 
+from convattn.training import feeding
 from convattn.training.feeding import AHEAD, Feeder, rows_of
 
 
@@ -57,6 +58,22 @@ def test_whoever_is_asked_to_stop_does_not_wait_for_a_batch_that_never_comes():
   assert batches.next(asked.is_set) is None
   assert batches.waited > 0
   never.set()
+
+
+def test_after_an_error_the_thread_is_waited_for(monkeypatch):
+  monkeypatch.setattr(feeding, "PATIENCE", 60.0)
+  ended = []
+
+  def make(step):
+    time.sleep(0.05)
+    ended.append(step)
+    return {}
+
+  batches = Feeder(make, 0, 9)
+  batches.next()
+  batches.__exit__(KeyError, KeyError(), None)
+  assert not batches._thread.is_alive()
+  assert len(ended) < 9
 
 
 def test_a_task_without_rows_of_its_own_is_sliced():

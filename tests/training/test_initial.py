@@ -130,6 +130,7 @@ DIGITS = Experiment(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_tiny")
 def test_a_run_starts_where_the_other_ended_and_sees_pictures_as_it_did(tmp_path):
   first = dataclasses.replace(DIGITS, data=Data(classes="0-4", images_per_class=9))

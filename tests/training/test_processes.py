@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -184,3 +185,21 @@ def test_a_process_that_dies_ends_the_other_with_an_error_and_the_restart_goes_o
     assert first.returncode != 0
   assert not (folder / "checkpoints" / "20").exists()
   assert_same_end(trained(folder, 2), double)
+
+
+@pytest.mark.slow
+def test_all_processes_stop_at_the_same_step_when_one_is_asked_to(tmp_path):
+  folder = tmp_path / "run"
+  options = [option for option in OPTIONS if "num_steps" not in option]
+  with Processes(2, "train.py", f"--workdir={folder}", "--config.num_steps=100000", *options) as processes:
+    while not (folder / "metrics.jsonl").exists() or '"step": 10,' not in (folder / "metrics.jsonl").read_text():
+      assert all(process.poll() is None for process in processes.all)
+      time.sleep(0.1)
+    processes.all[1].send_signal(signal.SIGTERM)
+    first, second = processes.outputs()  # both end with 0
+  step = int(re.search(r"stopped after step (\d+) of 100000, which is saved", first).group(1))
+  assert step >= 10
+  assert "stopped" not in second  # the first speaks for all
+  assert int(saved(folder, step)["step"]) == step
+  assert (folder / "checkpoints" / str(step) / "manifest.json").exists()
+  assert not (folder / "result.json").exists()

@@ -6,11 +6,16 @@ import threading
 
 import pytest
 
-from convattn.training import ImageClassification, Terminated, run
+from convattn.training import ImageClassification, Terminated, feeding, run
 from convattn.training import workdir as files
 from convattn.training.checkpoint_folder import newest_verified
 from convattn.training.checkpoints import Checkpoints
 from convattn.training.signals import catching
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+  monkeypatch.setattr(feeding, "PATIENCE", 0.1)
 
 
 def _run(toy, folder, task):

@@ -42,6 +42,6 @@ def test_the_newest_eight_updates_that_were_not_finite_are_kept():
   counters, bad = no_nonfinite(), [3, 4, 7, 8, 9, 11, 12, 13, 20, 21]
   for number in range(1, 25):
     counters = count_nonfinite(counters, finite=jnp.bool_(number not in bad), number=jnp.int32(number))
-  assert int(counters["count"]) == len(bad)
+  assert (int(counters["count"]), int(counters["first"])) == (len(bad), 3)
   assert counters["steps"].tolist() == [20, 21, 7, 8, 9, 11, 12, 13]
   assert all(leaf.dtype == jnp.int32 for leaf in counters.values())

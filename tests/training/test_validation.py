@@ -46,8 +46,12 @@ def test_the_defaults_are_valid():
     (Experiment(loss="sigmoid"), "loss must be Loss(...), a group of settings, got 'sigmoid'."),
     (
       Experiment(eval_every=30, checkpoint=Checkpoint(every=100)),
-      "checkpoint.every must be a multiple of eval_every (30), so that each can be ranked, got 100; "  # noqa: ISC004
+      "checkpoint.every must be a multiple of eval_every (30) or divide it, so that some can be ranked, got 100; "  # noqa: ISC004
       "change one of them or set checkpoint.keep_best to 0.",
+    ),
+    (
+      Experiment(max_skipped_steps=2, compute=Compute(debug_nans=True)),
+      "compute.debug_nans stops at the first nan, which max_skipped_steps=2 would leave out; set that to 0.",
     ),
     (Experiment(data=Data(images_per_class=-1)), "data.images_per_class must be at least 0, got -1."),
     (
