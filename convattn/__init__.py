@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-  from convattn import analysis, data, layers, models, ops, pretrained, training, viz
+  from convattn import analysis, data, equivalence, layers, models, ops, pretrained, properties, training, viz
   from convattn.models import create_model, list_models
 
-_ROOMS = ("analysis", "data", "layers", "models", "ops", "pretrained", "training", "viz")
-__all__ = ["__version__", "analysis", "create_model", "data", "layers", "list_models", "models", "ops", "pretrained"]
-__all__ += ["training", "viz"]
+_ROOMS = ("analysis", "data", "equivalence", "layers", "models", "ops", "pretrained", "properties", "training", "viz")
+__all__ = ["__version__", "analysis", "create_model", "data", "equivalence", "layers", "list_models", "models"]
+__all__ += ["ops", "pretrained", "properties", "training", "viz"]
 
 
 def __dir__() -> list[str]:

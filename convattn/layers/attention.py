@@ -100,8 +100,8 @@ class RelativeAttention(nn.Module):
     heads = (self.num_heads, width // self.num_heads)
     query, key, value = (dense(features=heads, name=name)(tokens) for name in ("query", "key", "value"))
     static = None if self.relative == "none" else relative_bias(self._table(h, w))
-    place = "static_weights" if self.relative == "post" else "bias"
-    out, weights = attend(query, key, value, **{place: static})
+    bias, weights_after = (None, static) if self.relative == "post" else (static, None)
+    out, weights = attend(query, key, value, bias=bias, static_weights=weights_after)
     self.sow("intermediates", "attention", weights)
     out_width = width if self.out_width is None else self.out_width
     return dense(features=out_width, axis=(-2, -1), name="out")(out).reshape(b, h, w, out_width)

@@ -142,8 +142,37 @@ def _toeplitz(shifts: jax.Array) -> jax.Array:
   *lead, length = shifts.shape
   s = (length + 1) // 2
   padded = jnp.pad(shifts, [(0, 0)] * len(lead) + [(0, 1)])
-  rows = jnp.broadcast_to(padded[..., None, :], (*lead, s, 2 * s)).reshape(*lead, 2 * s * s)
-  return rows[..., : s * (2 * s - 1)].reshape(*lead, s, 2 * s - 1)[..., s - 1 :]
+  return _read_skewed(jnp.broadcast_to(padded[..., None, :], (*lead, s, 2 * s)))
+
+
+def _read_skewed(rows: jax.Array) -> jax.Array:
+  """[..., s, 2s] -> [..., s, s] with result[q, k] = rows[q, k - q + s - 1]."""
+  *lead, s, _ = rows.shape
+  flat = rows.reshape(*lead, 2 * s * s)
+  return flat[..., : s * (2 * s - 1)].reshape(*lead, s, 2 * s - 1)[..., s - 1 :]
+
+
+def skew(shifts: jax.Array) -> jax.Array:
+  """From shifts to keys: x [..., s, 2s-1] to out[..., q, k] = x[..., q, k - q + s - 1], [..., s, s].
+
+  No gather: rows of period 2s read with stride 2s - 1 (Huang et al. 2019, Music Transformer; Bello et al. 2019).
+  """
+  sizes = check_shapes(shifts=(shifts, "... s r"))
+  check_shapes(shifts=(shifts, f"... {sizes['s']} {2 * sizes['s'] - 1}"))
+  return _read_skewed(jnp.pad(shifts, [(0, 0)] * (shifts.ndim - 1) + [(0, 1)]))
+
+
+def unskew(pairs: jax.Array) -> jax.Array:
+  """From keys to shifts: x [..., s, s] to out[..., q, k - q + s - 1] = x[..., q, k], [..., s, 2s-1], else zero.
+
+  The transpose of `skew`, and its inverse on shifts that stay among the keys.
+  """
+  s = check_shapes(pairs=(pairs, "... s r"))["s"]
+  check_shapes(pairs=(pairs, f"... {s} {s}"))
+  lead = pairs.shape[:-2]
+  none = [(0, 0)] * len(lead)
+  flat = jnp.pad(pairs, [*none, (0, 0), (s - 1, 0)]).reshape(*lead, s * (2 * s - 1))
+  return jnp.pad(flat, [*none, (0, s)]).reshape(*lead, s, 2 * s)[..., :-1]
 
 
 def relative_bias_one_hot(table: jax.Array) -> jax.Array:

@@ -10,6 +10,8 @@ import numpy as np
 from convattn import layers
 
 IMAGE = (3, 5, 6, 8)  # [b, h, w, c]
+TOKENS = (3, 7, 8)  # [b, t, c]
+TABLES = {"CONVOLUTIONS", "SAGAN_FORMS"}  # public, and no layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,19 +26,45 @@ class Example:
   idle: tuple[str, ...] = ()
 
 
+class Across(nn.Module):
+  """CrossAttention with every second token for its context."""
+
+  dtype: Any = np.float32
+
+  @nn.compact
+  def __call__(self, x):
+    context = x[:, ::2] if x.ndim == 3 else x
+    return layers.CrossAttention(2, 6, 10, dtype=self.dtype, name="cross")(x, context)
+
+
 EXAMPLES = {
+  "AugmentedConv": Example(layers.AugmentedConv(10, 4, 6, 2), takes_train=False, output=(3, 5, 6, 10)),
   "BatchNorm": Example(layers.BatchNorm(), batch_statistics=True),
+  "CausalConv": Example(layers.CausalConv(6, taps=3, dilation=2, stride=2), output=(3, 3, 3, 6)),
   "Classifier": Example(layers.Classifier(7), output=(3, 7)),
   "Conv": Example(layers.Conv(4, stride=2, use_bias=True), takes_train=False, output=(3, 3, 3, 4)),
+  "ConvBlock": Example(layers.ConvBlock(6, stride=2), batch_statistics=True, output=(3, 3, 3, 6)),
   "ConvNeXtBlock": Example(
     layers.ConvNeXtBlock(16, stride=2, layer_scale=0.5, stochastic_depth=0.4), needs_key=True, output=(3, 3, 3, 16)
   ),
+  "CrossAttention": Example(Across(), takes_train=False, shape=TOKENS, output=(3, 7, 10)),
+  "DepthwiseBlock": Example(layers.DepthwiseBlock(stride=2), batch_statistics=True, output=(3, 3, 3, 8)),
   "DepthwiseConv": Example(layers.DepthwiseConv(stride=2), takes_train=False, output=(3, 3, 3, 8)),
+  "DilatedStack": Example(layers.DilatedStack(6, dilations=(1, 2), stride=2), output=(3, 3, 3, 6)),
   "FeedForward": Example(layers.FeedForward(), takes_train=False),
+  "FullyConnected": Example(layers.FullyConnected(4, stride=3), output=(3, 2, 2, 4)),
+  "GatedPositionalAttention": Example(layers.GatedPositionalAttention(2), takes_train=False),
+  "GridAttention": Example(layers.GridAttention(2, "row_column"), takes_train=False),
+  "InvertedResidual": Example(layers.InvertedResidual(8, expansion=2), batch_statistics=True),
   "LayerNorm": Example(layers.LayerNorm()),
   "LayerScale": Example(layers.LayerScale(0.5), takes_train=False),
+  "LearnedPositions": Example(layers.LearnedPositions(9), takes_train=False, shape=TOKENS, output=TOKENS),
+  "LocalAttention": Example(layers.LocalAttention(2, window=3), takes_train=False),
   "MBConv": Example(
     layers.MBConv(12, stride=2, stochastic_depth=0.4), needs_key=True, batch_statistics=True, output=(3, 3, 3, 12)
+  ),
+  "MultiHeadAttention": Example(
+    layers.MultiHeadAttention(2, causal=True, clip=2), takes_train=False, shape=TOKENS, output=TOKENS
   ),
   # It takes no input: here it is inside the attention it serves. Its last bias shifts all logits of a query alike.
   "PositionMLP": Example(
@@ -45,7 +73,13 @@ EXAMPLES = {
     idle=("bias_mlp/out/bias", "key/bias"),
   ),
   "RelativeAttention": Example(layers.RelativeAttention(2), takes_train=False, idle=("key/bias",)),
+  "SAGANAttention": Example(layers.SAGANAttention(**layers.SAGAN_FORMS["code"]), takes_train=False),
+  "SelfAttention": Example(layers.SelfAttention(6), takes_train=False, shape=TOKENS, output=(3, 7, 6)),
+  "SeparableConv": Example(
+    layers.SeparableConv(12, stride=2, width_multiplier=0.5), batch_statistics=True, output=(3, 3, 3, 6)
+  ),
   "Shortcut": Example(layers.Shortcut(12, stride=2), takes_train=False, output=(3, 3, 3, 12)),
+  "SinusoidalPositions": Example(layers.SinusoidalPositions(), takes_train=False, shape=TOKENS, output=TOKENS),
   "SqueezeExcite": Example(layers.SqueezeExcite(3), takes_train=False),
   "Stem": Example(layers.Stem((4, 6)), batch_statistics=True, output=(3, 3, 3, 6)),
   "StochasticDepth": Example(layers.StochasticDepth(0.5), needs_key=True),
@@ -55,6 +89,7 @@ EXAMPLES = {
     output=(3, 3, 3, 12),
     idle=("attention/key/bias",),
   ),
+  "WindowAttention": Example(layers.WindowAttention(2, window=4, shift=1), takes_train=False),
 }
 
 

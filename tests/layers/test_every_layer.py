@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+import re
 import sys
 
 import chex
@@ -16,7 +17,8 @@ from flax.nnx import bridge
 from convattn import layers
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from every_layer import EXAMPLES, apply, example_input, initialise, randomised
+from every_layer import EXAMPLES, TABLES, apply, example_input, initialise, randomised
+from parameter_names import NAMES
 
 every_layer = pytest.mark.parametrize("name", EXAMPLES)
 
@@ -26,7 +28,7 @@ def loss(example, params, variables, x, **keywords):
 
 
 def test_every_public_layer_is_listed():
-  assert set(layers.__all__) == set(EXAMPLES)
+  assert set(layers.__all__) == set(EXAMPLES) | TABLES
 
 
 @every_layer
@@ -122,17 +124,21 @@ def test_works_inside_an_nnx_model(name):
   np.testing.assert_allclose(wrapped(x, **keywords), apply(example, variables, x), rtol=1e-5, atol=1e-5)
 
 
-# StochasticDepth takes any array: no rank or size is wrong.
-@pytest.mark.parametrize("name", sorted(set(EXAMPLES) - {"StochasticDepth"}))
+# StochasticDepth takes any array and SinusoidalPositions any even number of channels: no size is wrong.
+@pytest.mark.parametrize("name", sorted(set(EXAMPLES) - {"StochasticDepth", "SinusoidalPositions"}))
 def test_a_wrong_rank_and_a_wrong_size_are_named(name):
   example = EXAMPLES[name]
   variables, x = initialise(example), example_input(example)
   if name not in ("LayerNorm", "FeedForward", "LayerScale"):  # these take [..., c]
-    with pytest.raises(AssertionError, match=r"argument 'x' has shape \(5, 6, 8\), but must be \[b, h, w, "):
+    first = r"b, h, w, " if len(x.shape) == 4 else r"b, [qt], "
+    with pytest.raises(
+      AssertionError, match=rf"argument 'x' has shape {re.escape(str(x.shape[1:]))}, but must be \[{first}"
+    ):
       apply(example, variables, x[0])
   with pytest.raises(AssertionError, match=r"argument 'x' has shape \(\)"):
     apply(example, variables, np.float32(0))
-  with pytest.raises(AssertionError, match=r"argument 'x' has shape \(3, 5, 6, 7\), but must be \[.*, 8\]"):
+  fewer = re.escape(str((*x.shape[:-1], 7)))
+  with pytest.raises(AssertionError, match=rf"argument 'x' has shape {fewer}, but must be \[.*, 8\]"):
     apply(example, variables, x[..., :-1])
 
 
@@ -141,70 +147,6 @@ def test_parameter_names_and_shapes_are_stable(name):
   """They are in every checkpoint: changing them is a decision, not an accident."""
   found = {nn_path(p): a.shape for p, a in jax.tree_util.tree_leaves_with_path(initialise(EXAMPLES[name]))}
   assert found == NAMES[name]
-
-
-def _dense(path, *shape):
-  return {f"params/{path}/kernel": shape, f"params/{path}/bias": shape[1:]}
-
-
-def _norm(path, channels, batch):
-  prefix = f"{path}/" if path else ""
-  named = {f"params/{prefix}{leaf}": (channels,) for leaf in ("scale", "bias")}
-  return named | ({f"batch_stats/{prefix}{leaf}": (channels,) for leaf in ("mean", "var")} if batch else {})
-
-
-def _attention(prefix, channels, heads, size, table):
-  p = f"{prefix}/" if prefix else ""
-  projections = {
-    k: v for part in ("query", "key", "value") for k, v in _dense(f"{p}{part}", channels, heads, size).items()
-  }
-  out = {f"params/{p}out/kernel": (heads, size, heads * size), f"params/{p}out/bias": (heads * size,)}
-  return projections | out | ({f"params/{p}bias_table": table} if table else {})
-
-
-NAMES = {
-  "BatchNorm": _norm("", 8, True),
-  "Classifier": _norm("norm", 8, False) | _dense("hidden", 8, 8) | _dense("logits", 8, 7),
-  "Conv": {"params/kernel": (3, 3, 8, 4), "params/bias": (4,)},
-  "ConvNeXtBlock": {
-    **_dense("shortcut/project", 8, 16),
-    "params/depthwise/kernel": (7, 7, 1, 16),
-    "params/depthwise/bias": (16,),
-    **_norm("norm", 16, False),
-    **_dense("feed_forward/expand", 16, 64),
-    **_dense("feed_forward/project", 64, 16),
-    "params/scale/scale": (16,),
-  },
-  "DepthwiseConv": {"params/kernel": (3, 3, 1, 8)},
-  "FeedForward": _dense("expand", 8, 32) | _dense("project", 32, 8),
-  "LayerNorm": _norm("", 8, False),
-  "LayerScale": {"params/scale": (8,)},
-  "MBConv": {
-    **_dense("shortcut/project", 8, 12),
-    **_norm("pre_norm", 8, True),
-    "params/expand/kernel": (8, 48),
-    **_norm("expand_norm", 48, True),
-    "params/depthwise/kernel": (3, 3, 1, 48),
-    **_norm("depthwise_norm", 48, True),
-    **_dense("squeeze_excite/reduce", 48, 3),
-    **_dense("squeeze_excite/expand", 3, 48),
-    **_dense("project", 48, 12),
-  },
-  "PositionMLP": _attention("", 8, 2, 4, None) | _dense("bias_mlp/hidden", 2, 5) | _dense("bias_mlp/out", 5, 2),
-  "RelativeAttention": _attention("", 8, 2, 4, (2, 9, 11)),
-  "Shortcut": _dense("project", 8, 12),
-  "SqueezeExcite": _dense("reduce", 8, 3) | _dense("expand", 3, 8),
-  "Stem": {"params/conv_1/kernel": (3, 3, 8, 4), "params/conv_2/kernel": (3, 3, 4, 6), **_norm("norm_1", 4, True)},
-  "StochasticDepth": {},
-  "TransformerBlock": {
-    **_dense("shortcut/project", 8, 12),
-    **_norm("attention_norm", 8, False),
-    **_attention("attention", 8, 3, 4, (3, 5, 5)),
-    **_norm("feed_forward_norm", 12, False),
-    **_dense("feed_forward/expand", 12, 48),
-    **_dense("feed_forward/project", 48, 12),
-  },
-}
 
 
 class _Foreign(nn.Module):

@@ -17,6 +17,13 @@ def draw(*shape):
 
 # name -> (a function of one image or one set of tokens with its batch axis, parameters, batch)
 PROMISED = {
+  "attend under a mask": (  # the first query sees nothing
+    lambda weight, x: ops.attend(
+      x, x, x, similarity=functools.partial(ops.bilinear, weight=weight), mask=np.tri(4, 4, -1, dtype=bool)[None, None]
+    )[0],
+    draw(2, 5, 5),
+    draw(3, 4, 2, 5),
+  ),
   "attend": (lambda bias, x: ops.attend(x, x[:, 1:], x[:, :-1], bias=bias)[0], draw(2, 4, 3), draw(3, 4, 2, 5)),
   "avg_pool": (
     lambda scale, x: ops.avg_pool(x * scale[None, None, None], window=2, stride=2),
@@ -29,9 +36,19 @@ PROMISED = {
     draw(4),
     draw(3, 5, 6, 4),
   ),
+  "quadratic_table": (
+    lambda centre, x: ops.attend(x, x, x, bias=ops.relative_bias(ops.quadratic_table(centre, centre[:, 0], (2, 3))))[0],
+    draw(2, 2),
+    draw(3, 6, 2, 5),
+  ),
   "relative_bias": (
     lambda table, x: ops.attend(x, x, x, bias=ops.relative_bias(table))[0],
     draw(2, 3, 5),
+    draw(3, 6, 2, 5),
+  ),
+  "row_column_logits": (
+    lambda rows, x: ops.attend(x, x, x, bias=ops.row_column_logits(x, rows, draw(5, 5)))[0],
+    draw(3, 5),
     draw(3, 6, 2, 5),
   ),
 }

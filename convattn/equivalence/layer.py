@@ -1,0 +1,163 @@
+"""Multi-head self-attention whose weights depend on positions alone, with window-sized parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from convattn.equivalence.borders import Axis, Padding, image_axes, per_axis, read_padding
+from convattn.equivalence.products import attend_row_column, pair_weights
+
+
+class PositionAttention(nn.Module):
+  """Multi-head self-attention over the pixels of an image, by position only. Its kinds say where the weights come from.
+
+      out[q] = bias + sum_h (sum_k A_h[q, k] x[k]) value_h          rows of A_h sum to one
+
+  value_h merges the head's value and output matrices, one [c / groups, features] for each head: the head's full width
+  is what makes every convolution reachable. No parameter depends on the size of the image: the weights are made for its
+  grid at each call, and applied along columns and rows (`attend_row_column`).
+
+  Images [b, l, c] or [b, h, w, c] -> the same with the outputs' sizes and `features` channels, in the dtype that x and
+  the parameters have together. Weights are computed in at least float32. Keys beyond the border: see `Axis.one_hot`.
+
+  The weights [b, num_heads, q, k] are sown as "attention" in "intermediates"; k counts the zero tokens of "SAME".
+
+  Fields:
+    num_heads: heads.
+    features: channels of the output.
+    window: taps along each axis; its length, 1 or 2, is the number of axes.
+    padding: one of PADDINGS, pairs (before, after) of zeros, or (name, pairs).
+    strides, dilation: one for each axis.
+    groups: groups of channels that do not see each other; None: as many as the image's channels make of the value's.
+
+  Raises:
+    ValueError: wrong rank or number of channels, a window larger than the image, or a field out of range.
+  """
+
+  num_heads: int
+  features: int
+  window: tuple[int, ...]
+  padding: Padding = "SAME"
+  strides: tuple[int, ...] | int = 1
+  dilation: tuple[int, ...] | int = 1
+  groups: int | None = None
+  use_bias: bool = True
+  param_dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    axes = self._axes(x)
+    in_features = self._in_features(x.shape[-1])
+    shape = (self.num_heads, in_features, self.features)
+    value = self.param("value", nn.initializers.lecun_normal(in_axis=(0, 1)), shape, self.param_dtype)
+    dtype = jnp.result_type(x.dtype, value.dtype)
+    wide = jnp.promote_types(dtype, jnp.float32)
+    rows, columns = (weights.astype(wide) for weights in self._row_column(*axes, wide))
+    if self.is_mutable_collection("intermediates"):  # N x N weights, for those who ask
+      weights = pair_weights(rows, columns)
+      self.sow("intermediates", "attention", jnp.broadcast_to(weights[None], (x.shape[0], *weights.shape)))
+
+    image = x.reshape(x.shape[0], -1, *x.shape[-2:]) if len(self.window) == 2 else x[:, None]
+    image = jnp.pad(image.astype(dtype), [(0, 0), axes[0].zeros, axes[1].zeros, (0, 0)])
+    seen = attend_row_column(rows.astype(dtype), columns.astype(dtype), image).astype(dtype)
+    groups = x.shape[-1] // in_features
+    seen = seen.reshape(*seen.shape[:4], groups, in_features)
+    value = value.astype(dtype).reshape(self.num_heads, in_features, groups, self.features // groups)
+    out = jnp.einsum("bijngc,ncgo->bijgo", seen, value, precision="highest", preferred_element_type=wide).astype(dtype)
+    out = out.reshape(*out.shape[:3], self.features)
+    if self.use_bias:
+      bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
+      out = out + bias.astype(dtype)[None, None, None]
+    return out if len(self.window) == 2 else out[:, 0]
+
+  def _row_column(self, rows: Axis, columns: Axis, dtype: DTypeLike) -> tuple[jax.Array, jax.Array]:
+    """Weights [n, a, outputs, keys] along each axis; a head's attention is the sum over a of their products."""
+    raise NotImplementedError(f"{type(self).__name__} is not a layer of its own: use one of its kinds.")
+
+  def _axes(self, x: jax.Array) -> tuple[Axis, Axis]:
+    """Of the rows and the columns. A sequence is an image of one row."""
+    count = len(self.window)
+    if x.ndim != count + 2:
+      raise ValueError(
+        f"x has shape {x.shape}, but a window {self.window} needs {('[b, l, c]', '[b, h, w, c]')[count - 1]}."
+      )
+    window, strides, dilation = (per_axis(n, getattr(self, n), count) for n in ("window", "strides", "dilation"))
+    axes = image_axes(x.shape[1:-1], window, strides, dilation, read_padding(self.padding, count))
+    return (Axis(1, 1, 1, 1, 0, 0, "VALID"), axes[0]) if count == 1 else (axes[0], axes[1])
+
+  def _in_features(self, channels: int) -> int:
+    """Channels that each output sees."""
+    found: Any = self.get_variable("params", "value") if self.has_variable("params", "value") else None
+    if self.groups is not None:
+      in_features, over = divmod(channels, self.groups)
+      wanted = f"{self.groups} groups" + ("" if found is None else f" of {found.shape[1]}")
+      if over or (found is not None and found.shape[1] != in_features):
+        raise ValueError(f"x has {channels} channels, but the layer has {wanted}.")
+    elif found is None:
+      in_features = channels
+    else:
+      in_features = found.shape[1]
+      if channels % in_features:
+        raise ValueError(f"x has {channels} channels, but every head sees {in_features}: give a multiple of them.")
+    if self.features % (channels // in_features):
+      raise ValueError(
+        f"x has {channels} channels, {channels // in_features} groups of {in_features}, but their number must divide "
+        f"the {self.features} features."
+      )
+    return in_features
+
+
+class QuadraticAttention(PositionAttention):
+  """Every head is a Gaussian around a shift of its own: the quadratic encoding of Cordonnier et al. 2020, eq. 9.
+
+      A_h[q, k] = softmax_k(-alpha_h |k - q - shift_h|^2)
+
+  As alpha grows it becomes one-hot: the pixel q + shift_h, or the nearest one inside the image, since the softmax runs
+  over the pixels there are (hence "EDGE"); over the zero tokens too ("SAME"); or with distances around a ring
+  ("CIRCULAR"). The logits are a sum over rows and columns, so the weights are a product.
+
+  Parameters: shifts [num_heads, axes] in pixels, drawn with standard deviation 2; alpha [num_heads], at first 0.5 (the
+  published start of training; at large alpha the gradients in both vanish as alpha exp(-alpha)); value; bias.
+  """
+
+  def _row_column(self, rows: Axis, columns: Axis, dtype: DTypeLike) -> tuple[jax.Array, jax.Array]:
+    normal, half = nn.initializers.normal(2.0), nn.initializers.constant(0.5)
+    shifts = self.param("shifts", normal, (self.num_heads, len(self.window)), self.param_dtype).astype(dtype)
+    alpha = self.param("alpha", half, (self.num_heads,), self.param_dtype).astype(dtype)
+    row_shifts = shifts[:, 0] if len(self.window) == 2 else jnp.zeros(self.num_heads, dtype)
+    return gaussian_weights(rows, row_shifts, alpha)[:, None], gaussian_weights(columns, shifts[:, -1], alpha)[:, None]
+
+
+class TableAttention(PositionAttention):
+  """Every head has a table of logits over the taps of the window, and attends to nothing else.
+
+      A_h[q, k] = sum of softmax(table_h)[t] over the taps t that see k from q
+
+  Where the border brings several taps to one pixel, it takes the weight of them all. -inf is a tap without weight; its
+  gradient is zero. (Keep such a table out of weight decay: -inf - -inf is not a number.)
+
+  Parameters: table [num_heads, *window], drawn with standard deviation 0.02; value; bias.
+  """
+
+  def _row_column(self, rows: Axis, columns: Axis, dtype: DTypeLike) -> tuple[jax.Array, jax.Array]:
+    shape = (self.num_heads, *self.window)
+    table = self.param("table", nn.initializers.normal(0.02), shape, self.param_dtype).astype(dtype)
+    taps = jax.nn.softmax(table.reshape(self.num_heads, -1), axis=-1).reshape(self.num_heads, rows.taps, columns.taps)
+    # A term for each row of the window: the head's row of weights, spread over the image's columns.
+    spread = jnp.einsum("nab,bjl->najl", taps, columns.one_hot.astype(dtype), precision="highest")
+    return jnp.broadcast_to(rows.one_hot.astype(dtype)[None], (self.num_heads, *rows.one_hot.shape)), spread
+
+
+def gaussian_weights(axis: Axis, shifts: jax.Array, alpha: jax.Array) -> jax.Array:
+  """softmax over keys of -alpha (key - query - shift)^2: [n, outputs, keys] for shifts and alpha [n]."""
+  # The square itself, not its expansion: in float32 it keeps the digits that decide between neighbours.
+  distance = jnp.asarray(axis.keys[None] - axis.queries[:, None], shifts.dtype)[None] - shifts[:, None, None]
+  if axis.padding == "CIRCULAR":
+    half = axis.size / 2
+    distance = jnp.mod(distance + half, axis.size) - half
+  return jax.nn.softmax(-alpha[:, None, None] * distance**2, axis=-1)

@@ -1,0 +1,122 @@
+"""Who may see whom: the past, one's own window, one's own sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from convattn.properties.comparison import assert_same
+from convattn.properties.drawing import (
+  Argnums,
+  along,
+  changed,
+  cotangent,
+  edited,
+  generator,
+  indices,
+  places,
+  taken,
+)
+from convattn.properties.laws import law
+
+
+@law("no output sees a later input: editing the future leaves the past as it is", "Vaswani et al. 2017, section 3.2.3")
+def check_causal(
+  fn: Any,
+  *arrays: Any,
+  key: Any = None,
+  tolerance: float | None = None,
+  axis: int = -2,
+  argnums: Argnums = 0,
+  lag: int = 0,
+) -> None:
+  """Edits all inputs from some place on, for up to 16 places; outputs before it (up to `lag` places later) must stay.
+
+  lag 0: output i sees inputs up to i; lag 1: up to i - 1 (a strictly causal layer). Exact unless a tolerance is given.
+  """
+  rng, result = generator(key), fn(*arrays)
+  size = places(arrays, argnums, axis)
+  for cut in sorted({int(each) for each in np.linspace(0, size - 1, min(size, 16))}):
+    kept = np.arange(min(cut + lag, size))
+    if not len(kept):
+      continue
+    future = np.arange(size) >= cut
+    later = fn(*changed(arrays, argnums, lambda a, future=future: edited(rng, a, along(a, axis, future))))
+    when = f"inputs from place {cut} of axis {axis} on edited, outputs before place {len(kept)} compared"
+    assert_same(taken(later, kept, axis), taken(result, kept, axis), tolerance, when, exact=True)
+
+
+@law("no output has a slope in a later input: the Jacobian is block-triangular", "van den Oord et al. 2016, WaveNet")
+def check_causal_jacobian(
+  fn: Any,
+  *arrays: Any,
+  key: Any = None,
+  tolerance: float | None = None,
+  axis: int = -2,
+  argnums: Argnums = 0,
+  lag: int = 0,
+) -> None:
+  """As check_causal, by gradients: that of output i in every input after i (with `lag` 1, also i) is exactly 0."""
+  rng = generator(key)
+  chosen = indices(argnums, arrays)
+  size = places(arrays, argnums, axis)
+
+  def of_chosen(*these: Any) -> Any:
+    given = dict(zip(chosen, these, strict=True))
+    return fn(*(given.get(i, a) for i, a in enumerate(arrays)))
+
+  result, pull = jax.vjp(of_chosen, *(jnp.asarray(arrays[i]) for i in chosen))
+  for i in sorted({int(each) for each in np.linspace(0, size - 1, min(size, 16))}):
+    direction = jax.tree.map(
+      lambda leaf, i=i: jnp.where(along(leaf, axis, np.arange(size) == i), leaf, jnp.zeros_like(leaf)),
+      cotangent(rng, result),
+    )
+    slopes = pull(direction)
+    ahead = np.flatnonzero(np.arange(size) > i - lag)
+    late = [taken(slope, ahead, axis) for slope in slopes]
+    scale = max(float(np.max(np.abs(np.asarray(slope, np.float64)), initial=0)) for slope in slopes)
+    when = f"gradient of output {i} in the inputs from place {i + 1 - lag} of axis {axis} on"
+    assert_same(late, [np.zeros_like(each) for each in late], tolerance, when, exact=True, scale=scale)
+
+
+@law("samples do not see each other: editing one leaves the others' outputs as they are", "Ba et al. 2016, section 3")
+def check_batch_independent(
+  fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, axis: int = 0, argnums: Argnums = 0
+) -> None:
+  """Edits one sample of `argnums` along `axis`, for up to 3 samples. Exact unless a tolerance is given."""
+  rng, result = generator(key), fn(*arrays)
+  size = places(arrays, argnums, axis)
+  for sample in sorted({0, size // 2, size - 1}):
+    there = np.arange(size) == sample
+    other = fn(*changed(arrays, argnums, lambda a, there=there: edited(rng, a, along(a, axis, there))))
+    rest = np.flatnonzero(~there)
+    when = f"sample {sample} edited, samples {rest.tolist()} compared"
+    assert_same(taken(other, rest, axis), taken(result, rest, axis), tolerance, when, exact=True)
+
+
+@law("windows do not see each other: editing one leaves the outputs of the others as they are", "Liu et al. 2021, Swin")
+def check_windows_isolated(
+  fn: Any,
+  *arrays: Any,
+  key: Any = None,
+  tolerance: float | None = None,
+  window: int,
+  axes: Sequence[int] = (-3, -2),
+) -> None:
+  """Edits the windows first, last and in the middle of each axis. `window` places long, from place 0 on. Exact."""
+  rng, result = generator(key), fn(*arrays)
+  for axis in axes:
+    size = places(arrays, 0, axis)
+    count = -(-size // window)
+    if count < 2:
+      raise ValueError(f"axis {axis} has {size} places, but more than one window of {window} is needed.")
+    for number in sorted({0, count // 2, count - 1}):
+      there = np.arange(size) // window == number
+      other = fn(*changed(arrays, 0, lambda a, there=there, axis=axis: edited(rng, a, along(a, axis, there))))
+      rest = np.flatnonzero(~there)
+      when = f"window {number} of axis {axis} edited, the others compared"
+      assert_same(taken(other, rest, axis), taken(result, rest, axis), tolerance, when, exact=True)

@@ -1,0 +1,181 @@
+"""Gradients: that they are right, that every parameter has one, that a closed gate hides the others."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from convattn.properties.comparison import assert_same, default_tolerance, is_float, numbers
+from convattn.properties.drawing import Argnums, changed, cotangent, generator, indices, normal
+from convattn.properties.laws import LawBroken, law
+
+
+def _name(path: Any) -> str:
+  """Such as params/query/kernel."""
+  parts = [getattr(part, "key", getattr(part, "name", getattr(part, "idx", part))) for part in path]
+  return "/".join(map(str, parts)) or "the argument"
+
+
+def _differentiable(tree: Any) -> tuple[list[Any], Any]:
+  """The floating-point leaves, and a function that puts others in their place."""
+  leaves, structure = jax.tree.flatten(tree)
+  chosen = [i for i, leaf in enumerate(leaves) if is_float(leaf)]
+
+  def rebuilt(those: Sequence[Any]) -> Any:
+    new = list(leaves)
+    for i, leaf in zip(chosen, those, strict=True):
+      new[i] = leaf
+    return jax.tree.unflatten(structure, new)
+
+  return [jnp.asarray(leaves[i]) for i in chosen], rebuilt
+
+
+def _slopes(fn: Any, arrays: Any, argnum: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+  """Largest gradients come from a random sum of all results: by name, of every floating-point leaf of an argument."""
+  tree = arrays[argnum]
+  leaves, rebuilt = _differentiable(tree)
+  names = [_name(path) for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0] if is_float(leaf)]
+  result, pull = jax.vjp(lambda those: fn(*changed(arrays, argnum, lambda _: rebuilt(those))), leaves)
+  (slopes,) = pull(cotangent(rng, result))
+  return dict(zip(names, map(numbers, slopes), strict=True))
+
+
+@law("every parameter has an influence", "a parameter without a gradient is never trained")
+def check_every_parameter_used(
+  fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, parameters: int = 0, allow: Sequence[str] = ()
+) -> None:
+  """The argument `parameters` is a tree: each array in it has a gradient of more than `tolerance` (1e-6 if None) of the
+  largest one.
+
+  `allow` has names of those that need none, such as "*/key/bias" (it shifts all logits of a query alike); * matches
+  anything, and a pattern also the end of a name. A pattern that matches nothing is a ValueError.
+  """
+  slopes = _slopes(fn, arrays, indices(parameters, arrays)[0], generator(key))
+  if not slopes:
+    raise ValueError(f"argument {parameters} has no array of floating-point numbers; name the parameters' argument.")
+  idle = {name for pattern in allow for name in slopes if _matches(name, pattern)}
+  for pattern in allow:
+    if not any(_matches(name, pattern) for name in slopes):
+      raise ValueError(f"allow has {pattern!r}, but the parameters are {', '.join(slopes)}.")
+  largest = {name: float(np.abs(slope).max(initial=0)) for name, slope in slopes.items()}
+  limit = (1e-6 if tolerance is None else tolerance) * max(largest.values())
+  for name, slope in slopes.items():
+    if not np.all(np.isfinite(slope)):
+      raise LawBroken(f"the gradient of {name} is not finite.", name)
+  unused = {name: size for name, size in largest.items() if size <= limit and name not in idle}
+  if unused:
+    worst = min(unused, key=lambda name: unused[name])
+    raise LawBroken(
+      f"{', '.join(unused)}: the largest gradient of {worst} is {unused[worst]:.3g} (more than {limit:.3g} is wanted).",
+      worst,
+      unused[worst],
+      limit,
+    )
+
+
+def _matches(name: str, pattern: str) -> bool:
+  return fnmatch.fnmatchcase(name, pattern) or name == pattern or name.endswith("/" + pattern)
+
+
+@law("behind a gate at zero only the gate learns at first", "Zhang et al. 2019, SAGAN: gamma starts at 0")
+def check_only_gate_learns(
+  fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, gate: int = -1, argnums: Argnums = 0
+) -> None:
+  """With the argument `gate` at 0, its gradient is not 0, and those of `argnums` (the branch's parameters) are."""
+  rng = generator(key)
+  closed = changed(arrays, gate, lambda tree: jax.tree.map(jnp.zeros_like, tree))
+  own = _slopes(fn, closed, indices(gate, arrays)[0], rng)
+  if not any(np.abs(slope).max(initial=0) > 0 for slope in own.values()):
+    raise LawBroken("the gate has no gradient.", "gate", 0.0)
+  for argnum in indices(argnums, arrays):
+    for name, slope in _slopes(fn, closed, argnum, rng).items():
+      when = f"gradient of argument {argnum} ({name}) behind the gate"
+      assert_same(slope, np.zeros_like(slope), tolerance, when, exact=True, scale=1.0)
+
+
+@law("the gradient is the slope: (f(x + h v) - f(x - h v)) / 2 h = grad f . v", "definition of the derivative")
+def check_gradient_is_slope(
+  fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, argnums: Argnums = 0, directions: int = 3
+) -> None:
+  """In every floating-point array of `argnums` (trees too), along random directions, for a random sum of the results.
+
+  The tolerance is relative to |gradient| |v|: 1e-2 in float32, 1e-5 in float64 if None. Kinks (relu, max) are few
+  enough not to matter. Narrower dtypes have no slope to speak of and are refused.
+  """
+  rng = generator(key)
+  for argnum in indices(argnums, arrays):
+    leaves, rebuilt = _differentiable(arrays[argnum])
+    kinds = {str(leaf.dtype) for leaf in leaves}
+    if not kinds or not kinds <= {"float32", "float64"}:
+      raise ValueError(f"argument {argnum} has {sorted(kinds) or 'no'} floats, but must be float32 or float64.")
+    wide = kinds == {"float64"}
+
+    def result(those: Any, argnum: int = argnum, rebuilt: Any = rebuilt) -> Any:
+      return fn(*changed(arrays, argnum, lambda _: rebuilt(those)))
+
+    out, pull = jax.vjp(result, leaves)
+    weights = cotangent(rng, out)
+    (slopes,) = pull(weights)
+    total = float(np.sqrt(sum(np.sum(numbers(s) ** 2) for s in slopes)))
+    for _ in range(directions):
+      v = [normal(rng, leaf) for leaf in leaves]
+      h = np.finfo(np.float64 if wide else np.float32).eps ** (1 / 3)
+      ahead, back = (
+        [jnp.asarray((numbers(x) + s * h * numbers(d)).astype(x.dtype)) for x, d in zip(leaves, v, strict=True)]
+        for s in (1, -1)
+      )
+      moved = [numbers(a) - numbers(b) for a, b in zip(ahead, back, strict=True)]
+      difference = jax.tree.map(lambda a, b: numbers(a) - numbers(b), result(ahead), result(back))
+      slope = sum(jax.tree.leaves(jax.tree.map(lambda w, d: float(np.sum(numbers(w) * d)), weights, difference)))
+      wanted = sum(float(np.sum(numbers(s) * d)) for s, d in zip(slopes, moved, strict=True))
+      limit = (1e-5 if wide else 1e-2) if tolerance is None else tolerance
+      when = f"gradient in argument {argnum} along a random direction against differences"
+      assert_same(np.asarray(wanted), np.asarray(slope), limit, when, scale=2 * float(h) * total)
+
+
+@law("forward and reverse derivatives agree: w . (J v) = (J' w) . v", "definition of the transpose")
+def check_jvp_is_vjp(
+  fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, argnums: Argnums = 0
+) -> None:
+  """In every floating-point array of `argnums` (trees too). For functions with both derivatives."""
+  rng = generator(key)
+  for argnum in indices(argnums, arrays):
+    leaves, rebuilt = _differentiable(arrays[argnum])
+
+    def result(those: Any, argnum: int = argnum, rebuilt: Any = rebuilt) -> Any:
+      return fn(*changed(arrays, argnum, lambda _: rebuilt(those)))
+
+    v = [normal(rng, leaf) for leaf in leaves]
+    out, moved = jax.jvp(result, (leaves,), (v,))
+    weights = cotangent(rng, out)
+    (slopes,) = jax.vjp(result, leaves)[1](weights)
+    pairs = jax.tree.leaves(jax.tree.map(lambda w, m: (numbers(w) * numbers(m)).ravel(), weights, moved))
+    forward = np.concatenate(pairs)
+    backward = np.concatenate([(numbers(s) * numbers(d)).ravel() for s, d in zip(slopes, v, strict=True)])
+    scale = max(float(np.abs(forward).sum()), float(np.abs(backward).sum()))
+    limit = default_tolerance(out, leaves) if tolerance is None else tolerance
+    assert_same(forward.sum(), backward.sum(), limit, f"argument {argnum}, w . (J v) against (J' w) . v", scale=scale)
+
+
+@law("rematerialisation changes memory alone: jax.checkpoint has the same gradients", "jax.checkpoint's documentation")
+def check_checkpoint_agrees(
+  fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, argnums: Argnums = 0
+) -> None:
+  """Results and gradients of jax.checkpoint(fn) against those of fn, for a random sum of the results."""
+  rng = generator(key)
+  for argnum in indices(argnums, arrays):
+    leaves, rebuilt = _differentiable(arrays[argnum])
+
+    def result(those: Any, argnum: int = argnum, rebuilt: Any = rebuilt) -> Any:
+      return fn(*changed(arrays, argnum, lambda _: rebuilt(those)))
+
+    out, pull = jax.vjp(result, leaves)
+    again, pull_again = jax.vjp(jax.checkpoint(result), leaves)
+    weights = cotangent(rng, out)
+    assert_same(again, out, tolerance, "results under jax.checkpoint", inputs=leaves)
+    assert_same(pull_again(weights), pull(weights), tolerance, f"gradients in argument {argnum}", inputs=leaves)

@@ -1,0 +1,188 @@
+"""What JAX does to a function, and what other precisions, random keys and repeated calls do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from convattn.properties.comparison import assert_differs, assert_same, default_tolerance, is_float, numbers
+from convattn.properties.drawing import Argnums, changed, generator, indices, on_host, redrawn
+from convattn.properties.laws import LawBroken, law
+
+
+@law("compiled and eager results agree", "jax.jit's documentation")
+def check_jit_agrees(fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None) -> None:
+  """jax.jit(fn) on the arrays given, and again on others of the same shapes, against fn."""
+  rng, compiled = generator(key), jax.jit(fn)
+  other = [redrawn(rng, a) if is_float(a) else a for a in arrays]
+  for given, what in ((arrays, "the arrays given"), (other, "other arrays")):
+    assert_same(compiled(*given), fn(*given), tolerance, f"jitted on {what}", inputs=arrays)
+
+
+@law("vmap is a loop", "jax.vmap's documentation")
+def check_vmap_agrees(
+  fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, argnums: Argnums = 0
+) -> None:
+  """jax.vmap(fn) over a new leading axis of `argnums` (three arrays, two of them drawn) against a loop."""
+  rng, chosen = generator(key), indices(argnums, arrays)
+  examples = [list(arrays), *(changed(arrays, argnums, lambda a: redrawn(rng, a)) for _ in range(2))]
+  stacked = [jnp.stack([jnp.asarray(e[i]) for e in examples]) if i in chosen else a for i, a in enumerate(arrays)]
+  axes = [0 if i in chosen else None for i in range(len(arrays))]
+  loop = [jax.tree.map(np.asarray, fn(*each)) for each in examples]
+  expected = jax.tree.map(lambda *leaves: np.stack(leaves), *loop)
+  assert_same(jax.vmap(fn, in_axes=axes)(*stacked), expected, tolerance, "vmapped over 3 examples", inputs=arrays)
+
+
+@law("two implementations agree", "both compute the same equation")
+def check_agrees(
+  fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, reference: Any, argnums: Argnums = ()
+) -> None:
+  """fn = reference on the arrays given, and with `argnums` drawn anew: another blocking, a gather, a library's form."""
+  rng = generator(key)
+  assert_same(fn(*arrays), reference(*arrays), tolerance, "the arrays given", inputs=arrays)
+  if argnums != ():
+    other = changed(arrays, argnums, lambda a: redrawn(rng, a))
+    assert_same(fn(*other), reference(*other), tolerance, "other arrays", inputs=arrays)
+
+
+@law("the same arguments give the same result", "pure functions; jax.random's documentation")
+def check_deterministic(fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, calls: int = 3) -> None:
+  """Calls fn `calls` times. Exact unless a tolerance is given."""
+  del key
+  first = jax.tree.map(np.array, fn(*arrays))
+  for number in range(2, calls + 1):
+    assert_same(fn(*arrays), first, tolerance, f"call {number} against call 1", exact=True)
+
+
+def _keys(key: Any, number: int) -> list[jax.Array]:
+  """Keys that fn may use up. Legacy keys become typed ones."""
+  return [jax.random.key(int(seed)) for seed in generator(key).integers(0, 2**31, number)]
+
+
+@law("random numbers come from the key alone: the same one gives the same, another gives others", "jax.random")
+def check_key_decides(fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None) -> None:
+  """`fn(*arrays, key=key)`: twice with one key (exact), then with six others; one must differ by `tolerance`."""
+  keys = _keys(key, 7)
+  first = fn(*arrays, key=jax.random.clone(keys[0]))
+  assert_same(fn(*arrays, key=jax.random.clone(keys[0])), first, 0.0, "the same key again")
+  different = 0
+  for each in keys[1:]:
+    try:
+      assert_differs(fn(*arrays, key=each), first, tolerance, "another key")
+      different += 1
+    except LawBroken:
+      continue
+  if not different:
+    raise LawBroken("six other keys give the same result as the first.", "output", 0.0)
+
+
+@law("without training there is no randomness: the key does not matter", "Srivastava et al. 2014; Huang et al. 2016")
+def check_key_ignored(fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None) -> None:
+  """`fn(*arrays, key=key)` in evaluation, or with a rate of 0: exact for four keys."""
+  keys = _keys(key, 4)
+  first = fn(*arrays, key=keys[0])
+  for each in keys[1:]:
+    assert_same(fn(*arrays, key=each), first, tolerance, "another key", exact=True)
+
+
+@law("in the mean over keys, training does what evaluation does", "Srivastava et al. 2014, inverted dropout")
+def check_expectation(
+  fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, evaluation: Any, draws: int = 2000
+) -> None:
+  """The mean of `fn(*arrays, key=key)` (vmapped) over `draws` keys is evaluation(*arrays), to six standard errors.
+
+  Six: of a thousand outputs none is off by chance in a million checks. For layers linear in what they drop.
+  """
+  drawn = jax.vmap(lambda each: fn(*arrays, key=each))(jax.random.split(_keys(key, 1)[0], draws))
+  expected = jax.tree.leaves(evaluation(*arrays))
+  for number, (leaf, wanted) in enumerate(zip(jax.tree.leaves(drawn), expected, strict=True)):
+    host = numbers(leaf)
+    unit = float(np.abs(numbers(wanted)).max(initial=0))
+    rounding = (default_tolerance(leaf, arrays) if tolerance is None else tolerance) * unit
+    # A place that was never dropped has no spread, so the spread of all counts too.
+    error = 6 * np.maximum(host.std(0), host.std(0).mean()) / draws**0.5 + rounding
+    ratio = (host.mean(0) - numbers(wanted)) / np.maximum(error, 1e-30)
+    assert_same(
+      ratio, np.clip(ratio, -1, 1), 0.0, f"mean of result {number} over {draws} keys, in allowed errors", scale=1.0
+    )
+
+
+@law("the dtype of the input is that of the output", "jax's promotion of types")
+def check_dtype_kept(
+  fn: Any,
+  *arrays: Any,
+  key: Any = None,
+  tolerance: float | None = None,
+  dtypes: Sequence[str] = ("bfloat16", "float32"),
+) -> None:
+  """Casts all floating-point arrays (in trees too) to each of `dtypes`; every result has that dtype and is finite."""
+  del key, tolerance
+  for name in dtypes:
+    dtype = jnp.dtype(name)
+    given = jax.tree.map(lambda a, dtype=dtype: jnp.asarray(a, dtype) if is_float(a) else a, list(arrays))
+    for path, leaf in jax.tree_util.tree_flatten_with_path(fn(*given))[0]:
+      where = f"output{jax.tree_util.keystr(path)}"
+      if jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.dtype != dtype:
+        raise LawBroken(f"for {name} {where} is {leaf.dtype}.", where)
+      if not np.all(np.isfinite(numbers(leaf))):
+        raise LawBroken(f"for {name} {where} is not finite.", where)
+
+
+@law("nothing inside is computed in a narrower dtype: float32 agrees with float64", "IEEE 754")
+def check_precision(fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None) -> None:
+  """fn in float32 against fn in float64 (jax.enable_x64 for the time of the call), to float32's tolerance.
+
+  Then in float64 along a random direction: steps of 1e-4 and 2e-4 must change the result in proportion, to 5%, which
+  what is rounded to 11 bits and fewer on the way does not (it would agree with itself in float64). All floating-point
+  arrays (in trees too) are cast; constants that fn holds stay as they are. Not for functions that jump.
+  """
+  rng = generator(key)
+  narrow = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32) if is_float(a) else a, list(arrays))
+  result = jax.tree.map(numbers, fn(*narrow))
+  with jax.enable_x64(True):
+    host = jax.tree.map(lambda a: np.asarray(a, np.float64) if is_float(a) else a, narrow)
+    direction = jax.tree.map(lambda a: rng.standard_normal(a.shape) if is_float(a) else 0, host)
+
+    def at(step: float) -> Any:
+      moved = jax.tree.map(lambda a, v: jnp.asarray(a + step * v) if is_float(a) else a, host, direction)
+      return jax.tree.map(numbers, fn(*moved))
+
+    exact = at(0.0)
+    near, far = (jax.tree.map(np.subtract, at(step), at(-step)) for step in (1e-4, 2e-4))
+  limit = default_tolerance(narrow) if tolerance is None else tolerance
+  assert_same(result, exact, limit, "float32 against float64")
+  twice = jax.tree.map(lambda leaf: 2 * leaf, near)
+  assert_same(far, twice, 0.05, "differences over 4e-4 against twice those over 2e-4")
+
+
+@law("a branch of zero leaves the shortcut: the block is the identity", "He et al. 2016; Zhang et al. 2019 (gamma = 0)")
+def check_zero_branch_is_identity(
+  fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, argnums: Argnums = -1
+) -> None:
+  """fn(x, ...) = x, exactly, with `argnums` (an output matrix, a gate; trees too) at zero."""
+  del key
+  zeroed = changed(arrays, argnums, lambda tree: jax.tree.map(jnp.zeros_like, tree))
+  assert_same(fn(*zeroed), arrays[0], tolerance, "the branch at zero", exact=True)
+
+
+@law("a gate wide open leaves one branch, closed the other", "d'Ascoli et al. 2021, ConViT: gated positional attention")
+def check_gate_limits(
+  fn: Any,
+  *arrays: Any,
+  key: Any = None,
+  tolerance: float | None = None,
+  opened: Any,
+  closed: Any,
+  gate: int = -1,
+  limit: float = 30.0,
+) -> None:
+  """The argument `gate` (before its sigmoid) at +limit gives opened(others), at -limit closed(others)."""
+  del key
+  others = [a for i, a in enumerate(arrays) if i != indices(gate, arrays)[0]]
+  for number, branch in ((limit, opened), (-limit, closed)):
+    out = fn(*changed(arrays, gate, on_host(lambda a, number=number: np.full_like(a, number))))
+    assert_same(out, branch(*others), tolerance, f"the gate at {number}", inputs=arrays)

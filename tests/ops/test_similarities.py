@@ -1,0 +1,146 @@
+"""Similarities against their equations, and attention over any of them."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from convattn import ops
+
+B, Q, K, N, D, F, M = 2, 3, 5, 2, 4, 6, 3
+
+
+def draw(*shape, seed=0):
+  return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
+
+
+QUERY, KEY, WIDE_KEY = draw(B, Q, N, D), draw(B, K, N, D, seed=1), draw(B, K, N, F, seed=2)
+WEIGHT, W, U, V = draw(N, D, F, seed=3), draw(N, D, M, seed=4), draw(N, F, M, seed=5), draw(N, M, seed=6)
+# name -> (similarity, key, the equation for head n in float64)
+EQUATIONS = {
+  "dot": (ops.dot, KEY, lambda n, q, k: q @ k),
+  "scaled_dot": (ops.scaled_dot, KEY, lambda n, q, k: q @ k / np.sqrt(D)),
+  "cosine": (ops.cosine, KEY, lambda n, q, k: q @ k / np.linalg.norm(q) / np.linalg.norm(k)),
+  "bilinear": (functools.partial(ops.bilinear, weight=WEIGHT), WIDE_KEY, lambda n, q, k: q @ f64(WEIGHT)[n] @ k),
+  "additive": (
+    functools.partial(ops.additive, query_weight=W, key_weight=U, vector=V),
+    WIDE_KEY,
+    lambda n, q, k: f64(V)[n] @ np.tanh(q @ f64(W)[n] + k @ f64(U)[n]),
+  ),
+}
+
+
+def f64(array):
+  return np.asarray(array, np.float64)
+
+
+@pytest.mark.parametrize("name", EQUATIONS)
+def test_similarity_equals_its_equation_and_attention_takes_it(name):
+  similarity, key, equation = EQUATIONS[name]
+  logits = np.zeros((B, N, Q, K))
+  for b, n, q, k in np.ndindex(*logits.shape):
+    logits[b, n, q, k] = equation(n, f64(QUERY)[b, q, n], f64(key)[b, k, n])
+  np.testing.assert_allclose(similarity(QUERY, key), logits, atol=2e-6)
+  value = draw(B, K, N, 7, seed=7)
+  out, weights = ops.attend(QUERY, key, value, similarity=similarity)
+  wanted = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+  np.testing.assert_allclose(weights, wanted, atol=2e-6)
+  np.testing.assert_allclose(out, np.einsum("bnqk,bkne->bqne", wanted, f64(value)), atol=5e-6)
+
+
+def test_the_hard_look_up():
+  """Query 1 among keys 0 1 2 with values 8 3 4."""
+  query, key, value = (jnp.asarray(a, jnp.float32)[None, :, None, None] for a in ([1], [0, 1, 2], [8, 3, 4]))
+  out, weights = ops.attend(query, key, value, similarity=ops.exact_match)
+  np.testing.assert_array_equal(weights[0, 0, 0], [0, 1, 0])
+  np.testing.assert_array_equal(weights[0, 0, 0] * value[0, :, 0, 0], [0, 3, 0])
+  assert out.item() == 3
+  missing, none = ops.attend(query + 6, key, value, similarity=ops.exact_match)
+  assert missing.item() == 0 and not none.any()
+  twice = ops.attend(query, jnp.minimum(key, 1), value, similarity=ops.exact_match)[0]
+  assert twice.item() == 3.5
+
+
+def test_a_match_is_a_match_of_every_component():
+  keys = jnp.asarray([[1.0, 2], [1, 3], [2, 2]])[None, :, None]
+  logits = ops.exact_match(keys[:, :1], keys)[0, 0, 0]
+  np.testing.assert_array_equal(logits, [0, -np.inf, -np.inf])
+
+
+def test_exact_match_is_the_cold_limit_of_a_distance():
+  keys = jnp.asarray([0.0, 1, 2, 1])[None, :, None, None]
+  cold = ops.attention_weights(-90 * jnp.square(jnp.moveaxis(keys - jnp.swapaxes(keys, 1, 2), (3, 0), (0, 1))))
+  hard = ops.attention_weights(ops.exact_match(keys, keys))
+  np.testing.assert_allclose(cold, hard, atol=1e-7)
+
+
+def test_bilinear_with_the_identity_is_dot_and_with_a_product_the_gauge_of_query_and_key():
+  identity = jnp.broadcast_to(jnp.eye(D), (N, D, D))
+  np.testing.assert_array_equal(ops.bilinear(QUERY, KEY, identity), ops.dot(QUERY, KEY))
+  product = jnp.einsum("ndm,nfm->ndf", W, U)
+  apart = ops.dot(jnp.einsum("bqnd,ndm->bqnm", QUERY, W), jnp.einsum("bknf,nfm->bknm", WIDE_KEY, U))
+  np.testing.assert_allclose(ops.bilinear(QUERY, WIDE_KEY, product), apart, atol=2e-5)
+
+
+def test_additive_with_stacked_weights_is_concat_and_is_bounded():
+  stacked = jnp.concatenate([W, U], 1)
+  pairs = [jnp.broadcast_to(a, (B, Q, K, N, a.shape[-1])) for a in (QUERY[:, :, None], WIDE_KEY[:, None])]
+  hidden = jnp.tanh(jnp.einsum("bqknd,ndm->bqknm", jnp.concatenate(pairs, -1), stacked))
+  logits = ops.additive(QUERY, WIDE_KEY, W, U, V)
+  np.testing.assert_allclose(logits, jnp.einsum("bqknm,nm->bnqk", hidden, V), atol=2e-6)
+  large = ops.additive(100 * QUERY, 100 * WIDE_KEY, W, U, V)
+  assert np.all(np.abs(large) <= np.abs(V).sum(-1)[None, :, None, None] + 1e-5)
+
+
+def test_cosine_does_not_see_sizes_and_dot_does():
+  scaled = 1e3 * QUERY, 1e-3 * KEY
+  np.testing.assert_allclose(ops.cosine(*scaled), ops.cosine(QUERY, KEY), atol=1e-6)
+  assert np.abs(ops.dot(7 * QUERY, KEY) - ops.dot(QUERY, KEY)).max() > 1
+  zero = jnp.zeros_like(QUERY)
+  assert not ops.cosine(zero, KEY).any()
+  assert np.isfinite(jax.grad(lambda q: ops.cosine(q, KEY).sum())(zero)).all()
+
+
+@pytest.mark.parametrize("name", EQUATIONS)
+def test_permuting_the_keys_permutes_the_logits(name):
+  similarity, key, _ = EQUATIONS[name]
+  order = np.array([3, 0, 4, 1, 2])
+  np.testing.assert_allclose(similarity(QUERY, key[:, order]), similarity(QUERY, key)[..., order], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [*EQUATIONS, "exact_match"])
+def test_similarity_is_float32_under_bfloat16_and_float64_under_float64(name):
+  similarity, key, _ = EQUATIONS.get(name, (ops.exact_match, KEY, None))
+  assert jax.eval_shape(similarity, QUERY.astype(jnp.bfloat16), key.astype(jnp.bfloat16)).dtype == jnp.float32
+  with jax.enable_x64(True):
+    assert jax.eval_shape(similarity, QUERY.astype(jnp.float64), key.astype(jnp.float64)).dtype == jnp.float64
+
+
+def test_parameter_free_attention():
+  """The laws of softmax(X X'): it is a symmetric matrix with its rows scaled, and every output is a mean of tokens."""
+  x = 0.7 * draw(B, K, D)
+  out, weights = ops.parameter_free_attention(x)
+  logits = f64(x) @ f64(x).swapaxes(1, 2)
+  terms = np.exp(logits)
+  np.testing.assert_allclose(weights, terms / terms.sum(-1, keepdims=True), atol=1e-6)
+  np.testing.assert_allclose(out, f64(weights) @ f64(x), atol=1e-6)
+  symmetric = terms.sum(-1, keepdims=True) * f64(weights)
+  np.testing.assert_allclose(symmetric, symmetric.swapaxes(1, 2), rtol=1e-5)
+  assert np.abs(weights - weights.swapaxes(1, 2)).max() > 0.01
+  values = np.linalg.eigvals(f64(weights))
+  assert np.abs(values.imag).max() < 1e-6 and values.real.min() > 0 and abs(values.real.max() - 1) < 1e-5
+  assert np.all(out <= x.max(1, keepdims=True) + 1e-6) and np.all(out >= x.min(1, keepdims=True) - 1e-6)
+
+
+def test_gradients_of_the_similarities_with_parameters():
+  with jax.enable_x64(True):
+    a = [jnp.asarray(x, jnp.float64) for x in (QUERY, KEY, WIDE_KEY, WEIGHT, W, U, V)]
+
+    def logits(query, key, wide_key, weight, w, u, v):
+      parts = ops.cosine(query, key), ops.bilinear(query, wide_key, weight), ops.additive(query, wide_key, w, u, v)
+      return ops.attention_weights(sum(parts))
+
+    check_grads(jax.jit(logits), a, order=1, modes=["fwd", "rev"], atol=1e-7, rtol=1e-7)

@@ -1,0 +1,32 @@
+"""What the laws are tried on: functions of one signature, the laws that hold for them, and mutants that break one."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+  """Functions of one signature.
+
+  `ours` and `theirs` are right, each on both tuples of `arrays` (small and odd sizes). `laws`: name -> keywords, or a
+  function of the arrays that gives them. `mutants`: name -> (the law it is made to break, function).
+  """
+
+  arrays: tuple[tuple[Any, ...], ...]
+  laws: Mapping[str, Any]
+  theirs: Mapping[str, Callable[..., Any]]
+  ours: Mapping[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)
+  mutants: Mapping[str, tuple[str, Callable[..., Any]]] = dataclasses.field(default_factory=dict)
+
+  def keywords(self, law, arrays):
+    given = self.laws[law]
+    return given(*arrays) if callable(given) else given
+
+
+def draw(*shapes, seed=0):
+  rng = np.random.default_rng(seed)
+  return tuple(jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in shapes)

@@ -1,0 +1,49 @@
+"""docs/laws.md has the table that there is, and its Python runs as written."""
+
+import inspect
+import pathlib
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from convattn import properties
+
+PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "laws.md").read_text()
+BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+
+
+def test_the_table_is_that_of_the_registry():
+  rows = re.findall(r"^\| `check_(\w+)` \| (.*) \| (.*) \|$", PAGE, re.MULTILINE)
+  assert rows == [(law.name, law.statement, law.source) for law in properties.laws()]
+  assert len(rows) > 80
+
+
+def test_the_message_is_quoted_as_it_is():
+  (quoted,) = re.findall(r"```text\n(.*?)\n```", PAGE, re.DOTALL)
+  with pytest.raises(properties.LawBroken) as raised:
+    properties.check_causal(lambda x: jnp.roll(x, -1, 1), jax.random.normal(jax.random.key(1), (2, 5, 3)))
+  assert " ".join(quoted.split()) == f"LawBroken: {raised.value}"
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def test_a_snippet_runs_as_written(number):
+  names = {}
+  exec(compile(BLOCKS[number], f"docs/laws.md, block {number}", "exec"), names)
+  for name, test in list(names.items()):
+    if name.startswith("test_"):
+      sizes = [(2, 5, 4), (3, 8, 6)] if "shape" in inspect.signature(test).parameters else [None]
+      for shape in sizes:
+        test() if shape is None else test(shape)
+
+
+def test_the_key_decides_what_is_drawn():
+  """None is jax.random.key(0)."""
+  x = jax.random.normal(jax.random.key(1), (2, 5, 3))
+  seen = []
+  for key in (None, jax.random.key(0), jax.random.key(3)):
+    with pytest.raises(properties.LawBroken) as raised:
+      properties.check_causal(lambda x: jnp.roll(x, -1, 1), x, key=key)
+    seen.append(raised.value.size)
+  assert seen[0] == seen[1] != seen[2]

@@ -1,0 +1,95 @@
+"""How the checks are used and misused: other dtypes, trees, constant arrays, wrong arguments."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from convattn import properties
+
+
+def qkv(dtype):
+  rng = np.random.default_rng(0)
+  return [jnp.asarray(rng.standard_normal((2, n, 3, 4)), dtype) for n in (5, 6, 6)]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
+def test_other_dtypes_have_tolerances_of_their_own(dtype):
+  def attend(query, key, value, damage=0.0):
+    logits = jnp.einsum(
+      "bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.promote_types(query.dtype, jnp.float32)
+    )
+    weights = jax.nn.softmax(logits / 2, -1) + damage
+    return jnp.einsum("bhqk,bkhe->bqhe", weights.astype(value.dtype), value)
+
+  with jax.enable_x64(dtype == "float64"):
+    arrays = qkv(dtype)
+    for check, keywords in (
+      (properties.check_permutation_equivariant, {"axis": 1}),
+      (properties.check_source_permutation_invariant, {"axis": 1}),
+      (properties.check_query_key_gauge, {}),
+      (properties.check_duplicates_cancel, {"axis": 1}),
+      (properties.check_affine, {"argnums": 2}),
+    ):
+      check(attend, *arrays, **keywords)
+    properties.check_equal_keys_average(attend, *arrays, axis=1)
+    damage = 0.1 if dtype == "bfloat16" else 1e-9
+    with pytest.raises(properties.LawBroken):
+      properties.check_equal_keys_average(lambda *a: attend(*a, damage=damage), *arrays, axis=1)
+
+
+def test_the_worst_place_is_named_in_a_tree_of_results():
+  def fn(x):
+    return {"out": x, "more": [x.at[1, 2, 0].add(jnp.where(x[0, 0, 0] > 0, 5.0, 0.0))]}
+
+  x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 4, 3)), jnp.float32).at[0, :, 0].set([-1, 1, -1, 1])
+  with pytest.raises(properties.LawBroken, match="tokens") as raised:
+    properties.check_permutation_equivariant(fn, x)
+  assert raised.value.where.startswith("output['more'][0][1, ")
+  assert raised.value.size == pytest.approx(5, abs=1e-5)
+  assert raised.value.law == "permutation_equivariant"
+
+
+def test_nan_and_shapes_are_violations():
+  x = jnp.ones((2, 4, 3)).at[:, 0].set(2)
+  with pytest.raises(properties.LawBroken, match="off by inf"):
+    properties.check_permutation_equivariant(lambda x: x * jnp.nan, x)
+  with pytest.raises(properties.LawBroken, match=r"has shape \[2, 3\], but must have \[2, 4, 3\]"):
+    properties.check_agrees(lambda x: x[:, 0], x, reference=lambda x: x)
+
+
+@pytest.mark.parametrize(
+  ("check", "arrays", "keywords", "message"),
+  [
+    ("causal", [np.ones((2, 4, 3))], {}, "the same all along axis -2"),
+    ("permutation_equivariant", [np.zeros((2, 1, 3))], {}, "at least 2 places"),
+    ("causal", [np.eye(4)], {"argnums": 1}, "argnums names argument 1, but 1 arrays were given"),
+    ("causal", [np.eye(4)], {"axis": 2}, r"axis is 2, but argument 0 has shape \[4, 4\]"),
+    ("flip_equivariant", [np.eye(4)], {"axes": (0, 1)}, "an entry for each of 1 arguments"),
+    ("fully_masked_row", [np.eye(4, dtype=bool)], {"policy": "zero"}, "policy is 'zero'"),
+    ("mask_isolates", [np.eye(4), np.ones(4, bool)], {}, r"the mask is bool\[4\]"),
+    ("every_parameter_used", [{"a": np.eye(3)}], {"allow": ["b"]}, "allow has 'b', but the parameters are a"),
+    ("gradient_is_slope", [np.arange(3)], {}, "must be float32 or float64"),
+    ("local", [np.eye(4)], {"radius": 1, "axes": (-3,)}, "axis is -3"),
+    ("reach", [np.eye(4)], {"radius": 4, "axes": (0, 1)}, "pass a larger image"),
+    ("block_toeplitz", [np.eye(4)], {"grid": (2, 3)}, r"must be \[..., 6, 6\]"),
+    ("interior_translation", [np.eye(4)], {"radius": 3, "axes": (0, 1)}, "no output lies 3 places from every border"),
+    ("clipped", [np.eye(4)], {"distance": 3}, "use at least 5"),
+  ],
+)
+def test_a_check_that_could_not_fail_says_so(check, arrays, keywords, message):
+  arrays = jax.tree.map(lambda a: a.astype(np.float32) if a.dtype == float else a, arrays)
+
+  def fn(*arrays):
+    return jax.tree.map(lambda a: a * 1, arrays[0])
+
+  with pytest.raises(ValueError, match=message):
+    getattr(properties, f"check_{check}")(fn, *arrays, **keywords)
+
+
+def test_integers_are_edited_within_their_range():
+  table = jnp.asarray(np.random.default_rng(0).standard_normal((7, 3)), jnp.float32)
+  tokens = jnp.asarray([[0, 3, 6, 2, 2], [1, 5, 4, 0, 6]])
+  properties.check_causal(lambda t: jnp.cumsum(table[t], 1), tokens, axis=1)
+  with pytest.raises(properties.LawBroken):
+    properties.check_causal(lambda t: table[t] + table[t].mean(1, keepdims=True), tokens, axis=1)
