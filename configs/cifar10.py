@@ -6,7 +6,7 @@ encoded pictures to the result. The settings are those of configs/digits.py, for
 command: convattn prepare cifar10 && python train.py --config=configs/cifar10.py --workdir=runs/cifar10
 machine: not run
 memory, counted from shapes, of one batch over all devices:
-  coatnet_mini_32: state 0.135 GiB, kept for the backward pass 4.64 GiB
+  coatnet_mini_32: state 0.135 GiB, kept for the backward pass 4.59 GiB
 time: not run; 35,156 updates
 result: not run
 """

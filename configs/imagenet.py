@@ -15,10 +15,10 @@ command: python train.py --config=configs/imagenet.py:coatnet_0 --config.data.wo
 machine: not run; meant for several GPUs or TPU cores. A batch that does not fit them: --config.micro_batches=N,
   --config.compute.remat=block; docs/scaling.md counts
 memory, counted from shapes, of one batch over all devices:
-  coatnet_0: state 0.280 GiB, kept for the backward pass 685.45 GiB;
-  coatnet_1: state 0.472 GiB, kept for the backward pass 1,112.00 GiB;
-  coatnet_2: state 0.835 GiB, kept for the backward pass 1,528.19 GiB;
-  coatnet_3: state 1.866 GiB, kept for the backward pass 2,291.72 GiB
+  coatnet_0: state 0.280 GiB, kept for the backward pass 685.02 GiB;
+  coatnet_1: state 0.472 GiB, kept for the backward pass 1,110.92 GiB;
+  coatnet_2: state 0.835 GiB, kept for the backward pass 1,526.76 GiB;
+  coatnet_3: state 1.866 GiB, kept for the backward pass 2,289.56 GiB
 time: not run; 93,835 updates
 result: not run; the paper reports 81.6, 83.3, 84.1 and 84.5 % for its models
 """

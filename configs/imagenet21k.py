@@ -15,9 +15,9 @@ command: python train.py --config=configs/imagenet21k.py:coatnet_2 --config.data
   --workdir=runs/coatnet_2_21k, with DIR/train/n00004475/*.JPEG and so on, and DIR/validation
 machine: not run; meant for several GPUs or TPU cores. For coatnet_4: --config.compute.fsdp=N; docs/scaling.md counts
 memory, counted from shapes, of one batch over all devices:
-  coatnet_2: state 1.074 GiB, kept for the backward pass 1,528.19 GiB;
-  coatnet_3: state 2.224 GiB, kept for the backward pass 2,291.72 GiB;
-  coatnet_4: state 3.436 GiB, kept for the backward pass 3,793.32 GiB
+  coatnet_2: state 1.074 GiB, kept for the backward pass 1,526.76 GiB;
+  coatnet_3: state 2.224 GiB, kept for the backward pass 2,289.56 GiB;
+  coatnet_4: state 3.436 GiB, kept for the backward pass 3,789.16 GiB
 time: not run; 279,052 updates
 result: not run; the paper reports 87.1 % (CoAtNet-2, 384 px) to 88.4 % (CoAtNet-4, 512 px) on ImageNet-1k after
   fine-tuning

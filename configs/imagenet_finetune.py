@@ -14,7 +14,7 @@ command: python train.py --config=configs/imagenet_finetune.py:coatnet_0_rw_224@
   --workdir=runs/coatnet_0_384
 machine: not run; meant for several GPUs or TPU cores, over which each batch is split
 memory, counted from shapes, of one batch over all devices:
-  coatnet_0_rw_224: state 0.411 GiB, kept for the backward pass 335.71 GiB
+  coatnet_0_rw_224: state 0.411 GiB, kept for the backward pass 335.52 GiB
 time: not run; 75,068 updates
 result: not run; the paper reports 81.6 % at 224 and 83.9 % at 384 pixels of its own CoAtNet-0, and timm 82.4 % at 224
   of the weights of coatnet_0_rw_224

@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 
 from convattn.equivalence.borders import Axis, Padding, image_axes, per_axis, read_padding
 from convattn.equivalence.products import attend_row_column, pair_weights
+from convattn.ops.attention import attention_weights
 
 
 class PositionAttention(nn.Module):
@@ -147,7 +148,8 @@ class TableAttention(PositionAttention):
   def _row_column(self, rows: Axis, columns: Axis, dtype: DTypeLike) -> tuple[jax.Array, jax.Array]:
     shape = (self.num_heads, *self.window)
     table = self.param("table", nn.initializers.normal(0.02), shape, self.param_dtype).astype(dtype)
-    taps = jax.nn.softmax(table.reshape(self.num_heads, -1), axis=-1).reshape(self.num_heads, rows.taps, columns.taps)
+    weights = attention_weights(table.reshape(1, self.num_heads, 1, -1))
+    taps = weights.reshape(self.num_heads, rows.taps, columns.taps)
     # A term for each row of the window: the head's row of weights, spread over the image's columns.
     spread = jnp.einsum("nab,bjl->najl", taps, columns.one_hot.astype(dtype), precision="highest")
     return jnp.broadcast_to(rows.one_hot.astype(dtype)[None], (self.num_heads, *rows.one_hot.shape)), spread
@@ -160,4 +162,4 @@ def gaussian_weights(axis: Axis, shifts: jax.Array, alpha: jax.Array) -> jax.Arr
   if axis.padding == "CIRCULAR":
     half = axis.size / 2
     distance = jnp.mod(distance + half, axis.size) - half
-  return jax.nn.softmax(-alpha[:, None, None] * distance**2, axis=-1)
+  return attention_weights((-alpha[:, None, None] * distance**2)[None])[0]

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 
 from convattn.layers.heads import Similarity, from_heads, head_width, to_heads
 from convattn.layers.inputs import check_input
-from convattn.ops.attention import attention_weights, weighted_sum
+from convattn.ops.attention import attention_weights, check_mask, weighted_sum
 from convattn.ops.encodings import clipped_logits, clipped_values, sinusoids
 from convattn.ops.masks import causal_mask
 from convattn.ops.shapes import check_shapes
@@ -89,7 +89,10 @@ class MultiHeadAttention(nn.Module):
       logits = logits + clipped_logits(query * size**-0.5, self._vectors("key_shifts", size))
     if self.causal:
       allowed = causal_mask(query.shape[1], key.shape[1])
-      mask = allowed if mask is None else mask & allowed
+      if mask is not None:
+        check_mask(mask, logits.shape)  # before it is joined with another, which would hide what is wrong with it
+        allowed = jnp.asarray(mask) & allowed
+      mask = allowed
     weights = attention_weights(logits, mask=mask)
     self.sow("intermediates", "attention", weights)
     out = weighted_sum(weights, value)

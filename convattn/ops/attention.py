@@ -34,7 +34,8 @@ def attend(
   al. 2021, section 2.1), with `static_weights` alone its y_post.
 
   A query that may see no key, for which every pair is masked or has a logit or bias of -inf, has weights and output 0
-  and finite gradients; so in all of convattn. A masked key has no weight, whatever is in it, as long as that is finite:
+  and finite gradients; so in every layer here. (`static_weights` are added to a row of -inf all the same, unless the
+  mask forbids it.) A masked key has no weight, whatever is in it, as long as that is finite:
   0 * NaN is NaN, so clear what pads a batch.
 
   Args:
@@ -91,7 +92,7 @@ def attention_weights(logits: jax.Array, *, bias: jax.Array | None = None, mask:
     wide = bias.astype(softmax_dtype)
     logits = logits + (wide if bias.ndim == 4 else _over_batch(jnp.ones(sizes["b"], softmax_dtype), wide))
   if mask is not None:
-    _check_mask(mask, tuple(sizes[axis] for axis in "bnqk"))
+    check_mask(mask, tuple(sizes[axis] for axis in "bnqk"))
     logits = jnp.where(mask, logits, -jnp.inf)
   return _softmax(logits)
 
@@ -129,15 +130,22 @@ def _softmax_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
   return weights, weights * (tangents[0] - jnp.sum(weights * tangents[0], axis=-1, keepdims=True))
 
 
-def _check_mask(mask: Any, sizes: tuple[int, ...]) -> None:
+def check_mask(mask: Any, sizes: tuple[int, ...]) -> None:
+  """Refuses a mask that does not fit logits of these sizes [b, n, q, k].
+
+  Raises:
+    AssertionError: another rank or size, or not boolean.
+  """
   shape = tuple(jnp.shape(mask))
   if len(shape) != 4 or any(given not in (1, wanted) for given, wanted in zip(shape, sizes, strict=True)):
     named = ", ".join(f"{axis} = {size}" for axis, size in zip("bnqk", sizes, strict=True))
     raise AssertionError(
       f"argument 'mask' has shape {shape}, but must be [b, n, q, k] with {named}, each axis as long as that or 1."
     )
-  if mask.dtype != bool:
-    raise AssertionError(f"argument 'mask' is {mask.dtype}, but must be bool: true where a query may see a key.")
+  if jnp.result_type(mask) != jnp.bool_:
+    raise AssertionError(
+      f"argument 'mask' is {jnp.result_type(mask)}, but must be bool: true where a query may see a key."
+    )
 
 
 def _repeat(ones: jax.Array, bias: jax.Array) -> jax.Array:

@@ -30,7 +30,8 @@ def check_convex_hull(
   del key
   places(arrays, value, axis)
   spread = float(np.std(numbers(arrays[value]))) or 1.0
-  for shift in (0.0, 10 * spread, -10 * spread):
+  far = 1000 * spread if default_tolerance(arrays) < 1e-3 else 10 * spread  # half precisions have no digits for more
+  for shift in (0.0, far, -far):
     given = changed(arrays, value, on_host(lambda a, shift=shift: (a + shift).astype(a.dtype)))
     values, out = numbers(given[value]), numbers(fn(*given))
     low, high = values.min(axis, keepdims=True), values.max(axis, keepdims=True)

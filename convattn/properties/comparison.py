@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -83,12 +84,17 @@ def _compare(name: str, a: np.ndarray, e: np.ndarray, tolerance: float, when: st
 
 
 def assert_differs(actual: Any, other: Any, threshold: float | None, when: str) -> None:
-  """Raises LawBroken if two trees of arrays agree to `threshold` (1e-3 if None) of their largest number."""
+  """Raises LawBroken if two trees of arrays agree to `threshold` (1e-3 if None) of their largest number.
+
+  Or if one of them is not finite, or their shapes differ: another fault than agreement, but no proof of the law.
+  """
   threshold = 1e-3 if threshold is None else threshold
   largest = 0.0
   for a, b in zip(map(numbers, jax.tree.leaves(actual)), map(numbers, jax.tree.leaves(other)), strict=True):
-    if a.shape != b.shape or not np.all(np.isfinite(a) & np.isfinite(b)):
-      return
+    if a.shape != b.shape:
+      raise LawBroken(f"{when}: the results have shapes {a.shape} and {b.shape}.", "output", math.inf, threshold)
+    if not np.all(np.isfinite(a) & np.isfinite(b)):
+      raise LawBroken(f"{when}: a result is not finite.", "output", math.inf, threshold)
     largest = max(largest, float(np.max(np.abs(a - b), initial=0)) / max(float(np.max(np.abs(a), initial=0)), 1e-30))
   if largest <= threshold:
     raise LawBroken(

@@ -105,15 +105,23 @@ def check_dilated(
   key: Any = None,
   tolerance: float | None = None,
   dilation: int,
+  stride: int = 1,
+  offset: int = 0,
   axes: Sequence[int] = GRID,
 ) -> None:
-  """Edits the places that are no multiple of `dilation` away from an output along some axis; it stays. Exact."""
+  """Edits the places that are no multiple of `dilation` away from an output along some axis; it stays. Exact.
+
+  Output p stands at place stride p + offset of the input. An even kernel under "SAME" has an offset: two taps that are
+  2 apart lie at -1 and 1, so offset 1.
+  """
   rng = generator(key)
   result, outputs, _ = _grid(fn, arrays, axes)
   for place in _outputs(outputs):
     between: Any = np.zeros([1] * np.ndim(arrays[0]), bool)
     for axis, index in zip(axes, place, strict=True):
-      between = between | along(arrays[0], axis, (np.arange(np.shape(arrays[0])[axis]) - index) % dilation != 0)
+      between = between | along(
+        arrays[0], axis, (np.arange(np.shape(arrays[0])[axis]) - stride * index - offset) % dilation != 0
+      )
     other = fn(*changed(arrays, 0, lambda a, between=between: edited(rng, a, between)))
     when = f"inputs between the steps of {dilation} from output {place} edited"
     assert_same(_at(other, axes, place), _at(result, axes, place), tolerance, when, exact=True)

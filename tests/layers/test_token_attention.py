@@ -3,6 +3,7 @@
 import pathlib
 import sys
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -181,3 +182,18 @@ def test_absolute_positions_are_added():
 def test_bad_input_gets_one_error_with_both_values(layer, arguments, message):
   with pytest.raises((ValueError, AssertionError), match=message):
     initialise(layer, X, **arguments)
+
+
+@pytest.mark.parametrize(
+  "mask, told",
+  [
+    (np.ones((5, 5), bool), r"has shape \(5, 5\), but must be \[b, n, q, k\] with b = 5, n = 2, q = 5, k = 5"),
+    (np.ones((1, 1, 1, 3), bool), r"has shape \(1, 1, 1, 3\)"),
+    (np.ones((5, 1, 1, 5), np.float32), "is float32, but must be bool"),
+  ],
+)
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_mask_that_does_not_fit_is_refused_with_and_without_causality(mask, told, causal):
+  x = jnp.ones((5, 5, 4))
+  with pytest.raises(AssertionError, match=told):
+    jax.eval_shape(lambda x: layers.MultiHeadAttention(2, causal=causal).init(jax.random.key(0), x, mask=mask), x)

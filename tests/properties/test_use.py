@@ -93,3 +93,35 @@ def test_integers_are_edited_within_their_range():
   properties.check_causal(lambda t: jnp.cumsum(table[t], 1), tokens, axis=1)
   with pytest.raises(properties.LawBroken):
     properties.check_causal(lambda t: table[t] + table[t].mean(1, keepdims=True), tokens, axis=1)
+
+
+def test_a_result_that_is_not_finite_is_no_proof_that_something_matters():
+  x = jax.random.normal(jax.random.key(1), (2, 5, 3))
+  with pytest.raises(AssertionError, match="not finite"):
+    properties.check_positions_matter(lambda x: x * jnp.nan, x)
+
+
+def test_a_small_error_of_normalisation_leaves_the_hull():
+  query, key, value = jax.random.normal(jax.random.key(1), (3, 2, 7, 3, 5))
+  attention = jax.nn.dot_product_attention
+  properties.check_convex_hull(attention, query, key, value, value=2, axis=1)
+  with pytest.raises(AssertionError, match="convex_hull"):
+    properties.check_convex_hull(lambda *arrays: 0.99 * attention(*arrays), query, key, value, value=2, axis=1)
+
+
+def test_an_even_kernel_is_dilated_about_a_place_between_pixels():
+  x, kernel = jax.random.normal(jax.random.key(1), (1, 9, 11, 2)), jnp.ones((2, 2, 2, 3))
+
+  def conv(x):
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", rhs_dilation=(2, 2), dimension_numbers=numbers)
+
+  properties.check_dilated(conv, x, dilation=2, offset=1)
+  with pytest.raises(AssertionError, match="dilated"):
+    properties.check_dilated(conv, x, dilation=2)
+
+
+def test_every_sample_of_a_batch_is_looked_at():
+  x = jax.random.normal(jax.random.key(1), (8, 5))
+  with pytest.raises(AssertionError, match="batch_independent"):
+    properties.check_batch_independent(lambda x: x.at[2].add(x[1]), x)
