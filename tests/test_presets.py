@@ -59,7 +59,12 @@ def folder(root):
   "preset, argument, data",
   [
     ("cifar10", None, lambda root: records(root, "cifar10", (32, 32), {"train": 20, "test": 4})),
-    ("imagenet", "coatnet_0", lambda root: records(root, "imagenet2012", None, {"train": 12, "validation": 5})),
+    pytest.param(
+      "imagenet",
+      "coatnet_0",
+      lambda root: records(root, "imagenet2012", None, {"train": 12, "validation": 5}),
+      marks=pytest.mark.slow,
+    ),
     pytest.param("imagenet", "coatnet_3", folder, marks=pytest.mark.slow),
     pytest.param("imagenet21k", "coatnet_2", folder, marks=pytest.mark.slow),
     pytest.param("imagenet21k", "coatnet_4", folder, marks=pytest.mark.slow),

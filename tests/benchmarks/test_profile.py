@@ -157,6 +157,7 @@ def test_files_hold_what_is_printed(trained, folder):
   assert shown[-3].endswith(trained["operations"][0]["name"])
 
 
+@pytest.mark.slow
 def test_inference_has_no_backward_pass(folder):
   output = f"--output={folder / 'infer'}"
   result = profile.main(["--model=test_coatnet", "--batch=2", "--size=64", "--task=infer", "--steps=1", output])

@@ -86,7 +86,7 @@ def test_training_differs_from_evaluation_only_by_chance_and_batch_statistics(na
 
 
 @every_layer
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float64])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, pytest.param(jnp.float64, marks=pytest.mark.slow)])
 def test_dtype_of_the_computation(name, dtype):
   example = EXAMPLES[name]
   if not hasattr(example.layer, "dtype"):
