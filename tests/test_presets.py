@@ -65,9 +65,8 @@ def folder(root):
       lambda root: records(root, "imagenet2012", None, {"train": 12, "validation": 5}),
       marks=pytest.mark.slow,
     ),
-    pytest.param("imagenet", "coatnet_3", folder, marks=pytest.mark.slow),
-    pytest.param("imagenet21k", "coatnet_2", folder, marks=pytest.mark.slow),
-    pytest.param("imagenet21k", "coatnet_4", folder, marks=pytest.mark.slow),
+    *(pytest.param("imagenet", f"coatnet_{number}", folder, marks=pytest.mark.slow) for number in (1, 2, 3)),
+    *(pytest.param("imagenet21k", f"coatnet_{number}", folder, marks=pytest.mark.slow) for number in (2, 3, 4)),
   ],
 )
 def test_an_experiment_runs_from_encoded_pictures_to_its_result(preset, argument, data, tmp_path, monkeypatch):

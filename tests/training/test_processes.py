@@ -98,8 +98,8 @@ def test_each_process_puts_its_rows_and_gathers_a_state_that_is_divided_over_all
     }
 
 
-def trained(folder, count):
-  with Processes(count, "train.py", f"--workdir={folder}", *OPTIONS) as processes:
+def trained(folder, count, *options):
+  with Processes(count, "train.py", f"--workdir={folder}", *OPTIONS, *options) as processes:
     outputs = processes.outputs()
   for text in outputs[1:]:  # the first speaks for all; the library that joins CPUs does not ask
     assert not [line for line in text.splitlines() if "[Gloo]" not in line]
@@ -168,7 +168,13 @@ def test_a_run_goes_on_with_another_number_of_processes(single, double, tmp_path
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_ends_the_other_with_an_error_and_the_restart_goes_on(double, tmp_path):
+def test_a_state_that_is_divided_over_both_processes_ends_as_a_whole_one(single, tmp_path):
+  assert_same_end(trained(tmp_path / "run", 2, "--config.compute.fsdp=4"), single)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [1, 0])  # 0: the one that the others ask who is there
+def test_a_process_that_dies_ends_the_other_with_an_error_and_the_restart_goes_on(double, tmp_path, victim):
   folder = at_step_10(double, tmp_path / "run")
   with Processes(2, PROCESS, "train", folder, "15", *OPTIONS) as processes:
     first, second = processes.all
@@ -178,11 +184,11 @@ def test_a_process_that_dies_ends_the_other_with_an_error_and_the_restart_goes_o
         break
     time.sleep(3)
     assert first.poll() is None and second.poll() is None
-    second.send_signal(signal.SIGKILL)
+    processes.all[victim].send_signal(signal.SIGKILL)
     started = time.monotonic()
-    first.wait(timeout=120)
+    processes.all[1 - victim].wait(timeout=120)
     assert time.monotonic() - started < 3 * HEARTBEAT
-    assert first.returncode != 0
+    assert processes.all[1 - victim].returncode != 0
   assert not (folder / "checkpoints" / "20").exists()
   assert_same_end(trained(folder, 2), double)
 
