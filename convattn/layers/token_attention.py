@@ -91,8 +91,7 @@ class MultiHeadAttention(nn.Module):
       allowed = causal_mask(query.shape[1], key.shape[1])
       if mask is not None:
         check_mask(mask, logits.shape)  # before it is joined with another, which would hide what is wrong with it
-        allowed = jnp.asarray(mask) & allowed
-      mask = allowed
+      mask = allowed if mask is None else jnp.asarray(mask) & allowed
     weights = attention_weights(logits, mask=mask)
     self.sow("intermediates", "attention", weights)
     out = weighted_sum(weights, value)

@@ -20,8 +20,8 @@ EXPECTED = {
   ),
   ("core", "softmax over the queries"): ("large_logits_select", "another query"),
   ("core", "cosine"): (
-    "large_logits_select zero_query_averages",
-    "a query's length does not count, and zero has no direction",
+    "large_logits_select not_affine zero_query_averages",
+    "a query's length does not count, and zero has no direction: the result is not finite",
   ),
   ("core", "heads of different temperature"): (
     "equal_heads_merge large_logits_select",
