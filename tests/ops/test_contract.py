@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from convattn import ops
+from tests.ops.every_op import GOOD, OTHER
 
 
 def draw(*shape):
@@ -73,3 +74,37 @@ def test_composes(name):
   along = draw(*parameters.shape, 1)[..., 0]
   tangent = jax.jit(lambda p: jax.jvp(functools.partial(loss, x=x), (p,), (along,))[1])(parameters)
   np.testing.assert_allclose(tangent, jnp.sum(whole * along), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", GOOD)
+def test_every_op_under_transformations(name):
+  """jit, vmap, gradients per example and checkpoint agree with one plain call after another."""
+  function = functools.partial(getattr(ops, name), **OTHER.get(name, {}))
+  rng = np.random.default_rng(len(name))
+  two = {
+    argument: rng.random((2, *shape)) < 0.7 if argument == "mask" else np.float32(rng.standard_normal((2, *shape)))
+    for argument, shape in GOOD[name].items()
+  }
+  if name == "padding_mask":
+    two["lengths"] = np.arange(6, dtype=np.int32).reshape(2, 3) % 5
+  fixed = {argument: array for argument, array in two.items() if array.dtype != np.float32}
+  free = {argument: array for argument, array in two.items() if argument not in fixed}
+
+  def loss(free, fixed):
+    leaves = jax.tree.leaves(function(**free, **fixed))
+    return sum(jnp.sum(jnp.sin(leaf.astype(jnp.float32))) for leaf in leaves)
+
+  def everything(free, fixed):
+    return function(**free, **fixed), jax.grad(loss)(free, fixed), jax.grad(jax.checkpoint(loss))(free, fixed)
+
+  plain = [(function(**free, **fixed), jax.grad(loss)(free, fixed)) for free, fixed in each_of_two(free, fixed)]
+  together, gradients, again = jax.jit(jax.vmap(everything))(free, fixed)
+  stacked, wanted = jax.tree.map(lambda *leaves: jnp.stack(leaves), *plain)
+  chex.assert_trees_all_close(together, stacked, atol=2e-5, rtol=2e-5)
+  chex.assert_trees_all_close(gradients, wanted, atol=1e-4, rtol=1e-4)
+  chex.assert_trees_all_close(again, wanted, atol=1e-4, rtol=1e-4)
+
+
+def each_of_two(*trees):
+  return [jax.tree.map(lambda leaf, i=i: leaf[i], trees) for i in range(2)]
