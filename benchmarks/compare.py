@@ -17,65 +17,22 @@ needed for anything else: `pip install '.[peer]'` from a checkout, or an interpr
 from __future__ import annotations
 
 import argparse
-import json
-import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from benchmarks.results import write_json
+from benchmarks.turns import Side
 
-ROOT = Path(__file__).parents[1]
 OURS, PEER = "ours", ("timm-eager", "timm-compile")
 
 
-class Side:
-  """A worker process (see benchmarks.worker): `facts` when it is ready, then `run`."""
-
-  def __init__(self, name: str, python: str, arguments: Sequence[str]):
-    self.name = name
-    command = [python, "-m", "benchmarks.worker", f"--side={name}", *arguments]
-    self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
-    self._process = subprocess.Popen(
-      command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True
-    )
-    self.facts = self._answer()
-    self._process.send_signal(signal.SIGSTOP)
-
-  def run(self, steps: int) -> list[float]:
-    """Seconds of each of so many steps, after one that is not counted.
-
-    The process is stopped otherwise: the threads of some libraries keep turning for a while when they have no work.
-    """
-    assert self._process.stdin is not None
-    self._process.send_signal(signal.SIGCONT)
-    self._process.stdin.write(f"{1 + steps}\n")
-    self._process.stdin.flush()
-    self.facts = self._answer()
-    self._process.send_signal(signal.SIGSTOP)
-    return list(self.facts["seconds"])[1:]
-
-  def _answer(self) -> dict[str, Any]:
-    assert self._process.stdout is not None
-    line = self._process.stdout.readline()
-    if not line:
-      self._errors.seek(0)
-      said = self._errors.read()[-2000:]
-      self.__exit__()
-      raise SystemExit(f"side {self.name} stopped:\n{said}")
-    return dict(json.loads(line))
-
-  def __enter__(self) -> Self:
-    return self
-
-  def __exit__(self, *_: object) -> None:
-    self._process.kill()
-    self._process.communicate()
-    self._errors.close()
+def seconds(side: Side, steps: int) -> list[float]:
+  """Of each of so many steps, after one that is not counted."""
+  return list(side.ask(1 + steps)["seconds"])[1:]
 
 
 def alternate(sides: Sequence[Side], rounds: int, steps: int, images: int) -> dict[str, list[float]]:
@@ -83,7 +40,7 @@ def alternate(sides: Sequence[Side], rounds: int, steps: int, images: int) -> di
   speeds: dict[str, list[float]] = {side.name: [] for side in sides}
   for _ in range(rounds):
     for side in sides:
-      speeds[side.name].append(steps * images / sum(side.run(steps)))
+      speeds[side.name].append(steps * images / sum(seconds(side, steps)))
   return speeds
 
 
@@ -98,10 +55,10 @@ def summary(result: dict[str, Any]) -> str:
   lines = [f"{'':14}images/s  lowest highest  peak memory  compile  library"]
   for name, speeds in result["images_per_second"].items():
     facts = result["facts"][name]
-    seconds = facts["lower_seconds"] + facts["compile_seconds"]
+    compiling = facts["lower_seconds"] + facts["compile_seconds"]
     lines.append(
       f"{name:14}{statistics.median(speeds):8.2f} {min(speeds):7.2f} {max(speeds):7.2f} "
-      f"{facts['peak_bytes'] / 2**30:8.2f} GiB {seconds:6.1f} s  {facts['library']}"
+      f"{facts['peak_bytes'] / 2**30:8.2f} GiB {compiling:6.1f} s  {facts['library']}"
     )
   if result["ratios"]:
     middle, lowest, highest = (f(result["ratios"]) for f in (statistics.median, min, max))
@@ -161,7 +118,8 @@ def compare(options: argparse.Namespace, shared: list[str]) -> dict[str, Any]:
   sides: list[Side] = []
   try:
     for name in names:  # one after another: two that compile at once would not fit some machines
-      sides.append(Side(name, options.peer_python if name.startswith("timm") else sys.executable, shared))
+      python = options.peer_python if name.startswith("timm") else sys.executable
+      sides.append(Side(name, [python, "-m", "benchmarks.worker", f"--side={name}", *shared]))
       print(f"{name} is ready", file=sys.stderr)
     speeds = alternate(sides, options.rounds, options.steps, options.batch)
     facts = {side.name: side.facts for side in sides}

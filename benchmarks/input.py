@@ -20,20 +20,18 @@ torchvision.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from benchmarks.results import record, write_json
+from benchmarks.turns import Side
 
-ROOT = Path(__file__).parents[1]
 STAGES = ("decode", "augmentation", "delivery")
 CLASSES = 4
 
@@ -57,57 +55,6 @@ def make_pictures(folder: Path, count: int) -> int:
   return round(statistics.mean(sizes))
 
 
-class Side:
-  """A process of benchmarks.input_side, with what it starts, that stands still unless it is asked."""
-
-  def __init__(self, name: str, python: str, arguments: list[str]):
-    self.name = name
-    self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
-    self._process = subprocess.Popen(
-      [python, "-m", "benchmarks.input_side", f"--side={name}", *arguments],
-      cwd=ROOT,
-      stdin=subprocess.PIPE,
-      stdout=subprocess.PIPE,
-      stderr=self._errors,
-      text=True,
-      start_new_session=True,
-    )
-    self.library = self._answer()["library"]
-    self._signal(signal.SIGSTOP)
-
-  def run(self, batches: int) -> float:
-    """Images per second over so many batches."""
-    assert self._process.stdin is not None
-    self._signal(signal.SIGCONT)
-    self._process.stdin.write(f"{batches}\n")
-    self._process.stdin.flush()
-    speed = self._answer()["images_per_second"]
-    self._signal(signal.SIGSTOP)
-    return float(speed)
-
-  def _signal(self, number: int) -> None:
-    os.killpg(self._process.pid, number)
-
-  def _answer(self) -> dict[str, Any]:
-    assert self._process.stdout is not None
-    line = self._process.stdout.readline()
-    if not line:
-      self._errors.seek(0)
-      said = self._errors.read()[-2000:]
-      self.__exit__()
-      raise SystemExit(f"side {self.name} stopped:\n{said}")
-    return dict(json.loads(line))
-
-  def __enter__(self) -> Self:
-    return self
-
-  def __exit__(self, *_: object) -> None:
-    if self._process.poll() is None:
-      self._signal(signal.SIGKILL)
-    self._process.communicate()
-    self._errors.close()
-
-
 def measure(options: argparse.Namespace, folder: Path, stage: str, sides: dict[str, str]) -> dict[str, Any]:
   """{"stage", "cores", "images_per_second": {side: of each round}, "libraries"}; each side once per round."""
   shared = [f"--{name}={getattr(options, name)}" for name in ("batch", "workers", "size")]
@@ -115,16 +62,16 @@ def measure(options: argparse.Namespace, folder: Path, stage: str, sides: dict[s
   started: list[Side] = []
   try:
     for name, python in sides.items():
-      started.append(Side(name, python, arguments))
+      started.append(Side(name, [python, "-m", "benchmarks.input_side", f"--side={name}", *arguments]))
     speeds: dict[str, list[float]] = {side.name: [] for side in started}
     for _ in range(options.rounds):
       for side in started:
-        speeds[side.name].append(side.run(options.batches))
+        speeds[side.name].append(side.ask(options.batches)["images_per_second"])
   finally:
     for side in started:
       side.__exit__()
   cores = options.workers if stage == "delivery" else 1
-  libraries = {side.name: side.library for side in started}
+  libraries = {side.name: side.facts["library"] for side in started}
   return {"stage": stage, "cores": cores, "images_per_second": speeds, "libraries": libraries}
 
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from benchmarks import compare
+from benchmarks import compare, turns
 
 WORKER = """
 import json, sys
@@ -31,9 +31,9 @@ def test_sides_take_turns():
     def __init__(self, name, seconds):
       self.name, self.seconds = name, seconds
 
-    def run(self, steps):
+    def ask(self, number):
       asked.append(self.name)
-      return [self.seconds] * steps
+      return {"seconds": [99.0] + [self.seconds] * (number - 1)}
 
   speeds = compare.alternate([Made("a", 0.5), Made("b", 2.0)], rounds=2, steps=3, images=8)
   assert asked == ["a", "b", "a", "b"]
@@ -43,7 +43,7 @@ def test_sides_take_turns():
 def test_made_up_workers_are_compared(tmp_path, monkeypatch, capsys):
   (tmp_path / "benchmarks").mkdir()
   (tmp_path / "benchmarks" / "worker.py").write_text(WORKER)
-  monkeypatch.setattr(compare, "ROOT", tmp_path)
+  monkeypatch.setattr(turns, "ROOT", tmp_path)
   arguments = ["--batch=4", "--dtype=float32", "--rounds=2", "--steps=3", f"--output={tmp_path / 'runs' / 'found'}"]
   result = compare.main(arguments)
   assert result["images_per_second"] == {"ours": [8.0, 8.0], "timm-eager": [2.0, 2.0], "timm-compile": [4.0, 4.0]}
@@ -61,7 +61,7 @@ def test_a_worker_that_stops_says_why(tmp_path, monkeypatch):
   (tmp_path / "benchmarks").mkdir()
   stops = "import sys\nprint('{}', flush=True)\nsys.stdin.readline()\nraise SystemExit('out of memory')"
   (tmp_path / "benchmarks" / "worker.py").write_text(stops)
-  monkeypatch.setattr(compare, "ROOT", tmp_path)
+  monkeypatch.setattr(turns, "ROOT", tmp_path)
   with pytest.raises(SystemExit, match=r"side ours stopped:\nout of memory"):
     compare.main(["--dtype=float32", "--sides=ours", f"--output={tmp_path / 'found'}"])
 

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import input as input_benchmark
+from benchmarks import turns
 
 SIDE = """
 import json, sys
@@ -34,7 +35,7 @@ def test_pictures_are_of_the_size_of_real_ones_and_always_the_same(tmp_path):
 def made_up(tmp_path, monkeypatch):
   (tmp_path / "benchmarks").mkdir()
   (tmp_path / "benchmarks" / "input_side.py").write_text(SIDE)
-  monkeypatch.setattr(input_benchmark, "ROOT", tmp_path)
+  monkeypatch.setattr(turns, "ROOT", tmp_path)
   return tmp_path
 
 
@@ -63,7 +64,7 @@ def test_without_a_peer_ours_is_measured_alone(made_up, monkeypatch, capsys):
 def test_a_side_that_stops_says_why(made_up):
   (made_up / "benchmarks" / "input_side.py").write_text("raise SystemExit('no such picture')")
   with pytest.raises(SystemExit, match="side ours stopped:\nno such picture"):
-    input_benchmark.Side("ours", input_benchmark.sys.executable, [])
+    input_benchmark.main(["--pictures=1", "--rounds=1", f"--out={made_up / 'found.json'}"])
 
 
 @pytest.mark.slow
