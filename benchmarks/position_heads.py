@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from benchmarks.lowering_groups import Group
 from benchmarks.lowerings import compare
 from benchmarks.results import record, write_json
-from convattn.equivalence import attend_pairs, attend_row_column
+from convattn.ops import attend_pairs, attend_row_column
 
 TERMS = {"Gaussian": 1, "table 3x3": 3}
 

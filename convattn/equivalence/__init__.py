@@ -7,8 +7,8 @@ from convattn.equivalence.family import attention_sum, relative_sum_after, relat
 from convattn.equivalence.inversion import attention_to_conv
 from convattn.equivalence.layer import PositionAttention, QuadraticAttention, TableAttention
 from convattn.equivalence.patches import patch_conv_to_attention, patch_kernel, to_patches, to_pixels
-from convattn.equivalence.products import attend_pairs, attend_row_column, pair_weights
 from convattn.equivalence.rank import fewer_heads_residual, fewest_heads, tap_rank
+from convattn.ops.products import attend_pairs, attend_row_column, pair_weights
 
 __all__ = [
   "MODES",

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from convattn.equivalence.inputs import is_whole, plain, shown
+
 PADDINGS = ("VALID", "SAME", "EDGE", "CIRCULAR")
 Padding = str | tuple[str, tuple[tuple[int, int], ...]]
 
@@ -100,31 +102,19 @@ def read_padding(padding: Any, axes: int) -> Padding:
   Raises:
     ValueError: neither of them.
   """
-  if isinstance(padding, str) and padding in PADDINGS:
-    return padding
-  name, amounts = "SAME", padding
-  if isinstance(padding, Sequence) and len(padding) == 2 and isinstance(padding[0], str):
-    name, amounts = padding
-  fits = name in PADDINGS[1:] and isinstance(amounts, Sequence) and not isinstance(amounts, str)
-  if fits and len(amounts) == axes and all(_is_pair(pair) for pair in amounts):
-    return name, tuple((int(before), int(after)) for before, after in amounts)
+  found = plain(padding)
+  if isinstance(found, str) and found in PADDINGS:
+    return found
+  name, amounts = "SAME", found
+  if isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], str):
+    name, amounts = found
+  if name in PADDINGS[1:] and isinstance(amounts, tuple) and len(amounts) == axes and all(map(_is_pair, amounts)):
+    return name, amounts
   raise ValueError(
-    f"padding is {padding!r}, but must be one of {', '.join(map(repr, PADDINGS))}, {axes} pair(s) (before, after) of "
-    f"zeros, or such as ('EDGE', pairs)."
+    f"padding is {shown(padding)}, but must be one of {', '.join(map(repr, PADDINGS))}, {axes} pair(s) (before, after) "
+    f"of zeros, or such as ('EDGE', pairs)."
   )
 
 
 def _is_pair(pair: Any) -> bool:
-  return isinstance(pair, Sequence) and len(pair) == 2 and all(_is_whole(each) and each >= 0 for each in pair)
-
-
-def _is_whole(value: Any) -> bool:
-  return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def per_axis(name: str, value: Any, axes: int) -> tuple[int, ...]:
-  """One positive integer for each axis of the image; one for all where it is a single one."""
-  values = (value,) * axes if _is_whole(value) else value
-  if isinstance(values, Sequence) and len(values) == axes and all(_is_whole(each) and each > 0 for each in values):
-    return tuple(int(each) for each in values)
-  raise ValueError(f"{name} is {value!r}, but must be a positive integer or one for each of the {axes} axes.")
+  return isinstance(pair, tuple) and len(pair) == 2 and all(is_whole(each, 0) for each in pair)

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from convattn.equivalence.inputs import is_floating, known_kernel, read_number, read_whole, shown
+
 
 def off_target_mass(alpha: float, axes: int = 2) -> float:
   """The attention that a Gaussian head spends beside its target, on an infinite grid.
@@ -18,9 +20,7 @@ def off_target_mass(alpha: float, axes: int = 2) -> float:
   Images are parts of the grid, and so is their ring ("CIRCULAR"); where the target lies beyond the border ("EDGE") the
   others fall behind the nearest pixel faster still. So m bounds what every head spends beside its pixel, everywhere.
   """
-  if not 0 < alpha < math.inf:
-    raise ValueError(f"alpha is {alpha!r}, but must be positive and finite.")
-  alpha = float(alpha)  # an array of float32 would lose digits
+  alpha, axes = read_number("alpha", alpha, "positive and finite"), read_whole("axes", axes)
   if alpha >= 1:
     n = np.arange(1, math.ceil(math.sqrt(750 / alpha)) + 1)
     log_theta = math.log1p(2 * float(np.sum(np.exp(-alpha * n**2))))
@@ -47,9 +47,12 @@ def error_bound(kernel: Any, alpha: float, max_abs: float) -> float:
     max_abs: the largest absolute value in the images.
 
   Raises:
-    ValueError: a kernel of another rank, alpha not positive and finite, max_abs negative or not finite.
+    TypeError: a kernel that is no array of numbers.
+    ValueError: a kernel of another rank, traced or not finite; alpha not one positive and finite number; max_abs
+      negative or not finite.
   """
-  return 2 * off_target_mass(alpha, np.ndim(kernel) - 2) * _largest_output(kernel, max_abs)
+  largest = _largest_output(kernel, max_abs)
+  return 2 * off_target_mass(alpha, np.ndim(kernel) - 2) * largest
 
 
 def rounding_floor(kernel: Any, max_abs: float, dtype: DTypeLike = np.float32) -> float:
@@ -59,15 +62,14 @@ def rounding_floor(kernel: Any, max_abs: float, dtype: DTypeLike = np.float32) -
 
   t c terms in each output, and 16 roundings for the softmax and the two products along the axes.
   """
-  terms = math.prod(np.shape(kernel)[:-1]) + 16
-  return terms * float(jnp.finfo(dtype).eps) * _largest_output(kernel, max_abs)
+  if not is_floating(dtype):
+    raise ValueError(f"dtype is {shown(dtype)}, but must be one of real floats, such as 'float32'.")
+  largest = _largest_output(kernel, max_abs)
+  return (math.prod(np.shape(kernel)[:-1]) + 16) * float(jnp.finfo(dtype).eps) * largest
 
 
 def _largest_output(kernel: Any, max_abs: float) -> float:
   """The largest output that images within max_abs can have."""
-  kernel = np.asarray(kernel, np.float64)
-  if kernel.ndim not in (3, 4):
-    raise ValueError(f"kernel has shape {kernel.shape}, but must be [k, c, o] or [k_h, k_w, c, o].")
-  if not 0 <= max_abs < math.inf:
-    raise ValueError(f"max_abs is {max_abs!r}, but must be a finite number, not negative.")
-  return float(max_abs) * float(np.abs(kernel).reshape(-1, kernel.shape[-1]).sum(0).max())
+  kernel = known_kernel(kernel, "a bound is a number").astype(np.float64)
+  max_abs = read_number("max_abs", max_abs, "a finite number, not negative", zero=True)
+  return max_abs * float(np.abs(kernel).reshape(-1, kernel.shape[-1]).sum(0).max())

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convattn.equivalence.borders import per_axis, read_padding, window_shifts
+from convattn.equivalence.borders import read_padding, window_shifts
+from convattn.equivalence.inputs import (
+  is_whole,
+  known_kernel,
+  per_axis,
+  plain,
+  read_bias,
+  read_kernel,
+  read_number,
+  shown,
+)
 from convattn.equivalence.layer import PositionAttention, QuadraticAttention, TableAttention
 from convattn.equivalence.rank import nonnegative_heads
 
@@ -53,93 +62,85 @@ def conv_to_attention(
       depthwise for an image of c channels. Given, images of another number of channels are refused.
 
   Returns:
-    A QuadraticAttention or TableAttention, and {"params": ...} in the kernel's dtype.
+    A QuadraticAttention or TableAttention, and {"params": ...}: values and bias in the kernel's dtype, tables, shifts
+    and alpha in at least float32 (bfloat16 has not every shift beyond 256 pixels).
 
   Raises:
+    TypeError: a kernel or bias that is no array of numbers.
     ValueError: a kernel or bias of the wrong shape or dtype, an unknown padding or mode, alpha missing, superfluous or
-      not positive, groups that do not divide the output's channels; "rank" of a kernel without known values.
+      no positive number, groups that do not divide the output's channels; "rank" of a kernel whose values are not
+      known or not finite.
   """
-  kernel, bias = read_kernel(kernel), None if bias is None else jnp.asarray(bias)
+  kernel = read_kernel(kernel)
+  bias = read_bias(bias, kernel)
   *window, in_features, features = kernel.shape
-  if bias is not None and bias.shape != (features,):
-    raise ValueError(f"bias has shape {bias.shape}, but the kernel {kernel.shape} needs ({features},).")
-  if groups is not None and (groups < 1 or features % groups):
-    raise ValueError(
-      f"groups is {groups}, but must divide the {features} output channels of the kernel {kernel.shape}."
-    )
-  check_mode(mode, alpha)
+  position_dtype = jnp.promote_types(kernel.dtype, jnp.float32)
+  check_mode(mode, alpha, position_dtype)
   fields: dict[str, Any] = {
     "features": features,
     "window": tuple(window),
     "padding": read_padding(padding, len(window)),
     "strides": per_axis("strides", strides, len(window)),
     "dilation": per_axis("dilation", dilation, len(window)),
-    "groups": groups,
+    "groups": None if groups is None else _read_groups(groups, kernel.shape),
     "use_bias": bias is not None,
     "param_dtype": kernel.dtype,
   }
+  if mode == "rank":
+    known_kernel(kernel, "mode 'rank' counts its heads by the kernel's values")
   taps = kernel.reshape(-1, in_features, features)
   build = {"quadratic": _quadratic, "table": _table, "rank": _rank}[mode]
-  kind, parameters = build(taps, fields["window"], fields["dilation"], alpha)
+  kind, position, value = build(taps, fields["window"], fields["dilation"], alpha)
+  parameters = {name: jnp.asarray(each, position_dtype) for name, each in position.items()} | {"value": value}
   if bias is not None:
-    parameters["bias"] = bias.astype(kernel.dtype)
+    parameters["bias"] = bias
   return kind(num_heads=parameters["value"].shape[0], **fields), {"params": parameters}
 
 
-def check_mode(mode: str, alpha: Any) -> None:
-  """Raises ValueError for an unknown mode and for an alpha that is missing, superfluous or not a positive number."""
-  if mode not in MODES:
-    raise ValueError(f"mode is {mode!r}, but must be one of {', '.join(map(repr, MODES))}.")
+def check_mode(mode: str, alpha: Any, dtype: Any) -> None:
+  """Raises ValueError for an unknown mode and for an alpha that is missing, superfluous or no positive number."""
+  if not isinstance(mode, str) or mode not in MODES:
+    raise ValueError(f"mode is {shown(mode)}, but must be one of {', '.join(map(repr, MODES))}.")
   if mode != "quadratic" and alpha is not None:
-    raise ValueError(f"alpha is {alpha!r}, but mode {mode!r} has none: leave it out, or use mode 'quadratic'.")
+    raise ValueError(f"alpha is {shown(alpha)}, but mode {mode!r} has none: leave it out, or use mode 'quadratic'.")
   if mode == "quadratic" and (alpha is None or isinstance(alpha, jax.core.Tracer)):
     raise ValueError(
-      f"alpha is {alpha!r}, but mode 'quadratic' needs a positive number: 18 for float32, 40 for float64."
+      f"alpha is {shown(alpha)}, but mode 'quadratic' needs a positive number: 18 for float32, 40 for float64."
     )
-  if alpha is not None and not 0 < alpha < math.inf:
-    raise ValueError(f"alpha is {alpha!r}, but must be positive and finite; mode 'table' is the limit.")
+  if mode == "quadratic":
+    wanted = f"positive and finite, one number that {dtype} can hold; mode 'table' is the limit"
+    number = read_number("alpha", alpha, wanted)
+    if not float(jnp.finfo(dtype).tiny) <= number <= float(jnp.finfo(dtype).max):
+      raise ValueError(f"alpha is {shown(alpha)}, but must be {wanted}.")
 
 
-def read_kernel(kernel: Any) -> jax.Array:
-  """The kernel as an array. Raises ValueError where it is not [k, c, o] or [k_h, k_w, c, o], or not real floats."""
-  kernel = jnp.asarray(kernel)
-  if kernel.ndim not in (3, 4) or 0 in kernel.shape:
+def _read_groups(groups: Any, shape: tuple[int, ...]) -> int:
+  found = plain(groups)
+  if not is_whole(found) or shape[-1] % found:
     raise ValueError(
-      f"kernel has shape {kernel.shape}, but must be [k, c, o] or [k_h, k_w, c, o], no axis empty; other ranks are not "
-      f"supported."
+      f"groups is {shown(groups)}, but must divide the {shape[-1]} output channels of the kernel {shape}: give a "
+      f"positive integer that does."
     )
-  if not jnp.issubdtype(kernel.dtype, jnp.floating):
-    raise ValueError(f"kernel is {kernel.dtype}, but must be real floating point: convert it first.")
-  return kernel
+  return int(found)
 
 
-def _quadratic(
-  taps: jax.Array, window: tuple[int, ...], dilation: tuple[int, ...], alpha: Any
-) -> tuple[type[PositionAttention], dict[str, jax.Array]]:
-  shifts = np.meshgrid(*(window_shifts(*each) for each in zip(window, dilation, strict=True)), indexing="ij")
-  return QuadraticAttention, {
-    "shifts": jnp.asarray(np.stack([axis.ravel() for axis in shifts], axis=-1), taps.dtype),
-    "alpha": jnp.full(taps.shape[:1], alpha, taps.dtype),
-    "value": taps,
-  }
+Built = tuple[type[PositionAttention], dict[str, Any], jax.Array]
+"""The layer, the parameters that say where its heads look, and the heads' values."""
 
 
-def _table(
-  taps: jax.Array, window: tuple[int, ...], dilation: tuple[int, ...], alpha: Any
-) -> tuple[type[PositionAttention], dict[str, jax.Array]]:
+def _quadratic(taps: jax.Array, window: tuple[int, ...], dilation: tuple[int, ...], alpha: Any) -> Built:
+  grids = np.meshgrid(*(window_shifts(*each) for each in zip(window, dilation, strict=True)), indexing="ij")
+  shifts = np.stack([axis.ravel() for axis in grids], axis=-1)
+  return QuadraticAttention, {"shifts": shifts, "alpha": np.full(len(shifts), float(alpha))}, taps
+
+
+def _table(taps: jax.Array, window: tuple[int, ...], dilation: tuple[int, ...], alpha: Any) -> Built:
   one_hot = np.eye(taps.shape[0], dtype=bool).reshape(-1, *window)
-  return TableAttention, {"table": jnp.where(one_hot, 0, -jnp.inf).astype(taps.dtype), "value": taps}
+  return TableAttention, {"table": np.where(one_hot, 0, -np.inf)}, taps
 
 
-def _rank(
-  taps: jax.Array, window: tuple[int, ...], dilation: tuple[int, ...], alpha: Any
-) -> tuple[type[PositionAttention], dict[str, jax.Array]]:
-  if isinstance(taps, jax.core.Tracer):
-    raise ValueError("kernel is traced, but mode 'rank' counts its heads by the kernel's values: call it outside jit.")
-  weights, value = nonnegative_heads(np.asarray(taps).reshape(taps.shape[0], -1))
+def _rank(taps: jax.Array, window: tuple[int, ...], dilation: tuple[int, ...], alpha: Any) -> Built:
+  weights, value = nonnegative_heads(np.asarray(taps).reshape(len(taps), -1))
   with np.errstate(divide="ignore"):
     table = np.log(weights).reshape(-1, *window)
-  return TableAttention, {
-    "table": jnp.asarray(table, taps.dtype),
-    "value": jnp.asarray(value.reshape(-1, *taps.shape[1:]), taps.dtype),
-  }
+  return TableAttention, {"table": table}, jnp.asarray(value.reshape(-1, *taps.shape[1:]), taps.dtype)

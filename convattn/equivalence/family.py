@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from convattn.equivalence.inputs import check_images
 from convattn.ops.attention import attend
 from convattn.ops.positions import relative_bias
 from convattn.ops.shapes import check_shapes
@@ -27,6 +28,7 @@ def static_sum(x: jax.Array, table: jax.Array) -> jax.Array:
 
   x [b, h, w, c], table [c, 2h-1, 2w-1] -> [b, h, w, c]. Shifts beyond a window of the table are 0 for a small kernel.
   """
+  _check(x=x, table=table)
   sizes = check_shapes(x=(x, "b h w c"), table=(table, "c u v"))
   _check_table(x, table)
   tokens = x.reshape(sizes["b"], -1, sizes["c"])
@@ -40,21 +42,34 @@ def attention_sum(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Arr
 
 def relative_sum_after(query: jax.Array, key: jax.Array, value: jax.Array, table: jax.Array) -> jax.Array:
   """Eq. 3, y_post: y_i = sum_j (softmax_j(x_i . x_j) + w_{j-i}) x_j. table [2h-1, 2w-1]."""
-  _check_table(value, table[None])
-  return _attend(query, key, value, static_weights=relative_bias(table[None]))
+  return _attend(query, key, value, static_weights=_one_table(query, key, value, table))
 
 
 def relative_sum_before(query: jax.Array, key: jax.Array, value: jax.Array, table: jax.Array) -> jax.Array:
   """Eq. 3, y_pre, what CoAtNet uses: y_i = sum_j softmax_j(x_i . x_j + w_{j-i}) x_j. table [2h-1, 2w-1]."""
-  _check_table(value, table[None])
-  return _attend(query, key, value, bias=relative_bias(table[None]))
+  return _attend(query, key, value, bias=_one_table(query, key, value, table))
+
+
+def _one_table(query: jax.Array, key: jax.Array, value: jax.Array, table: jax.Array) -> jax.Array:
+  """One table for all channels, as weights of every pair of pixels: [1, q, k]."""
+  _check(query=query, key=key, value=value, table=table)
+  check_shapes(query=(query, "b h w c"), key=(key, "b h w c"), value=(value, "b h w e"), table=(table, "u v"))
+  _check_table(value, jnp.asarray(table)[None])
+  return relative_bias(jnp.asarray(table)[None])
 
 
 def _attend(query: jax.Array, key: jax.Array, value: jax.Array, **static: Any) -> jax.Array:
+  _check(query=query, key=key, value=value)
   sizes = check_shapes(query=(query, "b h w c"), key=(key, "b h w c"), value=(value, "b h w e"))
-  tokens = [x.reshape(sizes["b"], sizes["h"] * sizes["w"], 1, x.shape[-1]) for x in (query, key, value)]
+  images = (jnp.asarray(x) for x in (query, key, value))
+  tokens = [x.reshape(sizes["b"], sizes["h"] * sizes["w"], 1, x.shape[-1]) for x in images]
   out, _ = attend(*tokens, similarity=dot, **static)
   return out.reshape(value.shape)
+
+
+def _check(**arrays: Any) -> None:
+  for name, array in arrays.items():
+    check_images(name, array)
 
 
 def _check_table(x: jax.Array, table: jax.Array) -> None:

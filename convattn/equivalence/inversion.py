@@ -9,10 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convattn.equivalence.borders import per_axis, window_shifts
+from convattn.equivalence.borders import window_shifts
+from convattn.equivalence.inputs import is_whole, known_parameters, per_axis, plain, shown
 from convattn.equivalence.layer import PositionAttention, QuadraticAttention, TableAttention
 from convattn.layers.attention import RelativeAttention
 from convattn.ops.positions import relative_offsets, table_grid
+from convattn.ops.shapes import check_shapes
+
+PARTS = ("kernel", "bias")
+FURTHEST = 1_000_000
 
 
 def attention_to_conv(
@@ -35,7 +40,7 @@ def attention_to_conv(
 
   Args:
     layer: one of the three.
-    variables: its {"params": ...}, with known values.
+    variables: its {"params": ...}, with known values. A layer with dropout is taken as it is without.
     grid: (h, w), for a RelativeAttention without a table of its own (position "mlp", relative "none").
 
   Returns:
@@ -44,32 +49,44 @@ def attention_to_conv(
 
   Raises:
     TypeError: a layer of another kind.
-    ValueError: weights that depend on content, an alpha that is not positive, or a grid that is missing.
+    ValueError: parameters that are missing, traced or not finite, weights that depend on content, an alpha that is not
+      positive, or a grid that is missing.
+    AssertionError: a parameter whose shape is not the layer's.
   """
-  params = nn.unbox(variables["params"])
   if isinstance(layer, RelativeAttention):
-    return _from_relative(layer, params, grid)
-  if not isinstance(layer, PositionAttention):
+    return _from_relative(layer, variables, grid)
+  if not isinstance(layer, QuadraticAttention | TableAttention):
     raise TypeError(
       f"layer is a {type(layer).__name__}, but must be a QuadraticAttention, TableAttention or RelativeAttention."
     )
-  value = np.asarray(params["value"], np.float64)
+  if grid is not None:
+    raise ValueError(f"grid is {shown(grid)}, but a {type(layer).__name__} serves images of any size: leave it out.")
+  bias = ("bias",) * layer.use_bias
+  names = ("table",) if isinstance(layer, TableAttention) else ("shifts", "alpha")
+  params, dtype = known_parameters(layer, variables, ("value", *names, *bias))
+  _check_shapes(layer, params)
+  value = params["value"]
   if isinstance(layer, TableAttention):
-    logits = np.asarray(params["table"], np.float64).reshape(layer.num_heads, -1)
+    logits = params["table"].reshape(layer.num_heads, -1)
     weights = np.exp(logits - logits.max(-1, keepdims=True))
     taps, residual = weights / weights.sum(-1, keepdims=True), 0.0
-  elif isinstance(layer, QuadraticAttention):
-    taps, residual = _gaussian_taps(layer, params, value)
   else:
-    raise TypeError(f"layer is a {type(layer).__name__}, whose weights are not known here.")
+    taps, residual = _gaussian_taps(layer, params["shifts"], params["alpha"], value)
   kernel = np.einsum("nt,nco->tco", taps, value).reshape(*layer.window, *value.shape[1:])
-  dtype = params["value"].dtype
-  return jnp.asarray(kernel, dtype), params.get("bias"), residual
+  return jnp.asarray(kernel, dtype), jnp.asarray(params["bias"], dtype) if bias else None, residual
 
 
-def _gaussian_taps(layer: QuadraticAttention, params: Any, value: np.ndarray) -> tuple[np.ndarray, float]:
+def _check_shapes(layer: PositionAttention, params: dict[str, np.ndarray]) -> None:
+  window = " ".join(map(str, layer.window))
+  axes = {"value": f"n c {layer.features}", "shifts": f"n {len(layer.window)}", "alpha": "n", "table": f"n {window}"}
+  axes = {name: each.replace("n", str(layer.num_heads)) for name, each in axes.items()} | {"bias": str(layer.features)}
+  check_shapes(**{name: (array, axes[name]) for name, array in params.items()})
+
+
+def _gaussian_taps(
+  layer: QuadraticAttention, shifts: np.ndarray, alpha: np.ndarray, value: np.ndarray
+) -> tuple[np.ndarray, float]:
   """Weights [heads, taps] on the window, and the share of the norm that lies beside it, on the infinite grid."""
-  shifts, alpha = (np.asarray(params[name], np.float64) for name in ("shifts", "alpha"))
   if not (alpha > 0).all():
     raise ValueError(
       f"alpha has the value {alpha.min()}, but must be positive: such a head sees no pixel more than others."
@@ -78,7 +95,12 @@ def _gaussian_taps(layer: QuadraticAttention, params: Any, value: np.ndarray) ->
   for axis, dilation in enumerate(per_axis("dilation", layer.dilation, len(layer.window))):
     window = window_shifts(layer.window[axis], dilation)
     # exp(-38^2 / 2) is the last number above 0: nothing is left out.
-    far = np.ceil(np.abs(shifts[:, axis]).max() + np.abs(window).max() + 38 / np.sqrt(alpha.min())).astype(int)
+    far = np.ceil(np.abs(shifts[:, axis]).max() + np.abs(window).max() + 38 / np.sqrt(alpha.min()))
+    if far > FURTHEST:
+      raise ValueError(
+        f"the heads see {far:.3g} pixels far (alpha from {alpha.min():.3g}, shifts up to "
+        f"{np.abs(shifts[:, axis]).max():.3g}), but must stay within {FURTHEST}: such heads are no window."
+      )
     places = np.arange(-far, far + 1)
     squares = (places[None] - shifts[:, axis : axis + 1]) ** 2
     weights = np.exp(-alpha[:, None] * (squares - squares.min(1, keepdims=True)))
@@ -99,44 +121,62 @@ def _gaussian_taps(layer: QuadraticAttention, params: Any, value: np.ndarray) ->
 
 
 def _from_relative(
-  layer: RelativeAttention, params: Any, grid: tuple[int, int] | None
+  layer: RelativeAttention, variables: Any, grid: tuple[int, int] | None
 ) -> tuple[jax.Array, jax.Array | None, float]:
+  dense = [f"{name}/{part}" for name in ("query", "key", "value", "out") for part in PARTS]
+  has_table = layer.relative != "none" and layer.position == "table"
+  params, dtype = known_parameters(layer, variables, (*dense, *(("bias_table",) * has_table)))
+  _check_relative_shapes(layer, params)
   _refuse_content(params)
-  own = table_grid(params["bias_table"]) if "bias_table" in params else None
-  size = grid or own
-  if size is None:
-    raise ValueError("grid is None, but the layer has no bias table that would tell it: give (height, width).")
-  if own is not None and grid not in (None, own):
-    raise ValueError(f"grid is {grid}, but the layer's bias table belongs to {own}: leave it out.")
+  size = _read_grid(grid, table_grid(jnp.asarray(params["bias_table"])) if has_table else None)
   h, w = size
-  image = jnp.zeros((1, h, w, params["value"]["kernel"].shape[0]), params["value"]["kernel"].dtype)
-  seen = layer.apply({"params": params}, image, mutable=["intermediates"])[1]["intermediates"]["attention"][0]
-  weights = np.asarray(seen[0], np.float64)  # [n, q, k]
+  image = jnp.zeros((1, h, w, params["value/kernel"].shape[0]), dtype)
+  fixed = layer.clone(position_dropout=0.0)
+  seen = fixed.apply({"params": nn.unbox(variables["params"])}, image, mutable=["intermediates"])[1]
+  weights = np.asarray(seen["intermediates"]["attention"][0][0], np.float64)  # [n, q, k]
   offsets = relative_offsets(h, w)
   index = (offsets[..., 0] * (2 * w - 1) + offsets[..., 1]).ravel()
   counts = np.bincount(index, minlength=(2 * h - 1) * (2 * w - 1))
   taps = np.stack([np.bincount(index, each.ravel(), len(counts)) for each in weights]) / counts
   rest = weights - taps[:, index].reshape(weights.shape)
 
-  value, out = (np.asarray(params[name]["kernel"], np.float64) for name in ("value", "out"))
+  value, out = params["value/kernel"], params["out/kernel"]
   matrices = np.einsum("cne,neo->nco", value, out)
   flat = matrices.reshape(len(matrices), -1)
   products = flat @ flat.T
   lost = np.sum(np.einsum("nqk,mqk->nm", rest, rest) * products)
   whole = np.sum(np.einsum("nqk,mqk->nm", weights, weights) * products)
   # Rows that do not sum to one ("post") let the value's bias through by another amount at each pixel.
-  of_value = np.einsum("ne,neo->no", np.asarray(params["value"]["bias"], np.float64), out)
+  of_value = np.einsum("ne,neo->no", params["value/bias"], out)
   biases = np.einsum("nq,no->qo", weights.sum(-1), of_value)
   lost += np.sum((biases - biases.mean(0)) ** 2)
   kernel = np.einsum("nt,nco->tco", taps, matrices).reshape(2 * h - 1, 2 * w - 1, *matrices.shape[1:])
-  bias = biases.mean(0) + np.asarray(params["out"]["bias"], np.float64)
-  dtype = params["out"]["kernel"].dtype
+  bias = biases.mean(0) + params["out/bias"]
   return jnp.asarray(kernel, dtype), jnp.asarray(bias, dtype), _share(lost, whole)
 
 
-def _refuse_content(params: Any) -> None:
+def _check_relative_shapes(layer: RelativeAttention, params: dict[str, np.ndarray]) -> None:
+  n = layer.num_heads
+  axes = {f"{name}/kernel": f"c {n} d" for name in ("query", "key", "value")}
+  axes |= {f"{name}/bias": f"{n} d" for name in ("query", "key", "value")}
+  axes |= {"out/kernel": f"{n} d o", "out/bias": "o", "bias_table": f"{n} u v"}
+  check_shapes(**{name: (array, axes[name]) for name, array in params.items()})
+
+
+def _read_grid(grid: Any, own: tuple[int, int] | None) -> tuple[int, int]:
+  found = plain(grid)
+  if grid is None and own is None:
+    raise ValueError("grid is None, but the layer has no bias table that would tell it: give (height, width).")
+  if grid is not None and not (isinstance(found, tuple) and len(found) == 2 and all(map(is_whole, found))):
+    raise ValueError(f"grid is {shown(grid)}, but must be (height, width), two positive integers.")
+  if own is not None and found not in (None, own):
+    raise ValueError(f"grid is {found}, but the layer's bias table belongs to {own}: leave it out.")
+  return own or found
+
+
+def _refuse_content(params: dict[str, np.ndarray]) -> None:
   """Logits of a softmax are free of content where keys are constant, or queries 0."""
-  key, query = np.abs(params["key"]["kernel"]).max(), max(np.abs(each).max() for each in params["query"].values())
+  key, query = np.abs(params["key/kernel"]).max(), max(np.abs(params[f"query/{part}"]).max() for part in PARTS)
   if key > 0 and query > 0:
     raise ValueError(
       f"the layer's weights depend on content: the largest entry of the key kernel is {key:.3g} and of the query "

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from convattn.equivalence.borders import Axis, Padding, image_axes, per_axis, read_padding
-from convattn.equivalence.products import attend_row_column, pair_weights
+from convattn.equivalence.borders import Axis, Padding, image_axes, read_padding
+from convattn.equivalence.inputs import check_images, is_floating, is_whole, per_axis, plain, read_whole, shown
 from convattn.ops.attention import attention_weights
+from convattn.ops.products import attend_row_column, pair_weights
 
 
 class PositionAttention(nn.Module):
@@ -37,7 +38,9 @@ class PositionAttention(nn.Module):
     groups: groups of channels that do not see each other; None: as many as the image's channels make of the value's.
 
   Raises:
-    ValueError: wrong rank or number of channels, a window larger than the image, or a field out of range.
+    TypeError: x is no array of real numbers.
+    ValueError: wrong rank or number of channels, an image without pixels or smaller than the window, or a field out of
+      range.
   """
 
   num_heads: int
@@ -52,7 +55,9 @@ class PositionAttention(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    self._check_fields()
     axes = self._axes(x)
+    x = jnp.asarray(x)
     in_features = self._in_features(x.shape[-1])
     shape = (self.num_heads, in_features, self.features)
     value = self.param("value", nn.initializers.lecun_normal(in_axis=(0, 1)), shape, self.param_dtype)
@@ -63,29 +68,45 @@ class PositionAttention(nn.Module):
       weights = pair_weights(rows, columns)
       self.sow("intermediates", "attention", jnp.broadcast_to(weights[None], (x.shape[0], *weights.shape)))
 
-    image = x.reshape(x.shape[0], -1, *x.shape[-2:]) if len(self.window) == 2 else x[:, None]
+    image = x if len(self.window) == 2 else x[:, None]
     image = jnp.pad(image.astype(dtype), [(0, 0), axes[0].zeros, axes[1].zeros, (0, 0)])
     seen = attend_row_column(rows.astype(dtype), columns.astype(dtype), image).astype(dtype)
     groups = x.shape[-1] // in_features
     seen = seen.reshape(*seen.shape[:4], groups, in_features)
     value = value.astype(dtype).reshape(self.num_heads, in_features, groups, self.features // groups)
-    out = jnp.einsum("bijngc,ncgo->bijgo", seen, value, precision="highest", preferred_element_type=wide).astype(dtype)
+    out = jnp.einsum("bijngc,ncgo->bijgo", seen, value, precision="highest", preferred_element_type=wide)
     out = out.reshape(*out.shape[:3], self.features)
     if self.use_bias:
       bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
-      out = out + bias.astype(dtype)[None, None, None]
-    return out if len(self.window) == 2 else out[:, 0]
+      out = out + bias.astype(wide)[None, None, None]
+    return (out if len(self.window) == 2 else out[:, 0]).astype(dtype)
 
   def _row_column(self, rows: Axis, columns: Axis, dtype: DTypeLike) -> tuple[jax.Array, jax.Array]:
     """Weights [n, a, outputs, keys] along each axis; a head's attention is the sum over a of their products."""
     raise NotImplementedError(f"{type(self).__name__} is not a layer of its own: use one of its kinds.")
 
+  def _check_fields(self) -> None:
+    for name in ("num_heads", "features"):
+      read_whole(name, getattr(self, name))
+    window = plain(self.window)
+    if not (isinstance(window, tuple) and len(window) in (1, 2) and all(map(is_whole, window))):
+      raise ValueError(f"window is {shown(self.window)}, but must be one or two positive integers: taps of each axis.")
+    if not is_floating(self.param_dtype):
+      raise ValueError(f"param_dtype is {shown(self.param_dtype)}, but must be one of real floats, such as 'float32'.")
+
+  def _position(self, name: str, initializer: nn.initializers.Initializer, *shape: int) -> jax.Array:
+    """A parameter that says where heads look, in at least float32: bfloat16 has not every shift beyond 256 pixels."""
+    made: jax.Array = self.param(name, initializer, shape, jnp.promote_types(self.param_dtype, jnp.float32))
+    return made
+
   def _axes(self, x: jax.Array) -> tuple[Axis, Axis]:
     """Of the rows and the columns. A sequence is an image of one row."""
+    check_images("x", x)
     count = len(self.window)
-    if x.ndim != count + 2:
+    if len(x.shape) != count + 2 or 0 in x.shape[1:]:
       raise ValueError(
-        f"x has shape {x.shape}, but a window {self.window} needs {('[b, l, c]', '[b, h, w, c]')[count - 1]}."
+        f"x has shape {x.shape}, but a window {self.window} needs {('[b, l, c]', '[b, h, w, c]')[count - 1]}, with "
+        f"pixels and channels."
       )
     window, strides, dilation = (per_axis(n, getattr(self, n), count) for n in ("window", "strides", "dilation"))
     axes = image_axes(x.shape[1:-1], window, strides, dilation, read_padding(self.padding, count))
@@ -95,7 +116,7 @@ class PositionAttention(nn.Module):
     """Channels that each output sees."""
     found: Any = self.get_variable("params", "value") if self.has_variable("params", "value") else None
     if self.groups is not None:
-      in_features, over = divmod(channels, self.groups)
+      in_features, over = divmod(channels, read_whole("groups", self.groups))
       wanted = f"{self.groups} groups" + ("" if found is None else f" of {found.shape[1]}")
       if over or (found is not None and found.shape[1] != in_features):
         raise ValueError(f"x has {channels} channels, but the layer has {wanted}.")
@@ -128,8 +149,8 @@ class QuadraticAttention(PositionAttention):
 
   def _row_column(self, rows: Axis, columns: Axis, dtype: DTypeLike) -> tuple[jax.Array, jax.Array]:
     normal, half = nn.initializers.normal(2.0), nn.initializers.constant(0.5)
-    shifts = self.param("shifts", normal, (self.num_heads, len(self.window)), self.param_dtype).astype(dtype)
-    alpha = self.param("alpha", half, (self.num_heads,), self.param_dtype).astype(dtype)
+    shifts = self._position("shifts", normal, self.num_heads, len(self.window)).astype(dtype)
+    alpha = self._position("alpha", half, self.num_heads).astype(dtype)
     row_shifts = shifts[:, 0] if len(self.window) == 2 else jnp.zeros(self.num_heads, dtype)
     return gaussian_weights(rows, row_shifts, alpha)[:, None], gaussian_weights(columns, shifts[:, -1], alpha)[:, None]
 
@@ -146,8 +167,7 @@ class TableAttention(PositionAttention):
   """
 
   def _row_column(self, rows: Axis, columns: Axis, dtype: DTypeLike) -> tuple[jax.Array, jax.Array]:
-    shape = (self.num_heads, *self.window)
-    table = self.param("table", nn.initializers.normal(0.02), shape, self.param_dtype).astype(dtype)
+    table = self._position("table", nn.initializers.normal(0.02), self.num_heads, *self.window).astype(dtype)
     weights = attention_weights(table.reshape(1, self.num_heads, 1, -1))
     taps = weights.reshape(self.num_heads, rows.taps, columns.taps)
     # A term for each row of the window: the head's row of weights, spread over the image's columns.

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convattn.equivalence.construction import conv_to_attention, read_kernel
+from convattn.equivalence.construction import conv_to_attention
+from convattn.equivalence.inputs import check_images, read_bias, read_kernel, read_whole, shown
 from convattn.equivalence.layer import PositionAttention
-from convattn.ops.shapes import check_shapes
 
 PATCH_PADDINGS = ("SAME", "CIRCULAR")
 
@@ -42,15 +42,14 @@ def patch_conv_to_attention(
   Raises:
     ValueError: another padding, a patch that is not a positive integer, or what `conv_to_attention` refuses.
   """
-  if padding not in PATCH_PADDINGS:
+  if not isinstance(padding, str) or padding not in PATCH_PADDINGS:
     raise ValueError(
-      f"padding is {padding!r}, but patches allow {' and '.join(map(repr, PATCH_PADDINGS))} alone; for others use "
+      f"padding is {shown(padding)}, but patches allow {' and '.join(map(repr, PATCH_PADDINGS))} alone; for others use "
       f"conv_to_attention over pixels."
     )
-  pixels = read_kernel(kernel)
-  if bias is not None and jnp.shape(bias) != pixels.shape[-1:]:
-    raise ValueError(f"bias has shape {jnp.shape(bias)}, but the kernel {pixels.shape} needs {pixels.shape[-1:]}.")
-  repeated = None if bias is None else jnp.tile(jnp.asarray(bias), patch ** (pixels.ndim - 2))
+  pixels, patch = read_kernel(kernel), read_whole("patch", patch)
+  bias = read_bias(bias, pixels)
+  repeated = None if bias is None else jnp.tile(bias, patch ** (pixels.ndim - 2))
   return conv_to_attention(patch_kernel(pixels, patch), repeated, padding=padding, mode=mode, alpha=alpha, groups=1)
 
 
@@ -59,8 +58,7 @@ def patch_kernel(kernel: jax.Array, patch: int) -> jax.Array:
 
   Along each axis, pixel u of a patch sees pixel v of the patch m further on with tap t: P m + v - u = t - (k - 1) // 2.
   """
-  if isinstance(patch, bool) or not isinstance(patch, int | np.integer) or patch < 1:
-    raise ValueError(f"patch is {patch!r}, but must be a positive integer.")
+  kernel, patch = read_kernel(kernel), read_whole("patch", patch)
   places = []  # [m, v, u, t] of each axis
   for taps in kernel.shape[:-2]:
     shifts = np.arange(-(-((taps - 1) // 2) // patch) * -1, -(-(taps // 2) // patch) + 1)
@@ -76,7 +74,9 @@ def patch_kernel(kernel: jax.Array, patch: int) -> jax.Array:
 
 def to_patches(images: jax.Array, patch: int) -> jax.Array:
   """[b, h, w, c] -> [b, h/P, w/P, P P c], or [b, l, c] -> [b, l/P, P c]: pixels row by row, channels last."""
-  if images.ndim not in (3, 4) or any(size % patch for size in images.shape[1:-1]):
+  check_images("images", images)
+  patch = read_whole("patch", patch)
+  if len(images.shape) not in (3, 4) or any(size % patch for size in images.shape[1:-1]):
     raise ValueError(
       f"images have shape {images.shape}, but must be [b, h, w, c] or [b, l, c] in multiples of {patch}."
     )
@@ -89,12 +89,14 @@ def to_patches(images: jax.Array, patch: int) -> jax.Array:
 
 def to_pixels(patches: jax.Array, patch: int) -> jax.Array:
   """The inverse of `to_patches`."""
-  pixels = patch ** (patches.ndim - 2)
-  if patches.ndim not in (3, 4) or patches.shape[-1] % pixels:
+  check_images("patches", patches)
+  patch = read_whole("patch", patch)
+  axes = len(patches.shape) - 2
+  pixels = patch ** max(axes, 1)
+  if axes not in (1, 2) or patches.shape[-1] % pixels:
     raise ValueError(f"patches have shape {patches.shape}, but must be of rank 3 or 4 and hold {pixels} pixels each.")
-  if patches.ndim == 3:
+  if axes == 1:
     return patches.reshape(patches.shape[0], patches.shape[1] * patch, patches.shape[2] // patch)
-  sizes = check_shapes(patches=(patches, "b h w c"))
-  b, h, w, c = (sizes[axis] for axis in "bhwc")
+  b, h, w, c = patches.shape
   split = patches.reshape(b, h, w, patch, patch, c // pixels)
   return split.transpose(0, 1, 3, 2, 4, 5).reshape(b, h * patch, w * patch, c // pixels)

@@ -7,6 +7,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from convattn.equivalence.inputs import known_kernel, read_whole
+
 
 def tap_rank(kernel: Any) -> int:
   """The rank r of the taps: of the matrix [taps, c * o] whose rows are the kernel's matrices, one for each place.
@@ -16,6 +18,10 @@ def tap_rank(kernel: Any) -> int:
 
   Args:
     kernel: [k, c, o] or [k_h, k_w, c, o].
+
+  Raises:
+    TypeError: no array of numbers.
+    ValueError: another rank, traced, or not finite.
   """
   return int(np.sum(_singular_values(kernel) > _threshold(kernel)))
 
@@ -40,8 +46,7 @@ def fewer_heads_residual(kernel: Any, num_heads: int) -> float:
   Young 1936), as a share of the kernel's norm: the root mean square of the difference in the outputs over that of the
   outputs, for white noise. It is reached with one head more, whose table is uniform.
   """
-  if num_heads < 0:
-    raise ValueError(f"num_heads is {num_heads}, but must not be negative.")
+  num_heads = read_whole("num_heads", num_heads, least=0)
   values = _singular_values(kernel)
   norm = np.linalg.norm(values)
   return float(np.linalg.norm(values[num_heads:]) / norm) if norm else 0.0
@@ -84,9 +89,7 @@ def _spanning_rows(matrix: np.ndarray, rank: int) -> list[int]:
 
 
 def _unfold(kernel: Any) -> np.ndarray:
-  kernel = np.asarray(kernel)
-  if kernel.ndim not in (3, 4):
-    raise ValueError(f"kernel has shape {kernel.shape}, but must be [k, c, o] or [k_h, k_w, c, o].")
+  kernel = known_kernel(kernel, "the rank of its taps depends on their values")
   return kernel.reshape(-1, kernel.shape[-2] * kernel.shape[-1])
 
 

@@ -28,12 +28,15 @@ from convattn.ops.positions import (
   skew,
   unskew,
 )
+from convattn.ops.products import attend_pairs, attend_row_column, pair_weights
 from convattn.ops.similarities import additive, bilinear, cosine, dot, exact_match, scaled_dot
 
 __all__ = [
   "RESIZE_METHODS",
   "additive",
   "attend",
+  "attend_pairs",
+  "attend_row_column",
   "attention_weights",
   "avg_pool",
   "bilinear",
@@ -56,6 +59,7 @@ __all__ = [
   "neighbour_mask",
   "neighbourhoods",
   "padding_mask",
+  "pair_weights",
   "parameter_free_attention",
   "quadratic_table",
   "quadratic_table_general",

@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from benchmarks.position_heads import group, main
-from convattn.equivalence import pair_weights
+from convattn.ops import pair_weights
 
 
 def test_both_ways_compute_the_same_attention():

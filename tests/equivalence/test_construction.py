@@ -145,11 +145,13 @@ def test_negative_controls():
   assert all(np.abs(bare - expected)[:, side].max() > 0.1 for side in (0, -1))
 
 
-def test_parameters_do_not_depend_on_the_image():
-  layer, variables, kernel, _ = made("quadratic", "EDGE", strides=2)
-  for size in ((1, 1), (4, 7), (9, 2)):
+@pytest.mark.parametrize("mode", MODES)
+def test_parameters_do_not_depend_on_the_image(mode):
+  layer, variables, kernel, _ = made(mode, "EDGE", strides=2)
+  for size in ((1, 1), (4, 7)):
     x = draw(2, *size, 3)
-    assert difference(layer.apply(variables, x), convolution(x, kernel, padding="EDGE", strides=2)) < 1e-5
+    expected = convolution(x, kernel, padding="EDGE", strides=2)
+    assert difference(jax.jit(layer.apply)(variables, x), expected) < 1e-5
 
 
 @pytest.mark.parametrize("mode", MODES[:2])
@@ -159,15 +161,6 @@ def test_a_layer_starts_from_drawn_parameters(mode):
   assert jax.tree.map(jnp.shape, drawn) == jax.tree.map(jnp.shape, variables)
   grads = jax.grad(lambda v: jnp.sum(made_layer.apply(v, x) ** 2))(drawn)["params"]
   assert all(np.abs(each).max() > 0 for each in grads.values())
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_bfloat16_stays_close(mode):
-  layer, variables, kernel, x = made(mode)
-  half = jax.tree.map(lambda a: a.astype(jnp.bfloat16), (variables, x))
-  found = layer.apply(*half)
-  assert found.dtype == jnp.bfloat16
-  assert difference(found.astype(np.float32), convolution(x, kernel, padding="SAME")) < 2e-2
 
 
 KERNEL = np.ones((3, 3, 2, 4), np.float32)

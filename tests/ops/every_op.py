@@ -4,6 +4,7 @@ IMAGE, TABLE = (2, 5, 6, 3), (2, 3, 5)
 DEPTHWISE = {"x": IMAGE, "kernel": (3, 3, 1, 3)}
 QUERY_KEY = {"query": (2, 3, 2, 4), "key": (2, 5, 2, 4)}
 OTHER_KEY = QUERY_KEY | {"key": (2, 5, 2, 6)}  # of another width
+ROW_COLUMN = {"rows": (2, 3, 4, 5), "columns": (2, 3, 6, 7)}  # heads, terms, outputs, keys
 GOOD = {
   "additive": OTHER_KEY | {"query_weight": (2, 4, 3), "key_weight": (2, 6, 3), "vector": (2, 3)},
   "attend": {
@@ -14,6 +15,8 @@ GOOD = {
     "static_weights": (2, 3, 5),
     "mask": (2, 1, 3, 5),
   },
+  "attend_pairs": {"weights": (2, 3, 5), "x": (2, 5, 3)},
+  "attend_row_column": ROW_COLUMN | {"x": (2, 5, 7, 3)},
   "attention_weights": {"logits": (2, 2, 3, 5), "bias": (2, 3, 5), "mask": (1, 2, 1, 5)},
   "avg_pool": {"x": IMAGE},
   "bilinear": OTHER_KEY | {"weight": (2, 4, 6)},
@@ -31,6 +34,7 @@ GOOD = {
   "max_pool": {"x": IMAGE},
   "neighbourhoods": {"x": IMAGE},
   "padding_mask": {"lengths": (3,)},
+  "pair_weights": ROW_COLUMN,
   "parameter_free_attention": {"x": (2, 5, 3)},
   "quadratic_table": {"centre": (3, 2), "alpha": (3,)},
   "quadratic_table_general": {"centre": (3, 2), "root": (3, 2, 2)},

@@ -22,9 +22,15 @@ ANY_SIZE = {
 # The axis to make longer, where not the last.
 AXIS = {
   ("attend", "value"): 1,
+  ("attend_pairs", "x"): 1,
+  ("attend_row_column", "rows"): 1,
+  ("attend_row_column", "columns"): 1,
+  ("attend_row_column", "x"): 1,
   ("causal_conv", "kernel"): 1,
   ("clipped_values", "table"): 0,
   ("conv", "kernel"): 2,
+  ("pair_weights", "rows"): 1,
+  ("pair_weights", "columns"): 1,
   ("weighted_sum", "value"): 1,
   ("window_reverse", "windows"): 1,
 }

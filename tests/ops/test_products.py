@@ -4,12 +4,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from by_lax import difference, draw
 
-from convattn import ops
-from convattn.equivalence import QuadraticAttention, attend_pairs, attend_row_column, pair_weights
+from convattn import equivalence, ops
+from convattn.ops import attend_pairs, attend_row_column, pair_weights
 
 ROWS, COLUMNS = (2, 3, 4, 5), (2, 3, 6, 7)  # heads, terms, outputs, keys
+
+
+def draw(*shape):
+  return jnp.asarray(np.random.default_rng(shape).standard_normal(shape), jnp.float32)
 
 
 @pytest.mark.parametrize("terms", [1, 3])
@@ -20,7 +23,9 @@ def test_products_along_the_axes_are_products_with_their_weights(terms):
     weights[1, 2 * 6 + 1, 4 * 7 + 3], jnp.sum(rows[1, :, 2, 4] * columns[1, :, 1, 3]), rtol=1e-5
   )
   expected = attend_pairs(weights, x.reshape(2, 35, 3)).reshape(2, 4, 6, 2, 3)
-  assert difference(jax.jit(attend_row_column)(rows, columns, x), expected) < 1e-5
+  found = jax.jit(attend_row_column)(rows, columns, x)
+  assert found.shape == expected.shape
+  np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
 def softmax(logits):
@@ -37,16 +42,6 @@ def test_logits_that_are_a_sum_over_the_axes_have_weights_that_are_a_product():
   assert np.abs(weights - expected).max() > 0.01
 
 
-def test_quadratic_heads_on_the_bare_image_are_the_quadratic_table():
-  layer = QuadraticAttention(3, 2, (3, 3), padding="EDGE")
-  x = draw(1, 4, 5, 2)
-  params = layer.init(jax.random.key(0), x)["params"]
-  params["alpha"] = jnp.array([0.3, 1.0, 4.0])
-  (weights,) = layer.apply({"params": params}, x, mutable=["intermediates"])[1]["intermediates"]["attention"]
-  table = ops.quadratic_table(params["shifts"], params["alpha"], (4, 5))
-  np.testing.assert_allclose(weights[0], softmax(ops.relative_bias(table)), atol=1e-6)
-
-
 def test_the_cost_is_that_of_the_axes():
   def flops(fn, *shapes):
     arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
@@ -60,10 +55,6 @@ def test_the_cost_is_that_of_the_axes():
     assert pairs == pytest.approx(2 * n * c * (h * w) ** 2, rel=0.05)
 
 
-def test_shapes_that_do_not_fit_are_refused():
-  with pytest.raises(AssertionError, match=r"'columns' has shape \(2, 1, 6, 7\), but must be \[n, a, j, l\].*a = 3"):
-    attend_row_column(jnp.zeros(ROWS), jnp.zeros((2, 1, 6, 7)), jnp.zeros((1, 5, 7, 3)))
-  with pytest.raises(AssertionError, match="'x' has shape"):
-    attend_row_column(jnp.zeros(ROWS), jnp.zeros(COLUMNS), jnp.zeros((1, 7, 5, 3)))
-  with pytest.raises(AssertionError, match="'x' has shape"):
-    attend_pairs(jnp.zeros((2, 3, 4)), jnp.zeros((1, 5, 7)))
+def test_equivalence_offers_them_too():
+  for name in ("attend_pairs", "attend_row_column", "pair_weights"):
+    assert getattr(equivalence, name) is getattr(ops, name)
