@@ -7,16 +7,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from convattn.properties.comparison import assert_same, default_tolerance, numbers
-from convattn.properties.drawing import Argnums, changed, on_host, places, taken
-from convattn.properties.laws import law
-
-SOFTMAX = "definition of the softmax"
-
-
-def _chosen(result: Any, output: int | None) -> Any:
-  """The weights among a function's results."""
-  return result if output is None else result[output]
+from convattn.properties.comparison import array, assert_same, default_tolerance, numbers
+from convattn.properties.drawing import Argnums, along, changed, first, indices, on_host, places, separations, taken
+from convattn.properties.laws import SOFTMAX, LawBroken, law
 
 
 @law("each output lies within the convex hull of the values", "weights that are a distribution; Vaswani et al. 2017")
@@ -25,24 +18,34 @@ def check_convex_hull(
 ) -> None:
   """Per coordinate: min_k v <= out <= max_k v, of the argument `value` [.., k along axis, .., e]; no dense layer after.
 
-  Also with values moved far to either side, where weights that do not sum to 1 leave the hull.
+  Also with values moved far to either side, where weights that do not sum to 1 leave the hull, and with values that are
+  1 for one key and 0 for all others (up to 16 keys), where a weight below 0 does.
   """
   del key
-  places(arrays, value, axis)
+  size = places(arrays, value, axis)
   spread = float(np.std(numbers(arrays[value]))) or 1.0
   far = 1000 * spread if default_tolerance(arrays) < 1e-3 else 10 * spread  # half precisions have no digits for more
-  for shift in (0.0, far, -far):
-    given = changed(arrays, value, on_host(lambda a, shift=shift: (a + shift).astype(a.dtype)))
-    values, out = numbers(given[value]), numbers(fn(*given))
+  changes = [
+    (f"values moved by {shift:.3g}", lambda a, shift=shift: (a + shift).astype(a.dtype)) for shift in (0.0, far, -far)
+  ]
+  for place in separations(size)[:16]:
+    when = f"values 1 at the keys {np.flatnonzero(place).tolist()}, else 0"
+    changes.append((when, lambda a, place=place: np.broadcast_to(along(a, axis, place), a.shape).astype(a.dtype)))
+  for when, change in changes:
+    given = changed(arrays, value, on_host(change))
+    values, out = numbers(given[indices(value, arrays)[0]]), numbers(fn(*given))
     low, high = values.min(axis, keepdims=True), values.max(axis, keepdims=True)
     wanted = np.clip(out, *np.broadcast_arrays(low, high)) if low.shape == out.shape else np.clip(out, low, high)
     limit = default_tolerance(arrays) if tolerance is None else tolerance
-    assert_same(out, wanted, limit, f"values moved by {shift:.3g}, output against their hull")
+    assert_same(out, wanted, limit, f"{when}, output against their hull")
 
 
 def _mean_of_values(values: Any, axis: int, out: Any) -> np.ndarray:
-  host = numbers(values)
-  return np.broadcast_to(host.mean(axis, keepdims=True), np.asarray(out).shape)
+  mean, shape = numbers(values).mean(axis, keepdims=True), array(out).shape
+  if len(shape) != mean.ndim or any(size not in (1, given) for size, given in zip(mean.shape, shape, strict=True)):
+    wanted = [*mean.shape]
+    raise LawBroken(f"output has shape {list(shape)}, but must have {wanted} with any number along axis {axis}.")
+  return np.broadcast_to(mean, shape)
 
 
 @law("where all keys are equal, the output is the mean of the values", SOFTMAX)
@@ -57,9 +60,12 @@ def check_equal_keys_average(
 ) -> None:
   """`fn(query, key, value)` without bias or mask: every key becomes the first one of `axis`."""
   del key
+  places(arrays, keys, axis)
   same = on_host(lambda a: np.broadcast_to(np.take(a, [0], axis), a.shape))
   out = fn(*changed(arrays, keys, same))
-  assert_same(out, _mean_of_values(arrays[value], axis, out), tolerance, "all keys equal", inputs=arrays)
+  assert_same(
+    out, _mean_of_values(arrays[indices(value, arrays)[0]], axis, out), tolerance, "all keys equal", inputs=arrays
+  )
 
 
 @law("at infinite temperature (a query of zeros) the output is the mean of the values", SOFTMAX)
@@ -75,7 +81,9 @@ def check_zero_query_averages(
   """For logits that are products with the query. `fn(query, key, value)` without bias or mask."""
   del key
   out = fn(*changed(arrays, query, on_host(np.zeros_like)))
-  assert_same(out, _mean_of_values(arrays[value], axis, out), tolerance, "query set to zero", inputs=arrays)
+  assert_same(
+    out, _mean_of_values(arrays[indices(value, arrays)[0]], axis, out), tolerance, "query set to zero", inputs=arrays
+  )
 
 
 @law("at zero temperature the output is the value of the best key", "Cordonnier et al. 2020, lemma 1")
@@ -86,18 +94,31 @@ def check_large_logits_select(
   tolerance: float | None = None,
   axis: int = -2,
 ) -> None:
-  """For `fn(query, key, value)` with dot products: queries are scaled until the best key leads by 100."""
+  """For `fn(query, key, value)` with dot products: queries are scaled until the best key leads by 100.
+
+  Queries whose two best keys are too close for the digits of the dtype are left out.
+  """
   del key
-  query, keys, value = (np.moveaxis(numbers(a), axis, -2) for a in arrays[:3])
+  three = first(arrays, 3, "query, key and value")
+  places(arrays, (1, 2), axis)
+  query, keys, value = (np.moveaxis(numbers(a), axis, -2) for a in three)
   logits = query @ np.swapaxes(keys, -1, -2)
   ordered = np.sort(logits, -1)
-  gap = (ordered[..., -1] - ordered[..., -2]).min()
-  if gap <= 0:
-    raise ValueError("two keys are equally good for a query; pass random numbers.")
-  factor = 100 * query.shape[-1] ** 0.5 / gap
+  gap = ordered[..., -1] - ordered[..., -2]
+  digits = max(float(jnp.finfo(a.dtype).eps) for a in arrays[:2])
+  terms = np.abs(query) @ np.abs(np.swapaxes(keys, -1, -2))
+  clear = gap > 8 * digits * terms.max(-1)
+  if not clear.any():
+    raise ValueError("two keys are equally good for every query; pass random numbers.")
+  # A power of two, which rounds nothing.
+  factor = 2.0 ** np.ceil(np.log2(100 * query.shape[-1] ** 0.5 / gap[clear].min()))
   best = np.take_along_axis(value, logits.argmax(-1)[..., None], -2)
-  out = fn(*changed(arrays, 0, on_host(lambda a: (a * factor).astype(a.dtype))))
-  assert_same(out, np.moveaxis(best, -2, axis), tolerance, f"queries times {factor:.3g}", inputs=arrays)
+  out = numbers(fn(*changed(arrays, 0, on_host(lambda a: (a * a.dtype.type(factor)).astype(a.dtype)))))
+  if out.shape != np.moveaxis(best, -2, axis).shape:
+    raise LawBroken(f"output has shape {list(out.shape)}, but must have {list(np.moveaxis(best, -2, axis).shape)}.")
+  wanted = np.moveaxis(np.where(clear[..., None], best, np.moveaxis(out, axis, -2)), -2, axis)
+  limit = default_tolerance(arrays) if tolerance is None else tolerance
+  assert_same(out, wanted, limit, f"queries times {factor:.3g}")
 
 
 @law("keys and values given twice change nothing", SOFTMAX)
@@ -117,10 +138,11 @@ def check_equal_heads_merge(
   """`fn(query, key, value)` with heads along `head_axis`: with the first head's query and key in all of them, every
   head's output is the first head's for that value."""
   del key
-  query, keys, value = (np.asarray(a) for a in arrays[:3])
+  query, keys, value = first(arrays, 3, "query, key and value")
+  heads = places(arrays, (0, 1, 2), head_axis)
   equal = [jnp.asarray(np.broadcast_to(np.take(a, [0], head_axis), a.shape)) for a in (query, keys)]
   out = fn(*equal, value, *arrays[3:])
-  for head in range(value.shape[head_axis]):
+  for head in range(heads):
     alone = jnp.asarray(np.broadcast_to(np.take(value, [head], head_axis), value.shape))
-    first = taken(fn(*equal, alone, *arrays[3:]), [0], head_axis)
-    assert_same(taken(out, [head], head_axis), first, tolerance, f"head {head} against head 0", inputs=arrays)
+    wanted = taken(fn(*equal, alone, *arrays[3:]), [0], head_axis)
+    assert_same(taken(out, [head], head_axis), wanted, tolerance, f"head {head} against head 0", inputs=arrays)

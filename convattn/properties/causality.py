@@ -15,10 +15,12 @@ from convattn.properties.drawing import (
   along,
   changed,
   cotangent,
+  cuts,
   edited,
   generator,
   indices,
   places,
+  separations,
   taken,
 )
 from convattn.properties.laws import law
@@ -34,13 +36,13 @@ def check_causal(
   argnums: Argnums = 0,
   lag: int = 0,
 ) -> None:
-  """Edits all inputs from some place on, for up to 16 places; outputs before it (up to `lag` places later) must stay.
+  """Edits all inputs from some place on, for up to 64 places; outputs before it (up to `lag` places later) must stay.
 
   lag 0: output i sees inputs up to i; lag 1: up to i - 1 (a strictly causal layer). Exact unless a tolerance is given.
   """
   rng, result = generator(key), fn(*arrays)
   size = places(arrays, argnums, axis)
-  for cut in sorted({int(each) for each in np.linspace(0, size - 1, min(size, 16))}):
+  for cut in cuts(size):
     kept = np.arange(min(cut + lag, size))
     if not len(kept):
       continue
@@ -70,7 +72,7 @@ def check_causal_jacobian(
     return fn(*(given.get(i, a) for i, a in enumerate(arrays)))
 
   result, pull = jax.vjp(of_chosen, *(jnp.asarray(arrays[i]) for i in chosen))
-  for i in sorted({int(each) for each in np.linspace(0, size - 1, min(size, 16))}):
+  for i in cuts(size):
     direction = jax.tree.map(
       lambda leaf, i=i: jnp.where(along(leaf, axis, np.arange(size) == i), leaf, jnp.zeros_like(leaf)),
       cotangent(rng, result),
@@ -87,14 +89,14 @@ def check_causal_jacobian(
 def check_batch_independent(
   fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, axis: int = 0, argnums: Argnums = 0
 ) -> None:
-  """Edits one sample of `argnums` along `axis`, for up to 16 samples. Exact unless a tolerance is given."""
+  """Edits one sample of `argnums` along `axis` after another (of more than 16 many at once, so that each is edited
+  without any other). Exact unless a tolerance is given."""
   rng, result = generator(key), fn(*arrays)
   size = places(arrays, argnums, axis)
-  for sample in sorted({int(each) for each in np.linspace(0, size - 1, min(size, 16))}):
-    there = np.arange(size) == sample
+  for there in separations(size):
     other = fn(*changed(arrays, argnums, lambda a, there=there: edited(rng, a, along(a, axis, there))))
     rest = np.flatnonzero(~there)
-    when = f"sample {sample} edited, samples {rest.tolist()} compared"
+    when = f"samples {np.flatnonzero(there).tolist()} edited, samples {rest.tolist()} compared"
     assert_same(taken(other, rest, axis), taken(result, rest, axis), tolerance, when, exact=True)
 
 
@@ -107,16 +109,16 @@ def check_windows_isolated(
   window: int,
   axes: Sequence[int] = (-3, -2),
 ) -> None:
-  """Edits the windows first, last and in the middle of each axis. `window` places long, from place 0 on. Exact."""
+  """Edits all windows with one place along an axis, for each place. `window` places long, from place 0 on. Exact."""
   rng, result = generator(key), fn(*arrays)
   for axis in axes:
     size = places(arrays, 0, axis)
     count = -(-size // window)
     if count < 2:
       raise ValueError(f"axis {axis} has {size} places, but more than one window of {window} is needed.")
-    for number in sorted({0, count // 2, count - 1}):
-      there = np.arange(size) // window == number
+    for numbers in separations(count):
+      there = numbers[np.arange(size) // window]
       other = fn(*changed(arrays, 0, lambda a, there=there, axis=axis: edited(rng, a, along(a, axis, there))))
       rest = np.flatnonzero(~there)
-      when = f"window {number} of axis {axis} edited, the others compared"
+      when = f"windows {np.flatnonzero(numbers).tolist()} of axis {axis} edited, the others compared"
       assert_same(taken(other, rest, axis), taken(result, rest, axis), tolerance, when, exact=True)

@@ -26,7 +26,28 @@ def default_tolerance(*trees: Any) -> float:
 
 def numbers(leaf: Any) -> np.ndarray:
   """As float64 on the host."""
-  return np.asarray(leaf).astype(np.float64)
+  return array(leaf).astype(np.float64)
+
+
+def array(result: Any) -> np.ndarray:
+  """On the host. Raises ValueError for a tree of several arrays, where a law is about one."""
+  if len(jax.tree.leaves(result)) != 1 or not jax.tree_util.all_leaves([result]):
+    raise ValueError(
+      f"the function returns a {type(result).__name__} of {len(jax.tree.leaves(result))} arrays, but this law is about "
+      f"one array: pass a function that returns that one."
+    )
+  return np.asarray(result)
+
+
+def chosen(result: Any, output: int | None) -> Any:
+  """Result number `output` of a function, or its only one. Raises ValueError where there is no such result."""
+  if output is None:
+    array(result)
+    return result
+  if not isinstance(result, tuple | list) or not -len(result) <= output < len(result):
+    count = len(result) if isinstance(result, tuple | list) else f"no tuple but a {type(result).__name__}"
+    raise ValueError(f"output is {output}, but the function returns {count} results; output counts from 0.")
+  return result[output]
 
 
 def assert_same(
@@ -84,11 +105,12 @@ def _compare(name: str, a: np.ndarray, e: np.ndarray, tolerance: float, when: st
 
 
 def assert_differs(actual: Any, other: Any, threshold: float | None, when: str) -> None:
-  """Raises LawBroken if two trees of arrays agree to `threshold` (1e-3 if None) of their largest number.
+  """Raises LawBroken if two trees of arrays agree to `threshold` of their largest number (1e-3 if None, in half
+  precisions their tolerance).
 
   Or if one of them is not finite, or their shapes differ: another fault than agreement, but no proof of the law.
   """
-  threshold = 1e-3 if threshold is None else threshold
+  threshold = max(1e-3, default_tolerance(actual, other)) if threshold is None else threshold
   largest = 0.0
   for a, b in zip(map(numbers, jax.tree.leaves(actual)), map(numbers, jax.tree.leaves(other)), strict=True):
     if a.shape != b.shape:

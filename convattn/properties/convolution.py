@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,16 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convattn.properties.comparison import assert_differs, assert_same
-from convattn.properties.drawing import along, changed, edited, generator, places, taken
-from convattn.properties.laws import law
+from convattn.properties.comparison import assert_differs, assert_same, numbers
+from convattn.properties.drawing import along, changed, edited, first, generator, places, separations, taken
+from convattn.properties.laws import LawBroken, law
 from convattn.properties.translation import GRID
-
-
-def _outputs(sizes: Sequence[int]) -> list[tuple[int, ...]]:
-  """Corners and centre of a grid."""
-  corners = itertools.product(*[(0, size - 1) for size in sizes])
-  return sorted({*corners, tuple(size // 2 for size in sizes)})
 
 
 def _at(tree: Any, axes: Sequence[int], place: Sequence[int]) -> Any:
@@ -55,17 +48,31 @@ def check_local(
   stride: int = 1,
   offset: int = 0,
 ) -> None:
-  """Edits all that lies further than `radius` from offset + stride o along some axis; output o stays. Exact.
+  """Edits all on one side of a line across the grid, along each axis and from both sides, for up to 16 lines; outputs
+  whose radius ends before the line stay. Exact.
 
-  For the outputs o in the corners and the centre. An even kernel's centre lies between pixels: take the larger radius.
+  Output o sees places offset + stride o - radius .. + radius. An even kernel's centre lies between pixels: take the
+  larger radius.
   """
   rng = generator(key)
-  result, outputs, _ = _grid(fn, arrays, axes)
-  for place in _outputs(outputs):
-    far = _distance(arrays[0], axes, [offset + stride * each for each in place]) > radius
-    other = fn(*changed(arrays, 0, lambda a, far=far: edited(rng, a, far)))
-    when = f"inputs further than {radius} from output {place} edited"
-    assert_same(_at(other, axes, place), _at(result, axes, place), tolerance, when, exact=True)
+  result, outputs, inputs = _grid(fn, arrays, axes)
+  compared = 0
+  for axis, size, count in zip(axes, inputs, outputs, strict=True):
+    centres = offset + stride * np.arange(count)
+    for line in sorted({int(each) for each in np.linspace(0, size - 1, min(size, 16))}):
+      for far, kept in (
+        (np.arange(size) >= line, np.flatnonzero(centres + radius < line)),
+        (np.arange(size) <= line, np.flatnonzero(centres - radius > line)),
+      ):
+        if not len(kept):
+          continue
+        compared += 1
+        other = fn(*changed(arrays, 0, lambda a, far=far, axis=axis: edited(rng, a, along(a, axis, far))))
+        edge = np.flatnonzero(far)[[0, -1]].tolist()
+        when = f"places {edge[0]} to {edge[1]} of axis {axis} edited, outputs {kept[0]} to {kept[-1]} compared"
+        assert_same(taken(other, kept, axis), taken(result, kept, axis), tolerance, when, exact=True)
+  if not compared:
+    raise ValueError(f"radius is {radius}, but axes {tuple(axes)} have {inputs} places; pass a larger image.")
 
 
 @law("an output sees as far as its radius, on every side", "LeCun et al. 1989")
@@ -109,22 +116,22 @@ def check_dilated(
   offset: int = 0,
   axes: Sequence[int] = GRID,
 ) -> None:
-  """Edits the places that are no multiple of `dilation` away from an output along some axis; it stays. Exact.
+  """Edits the places that are no multiple of `dilation` away from an output along an axis; it stays. Exact.
 
   Output p stands at place stride p + offset of the input. An even kernel under "SAME" has an offset: two taps that are
   2 apart lie at -1 and 1, so offset 1.
   """
   rng = generator(key)
-  result, outputs, _ = _grid(fn, arrays, axes)
-  for place in _outputs(outputs):
-    between: Any = np.zeros([1] * np.ndim(arrays[0]), bool)
-    for axis, index in zip(axes, place, strict=True):
-      between = between | along(
-        arrays[0], axis, (np.arange(np.shape(arrays[0])[axis]) - stride * index - offset) % dilation != 0
-      )
-    other = fn(*changed(arrays, 0, lambda a, between=between: edited(rng, a, between)))
-    when = f"inputs between the steps of {dilation} from output {place} edited"
-    assert_same(_at(other, axes, place), _at(result, axes, place), tolerance, when, exact=True)
+  result, outputs, inputs = _grid(fn, arrays, axes)
+  if dilation < 2:
+    raise ValueError(f"dilation is {dilation}, but must be at least 2: there is nothing between steps of 1.")
+  for axis, size, count in zip(axes, inputs, outputs, strict=True):
+    phases = (offset + stride * np.arange(count)) % dilation
+    for phase in np.unique(phases):
+      between, kept = np.arange(size) % dilation != phase, np.flatnonzero(phases == phase)
+      other = fn(*changed(arrays, 0, lambda a, there=between, axis=axis: edited(rng, a, along(a, axis, there))))
+      when = f"places of axis {axis} between the steps of {dilation} from place {phase} on edited"
+      assert_same(taken(other, kept, axis), taken(result, kept, axis), tolerance, when, exact=True)
 
 
 @law("channel groups do not see each other", "Chollet 2017; Howard et al. 2017, MobileNets")
@@ -159,18 +166,23 @@ def check_depthwise(
 def check_pointwise(
   fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, axes: Sequence[int] = GRID
 ) -> None:
-  """Edits all places but one (exact), and asks that two equal places give equal outputs."""
+  """Edits the places with one index along an axis, for each: the others' outputs stay (exact). And all places equal to
+  the first one give equal outputs."""
   rng = generator(key)
-  result, outputs, _ = _grid(fn, arrays, axes)
-  for place in _outputs(outputs):
-    others = _distance(arrays[0], axes, place) > 0
-    other = fn(*changed(arrays, 0, lambda a, others=others: edited(rng, a, others)))
-    when = f"all places but {place} edited"
-    assert_same(_at(other, axes, place), _at(result, axes, place), tolerance, when, exact=True)
-  first, last = [0] * len(axes), [size - 1 for size in outputs]
-  equal = jnp.asarray(np.broadcast_to(_at(arrays[0], axes, first), np.shape(arrays[0])))
+  result, outputs, inputs = _grid(fn, arrays, axes)
+  if outputs != inputs:
+    raise LawBroken(f"the output has {outputs} places along the axes {tuple(axes)}, the input {inputs}.")
+  for axis, size in zip(axes, inputs, strict=True):
+    for there in separations(size):
+      other = fn(*changed(arrays, 0, lambda a, there=there, axis=axis: edited(rng, a, along(a, axis, there))))
+      rest = np.flatnonzero(~there)
+      when = f"places {np.flatnonzero(there).tolist()} of axis {axis} edited, the others compared"
+      assert_same(taken(other, rest, axis), taken(result, rest, axis), tolerance, when, exact=True)
+  corner = [0] * len(axes)
+  equal = jnp.asarray(np.broadcast_to(_at(arrays[0], axes, corner), np.shape(arrays[0])))
   same = fn(equal, *arrays[1:])
-  assert_same(_at(same, axes, last), _at(same, axes, first), tolerance, "all places equal", inputs=arrays)
+  wanted = jax.tree.map(lambda one, leaf: np.broadcast_to(one, np.shape(leaf)), _at(same, axes, corner), same)
+  assert_same(same, wanted, tolerance, "all places equal", inputs=arrays)
 
 
 @law(
@@ -187,28 +199,43 @@ def check_cross_correlation(
 ) -> None:
   """`fn(x [b, *grid, c], kernel [*taps, c / groups, o])`, linear in x, of stride 1 and the same size.
 
-  An impulse in the middle of the grid, in one channel after another, gives the kernel backwards around it. `before`:
-  places that the first tap lies before the output; (taps - 1) dilation // 2 if None, which is XLA's "SAME".
+  An impulse of a drawn size, in one channel after another and at a place of its own in each sample, gives the kernel
+  backwards around it. The place is one from which no tap reaches the border, or the middle where there is none.
+  `before`: places that the first tap lies before the output; (taps - 1) dilation // 2 if None, which is XLA's "SAME".
   """
-  del key
-  x, kernel = (np.asarray(a) for a in arrays[:2])
+  rng = generator(key)
+  x, kernel = first(arrays, 2, "an image and a kernel")
+  if x.ndim < 3 or kernel.ndim != x.ndim or x.shape[-1] % kernel.shape[-2]:
+    raise ValueError(
+      f"image and kernel have shapes {list(x.shape)} and {list(kernel.shape)}, but must be [b, *grid, c] and "
+      f"[*taps, c / groups, o]."
+    )
   dims, channels = x.ndim - 2, x.shape[-1]
   groups = channels // kernel.shape[-2]
   width = kernel.shape[-1] // groups
-  middle = [size // 2 for size in x.shape[1:-1]]
   front = [(taps - 1) * dilation // 2 if before is None else before for taps in kernel.shape[:dims]]
   for channel in range(channels):
     impulse = np.zeros(x.shape, x.dtype)
-    impulse[(0, *middle, channel)] = 1
     expected = np.zeros((*x.shape[:-1], kernel.shape[-1]))
     group, within = divmod(channel, kernel.shape[-2])
-    for tap in np.ndindex(*kernel.shape[:dims]):
-      place = [p - m * dilation + lo for p, m, lo in zip(middle, tap, front, strict=True)]
-      if all(0 <= p < size for p, size in zip(place, x.shape[1:-1], strict=True)):
-        outputs = slice(group * width, (group + 1) * width)
-        expected[(0, *place, outputs)] = kernel[(*tap, within, outputs)]
+    outputs = slice(group * width, (group + 1) * width)
+    for sample in range(len(x)):
+      middle = [_inside(rng, *each, dilation) for each in zip(x.shape[1:-1], kernel.shape[:dims], front, strict=True)]
+      size = rng.choice([-1, 1]) * rng.uniform(0.5, 2)
+      impulse[(sample, *middle, channel)] = size
+      for tap in np.ndindex(*kernel.shape[:dims]):
+        place = [p - m * dilation + lo for p, m, lo in zip(middle, tap, front, strict=True)]
+        if all(0 <= p < n for p, n in zip(place, x.shape[1:-1], strict=True)):
+          seen = numbers(impulse[(sample, *middle, channel)])
+          expected[(sample, *place, outputs)] = seen * numbers(kernel[(*tap, within, outputs)])
     out = fn(jnp.asarray(impulse), *arrays[1:])
-    assert_same(out, expected, tolerance, f"an impulse at {tuple(middle)} in channel {channel}", inputs=arrays)
+    assert_same(out, expected, tolerance, f"an impulse in channel {channel}", inputs=arrays)
+
+
+def _inside(rng: np.random.Generator, size: int, taps: int, front: int, dilation: int) -> int:
+  """A place whose outputs, from place - (taps - 1) dilation + front to place + front, are all inside."""
+  low, high = max((taps - 1) * dilation - front, 0), min(size - 1 - front, size - 1)
+  return int(rng.integers(low, high + 1)) if low <= high else size // 2
 
 
 @law("a stride keeps every s-th output of the layer without stride", "Dumoulin & Visin 2016; Cordonnier et al. 2020")

@@ -44,10 +44,13 @@ def redrawn(rng: np.random.Generator, array: Any) -> jax.Array:
   return jnp.asarray((wide.mean() + spread * rng.standard_normal(host.shape)).astype(host.dtype))
 
 
-def edited(rng: np.random.Generator, array: Any, places: np.ndarray) -> jax.Array:
-  """Other content where `places` (bool, of the array's shape or broadcastable to it) is true."""
-  host = np.asarray(array)
-  return jnp.asarray(np.where(np.broadcast_to(places, host.shape), np.asarray(redrawn(rng, array)), host))
+def edited(rng: np.random.Generator, array: Any, places: np.ndarray, size: int = 1) -> jax.Array:
+  """Other content where `places` (bool, of the array's shape or broadcastable to it) is true; numbers that are no
+  integers are `size` times as large."""
+  host, other = np.asarray(array), np.asarray(redrawn(rng, array))
+  if jnp.issubdtype(other.dtype, jnp.floating):
+    other = other * np.asarray(size, other.dtype)
+  return jnp.asarray(np.where(np.broadcast_to(places, host.shape), other, host))
 
 
 def along(array: Any, axis: int, places: np.ndarray) -> np.ndarray:
@@ -66,6 +69,13 @@ def indices(argnums: Argnums, arrays: Arrays) -> tuple[int, ...]:
   return tuple(each % len(arrays) for each in chosen)
 
 
+def first(arrays: Arrays, number: int, what: str) -> list[np.ndarray]:
+  """The first arguments on the host. Raises ValueError where there are fewer."""
+  if len(arrays) < number:
+    raise ValueError(f"{len(arrays)} arrays were given, but fn takes {what}; pass them after fn.")
+  return [np.asarray(a) for a in arrays[:number]]
+
+
 def changed(arrays: Arrays, argnums: Argnums, change: Any) -> list[Any]:
   """The arguments with `change` done to those named."""
   chosen = indices(argnums, arrays)
@@ -82,14 +92,17 @@ def taken(tree: Any, order: Any, axis: int) -> Any:
   return jax.tree.map(lambda leaf: np.take(np.asarray(leaf), order, axis), tree)
 
 
-def places(arrays: Arrays, argnums: Argnums, axis: int) -> int:
-  """How many places the named arguments have along an axis. Raises ValueError if a law about them could not fail."""
+def places(arrays: Arrays, argnums: Argnums, axis: int, any_content: bool = False) -> int:
+  """How many places the named arguments have along an axis.
+
+  Raises ValueError where there is no such axis and, but for `any_content`, if a law about them could not fail.
+  """
   sizes = set()
   for index in indices(argnums, arrays):
     array = np.asarray(arrays[index])
     if not -array.ndim <= axis < array.ndim:
       raise ValueError(f"axis is {axis}, but argument {index} has shape {list(array.shape)}.")
-    if array.shape[axis] < 2 or np.all(array == np.take(array, [0], axis)):
+    if not any_content and (array.shape[axis] < 2 or np.all(array == np.take(array, [0], axis))):
       raise ValueError(
         f"argument {index} of shape {list(array.shape)} is the same all along axis {axis}, so that no law about its "
         f"places can fail on it; pass random numbers and at least 2 places."
@@ -98,6 +111,34 @@ def places(arrays: Arrays, argnums: Argnums, axis: int) -> int:
   if len(sizes) != 1:
     raise ValueError(f"the arguments have {sorted(sizes)} places along axis {axis}, but must have the same number.")
   return sizes.pop()
+
+
+def separations(size: int) -> list[np.ndarray]:
+  """Sets of places, bool [size], of which for any two places one holds the first alone, and one the second alone.
+
+  Each place by itself, or of more than 16 those that share a binary digit: 2 log2(size) sets.
+  """
+  every = np.arange(size)
+  if size <= 16:
+    return [every == place for place in every]
+  digits = [(every >> digit) & 1 == 1 for digit in range((size - 1).bit_length())]
+  return [each for digit in digits for each in (digit, ~digit)]
+
+
+def cuts(size: int) -> list[int]:
+  """Places at which a sequence falls into a past and a future: all, or 64 of them."""
+  return sorted({int(each) for each in np.linspace(0, size - 1, min(size, 64))})
+
+
+def step(array: np.ndarray, more: float) -> float:
+  """A power of two: its multiples as large as the array's largest number and `more` are numbers of its dtype."""
+  largest = max(float(np.abs(array.astype(np.float64)).max(initial=0)) + more, 1e-30)
+  return float(2.0 ** np.ceil(np.log2(largest))) * float(jnp.finfo(array.dtype).eps)
+
+
+def rounded(numbers: np.ndarray, step: float) -> np.ndarray:
+  """The nearest multiples of a step."""
+  return np.asarray(np.round(numbers / step) * step)
 
 
 def permutations(rng: np.random.Generator, size: int) -> list[np.ndarray]:

@@ -81,8 +81,14 @@ def check_bias_permutes_along(
 def check_positions_matter(
   fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, axis: int = -2, argnums: Argnums = 0
 ) -> None:
-  """The opposite of check_permutation_equivariant: they must differ by more than `tolerance` (1e-3 if None)."""
+  """The opposite of check_permutation_equivariant: for the first two tokens swapped or all mirrored or in another order
+  they must differ by more than `tolerance` (1e-3 if None)."""
   rng, result = generator(key), fn(*arrays)
-  order = permutations(rng, places(arrays, argnums, axis))[0]
-  moved = fn(*changed(arrays, argnums, on_host(lambda a: np.take(a, order, axis))))
-  assert_differs(moved, taken(result, order, axis), tolerance, f"with the tokens in the order {order.tolist()}")
+  size = places(arrays, argnums, axis)
+  swapped = np.array([1, 0, *range(2, size)])
+  orders = [swapped, np.arange(size)[::-1], *permutations(rng, size)]
+  moved, still = [], []
+  for order in orders:
+    moved.append(fn(*changed(arrays, argnums, on_host(lambda a, order=order: np.take(a, order, axis)))))
+    still.append(taken(result, order, axis))
+  assert_differs(moved, still, tolerance, f"with the tokens in the orders {[order.tolist() for order in orders]}")

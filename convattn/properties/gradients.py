@@ -49,33 +49,65 @@ def _slopes(fn: Any, arrays: Any, argnum: int, rng: np.random.Generator) -> dict
 def check_every_parameter_used(
   fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, parameters: int = 0, allow: Sequence[str] = ()
 ) -> None:
-  """The argument `parameters` is a tree: each array in it has a gradient of more than `tolerance` (1e-6 if None) of the
-  largest one.
+  """The argument `parameters` is a tree: each array in it has a gradient that is neither 0 nor rounding alone.
+
+  Rounding is what is small beside the largest gradient and another one after a nudge of all arrays: what stays is small
+  for a reason, as behind a LayerScale of 1e-6. With `tolerance` a gradient is wanted of more than it times the largest.
 
   `allow` has names of those that need none, such as "*/key/bias" (it shifts all logits of a query alike); * matches
   anything, and a pattern also the end of a name. A pattern that matches nothing is a ValueError.
   """
-  slopes = _slopes(fn, arrays, indices(parameters, arrays)[0], generator(key))
+  rng, argnum = generator(key), indices(parameters, arrays)[0]
+  slopes = _slopes(fn, arrays, argnum, rng)
   if not slopes:
     raise ValueError(f"argument {parameters} has no array of floating-point numbers; name the parameters' argument.")
   idle = {name for pattern in allow for name in slopes if _matches(name, pattern)}
   for pattern in allow:
     if not any(_matches(name, pattern) for name in slopes):
       raise ValueError(f"allow has {pattern!r}, but the parameters are {', '.join(slopes)}.")
-  largest = {name: float(np.abs(slope).max(initial=0)) for name, slope in slopes.items()}
-  limit = (1e-6 if tolerance is None else tolerance) * max(largest.values())
   for name, slope in slopes.items():
     if not np.all(np.isfinite(slope)):
       raise LawBroken(f"the gradient of {name} is not finite.", name)
+  largest = {name: float(np.abs(slope).max(initial=0)) for name, slope in slopes.items()}
+  limit = (64 * _digits(arrays) if tolerance is None else tolerance) * max(largest.values())
   unused = {name: size for name, size in largest.items() if size <= limit and name not in idle}
+  if tolerance is None and any(unused.values()):
+    noisy = _noise(fn, arrays, argnum, slopes, key)
+    unused = {name: size for name, size in unused.items() if size == 0 or noisy[name]}
   if unused:
     worst = min(unused, key=lambda name: unused[name])
     raise LawBroken(
-      f"{', '.join(unused)}: the largest gradient of {worst} is {unused[worst]:.3g} (more than {limit:.3g} is wanted).",
+      f"{', '.join(unused)}: the largest gradient of {worst} is {unused[worst]:.3g} (more than {limit:.3g} is wanted, "
+      f"or a gradient that is no rounding error).",
       worst,
       unused[worst],
       limit,
     )
+
+
+def _digits(arrays: Any) -> float:
+  """The coarsest epsilon among the arrays."""
+  return max(float(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree.leaves(list(arrays)) if is_float(leaf))
+
+
+def _noise(fn: Any, arrays: Any, argnum: int, slopes: dict[str, np.ndarray], key: Any) -> dict[str, bool]:
+  """Which gradients change by more than half of themselves where all arrays are moved by the root of an epsilon."""
+  nudge, far = generator(key).spawn(1)[0], _digits(arrays) ** 0.5
+  changes = dict.fromkeys(slopes, 0.0)
+  sizes = {name: float(np.linalg.norm(slope)) for name, slope in slopes.items()}
+
+  def nudged(leaf: Any) -> Any:
+    if not is_float(leaf):
+      return leaf
+    host = numbers(leaf)
+    return jnp.asarray((host + far * np.abs(host) * nudge.standard_normal(host.shape)).astype(leaf.dtype))
+
+  for _ in range(4):
+    others = _slopes(fn, jax.tree.map(nudged, list(arrays)), argnum, generator(key))
+    for name, slope in slopes.items():
+      changes[name] = max(changes[name], float(np.linalg.norm(others[name] - slope)))
+      sizes[name] = max(sizes[name], float(np.linalg.norm(others[name])))
+  return {name: changes[name] > sizes[name] / 2 for name in slopes}
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -113,12 +145,12 @@ def check_gradient_is_slope(
     kinds = {str(leaf.dtype) for leaf in leaves}
     if not kinds or not kinds <= {"float32", "float64"}:
       raise ValueError(f"argument {argnum} has {sorted(kinds) or 'no'} floats, but must be float32 or float64.")
-    wide = kinds == {"float64"}
 
     def result(those: Any, argnum: int = argnum, rebuilt: Any = rebuilt) -> Any:
       return fn(*changed(arrays, argnum, lambda _: rebuilt(those)))
 
     out, pull = jax.vjp(result, leaves)
+    wide = kinds | {str(leaf.dtype) for leaf in jax.tree.leaves(out)} == {"float64"}
     weights = cotangent(rng, out)
     (slopes,) = pull(weights)
     total = float(np.sqrt(sum(np.sum(numbers(s) ** 2) for s in slopes)))
@@ -178,4 +210,5 @@ def check_checkpoint_agrees(
     again, pull_again = jax.vjp(jax.checkpoint(result), leaves)
     weights = cotangent(rng, out)
     assert_same(again, out, tolerance, "results under jax.checkpoint", inputs=leaves)
+    assert_same(again, fn(*arrays), tolerance, "results under jax.checkpoint and without gradients", inputs=leaves)
     assert_same(pull_again(weights), pull(weights), tolerance, f"gradients in argument {argnum}", inputs=leaves)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from convattn.properties.comparison import assert_same, default_tolerance, numbers
-from convattn.properties.drawing import changed, generator, indices, on_host, permutations
+from convattn.properties.drawing import changed, generator, indices, on_host, permutations, places
 from convattn.properties.laws import law
 
 
@@ -29,8 +29,8 @@ def check_head_permutation(
     raise ValueError(
       f"axes has {len(axes)} entries, but there are {len(arrays)} arguments; use None for those without."
     )
-  sizes = {np.shape(a)[axis] for a, axis in zip(arrays, axes, strict=True) if axis is not None}
-  if len(sizes) != 1 or sizes == {1}:
+  sizes = {places(arrays, i, axis, any_content=True) for i, axis in enumerate(axes) if axis is not None}
+  if len(sizes) != 1 or min(sizes) < 2:
     raise ValueError(f"the arguments have {sorted(sizes)} heads, but must have one number of at least 2.")
   for order in permutations(rng, sizes.pop()):
     moved = [
@@ -99,7 +99,7 @@ def check_heads_add_up(
 ) -> None:
   """f(W) - f(0) = sum_h (f(W of head h alone) - f(0)); `output` is the argument W, with heads along `axis`."""
   del key
-  size = np.shape(arrays[indices(output, arrays)[0]])[axis]
+  size = places(arrays, output, axis)
 
   def alone(head: int) -> Any:
     def keep(a: np.ndarray) -> np.ndarray:

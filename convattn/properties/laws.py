@@ -6,7 +6,12 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
+import jax
+
 Check = TypeVar("Check", bound=Callable[..., None])
+
+SOFTMAX = "definition of the softmax"
+"""A source that several laws have."""
 
 
 class Law(NamedTuple):
@@ -45,6 +50,11 @@ def law(statement: str, source: str) -> Callable[[Check], Check]:
 
     @functools.wraps(check)
     def checked(*arguments: Any, **keywords: Any) -> None:
+      if len(arguments) < 2:
+        raise ValueError(f"check_{name} was given {len(arguments)} arguments, but needs a function and its arrays.")
+      for number, argument in enumerate(arguments[1:]):
+        if isinstance(argument, list | tuple) and not any(hasattr(leaf, "dtype") for leaf in jax.tree.leaves(argument)):
+          raise ValueError(f"argument {number} is {argument!r:.60}, but must be an array or a tree of arrays.")
       try:
         check(*arguments, **keywords)
       except LawBroken as broken:

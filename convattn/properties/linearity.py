@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import jax
@@ -9,14 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from convattn.properties.comparison import assert_differs, assert_same, default_tolerance, numbers
-from convattn.properties.drawing import Argnums, changed, generator, indices, on_host, redrawn
-from convattn.properties.laws import law
+from convattn.properties.drawing import Argnums, changed, generator, indices, on_host, redrawn, rounded, step
+from convattn.properties.laws import LawBroken, law
 
 
-def _sums(fn: Any, arrays: Any, argnums: Argnums, key: Any) -> tuple[Any, Any, float]:
-  """f(x + y) + f(0), f(x) + f(y), and the largest number among the terms."""
+def _sums(fn: Any, arrays: Any, argnums: Argnums, key: Any, size: float = 1.0) -> tuple[Any, Any, float]:
+  """f(x + y) + f(0), f(x) + f(y), and the largest number among the terms; y is `size` times as large as x."""
   rng = generator(key)
-  others = changed(arrays, argnums, lambda a: redrawn(rng, a))
+  others = changed(arrays, argnums, lambda a: redrawn(rng, a) * np.asarray(size, a.dtype))
   chosen = indices(argnums, arrays)
   total = [jnp.asarray(a) + b if i in chosen else a for i, (a, b) in enumerate(zip(arrays, others, strict=True))]
   nothing = changed(arrays, argnums, on_host(np.zeros_like))
@@ -28,29 +29,37 @@ def _sums(fn: Any, arrays: Any, argnums: Argnums, key: Any) -> tuple[Any, Any, f
 
 @law("the layer is affine in its input: f(x + y) + f(0) = f(x) + f(y)", "Cordonnier et al. 2020: position-only heads")
 def check_affine(fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, argnums: Argnums = 0) -> None:
-  """In `argnums` together, y drawn. Convolutions, dense layers and attention by positions alone are, bias or not."""
-  left, right, scale = _sums(fn, arrays, argnums, key)
+  """In `argnums` together, y drawn, small and large.
+
+  Convolutions, dense layers and attention by positions alone are, with a bias or without.
+  """
   limit = default_tolerance(fn(*arrays), arrays) if tolerance is None else tolerance
-  assert_same(left, right, limit, "f(x + y) + f(0) against f(x) + f(y)", scale=scale)
+  for size in (1.0, 30.0):
+    left, right, scale = _sums(fn, arrays, argnums, key, size)
+    assert_same(left, right, limit, f"f(x + y) + f(0) against f(x) + f(y), y {size:g} times as large", scale=scale)
 
 
 @law("the layer is not affine in its input: f(x + y) + f(0) is not f(x) + f(y)", "Vaswani et al. 2017: content weights")
 def check_not_affine(
   fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, argnums: Argnums = 0
 ) -> None:
-  """The opposite of check_affine: both must differ by more than `tolerance` (1e-3 if None)."""
+  """The opposite of check_affine: both must differ by more than `tolerance`.
+
+  1e-3 of the result if None, in half precisions as much as they round.
+  """
   left, right, _ = _sums(fn, arrays, argnums, key)
-  assert_differs(left, right, tolerance, "f(x + y) + f(0) against f(x) + f(y)")
+  limit = max(1e-3, default_tolerance(fn(*arrays), arrays)) if tolerance is None else tolerance
+  assert_differs(left, right, limit, "f(x + y) + f(0) against f(x) + f(y)")
 
 
 @law("multiples pass through: f(a x) = a f(x)", "definition of homogeneity; ReLU and max pooling for a > 0")
 def check_homogeneous(
   fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, argnums: Argnums = 0, positive: bool = False
 ) -> None:
-  """For a = 0, 2, 0.37 and, unless `positive`, -1.5, of all `argnums` together. A bias breaks it."""
+  """For a = 0, 0.37, 2, 50 and, unless `positive`, -1.5, of all `argnums` together. A bias breaks it."""
   del key
   result = fn(*arrays)
-  for factor in (2.0, 0.37, 0.0) if positive else (2.0, 0.37, 0.0, -1.5):
+  for factor in (2.0, 0.37, 0.0, 50.0) if positive else (2.0, 0.37, 0.0, 50.0, -1.5):
     other = fn(*changed(arrays, argnums, on_host(lambda a, factor=factor: (a * factor).astype(a.dtype))))
     expected = jax.tree.map(lambda leaf, factor=factor: factor * numbers(leaf), result)
     limit = default_tolerance(result, arrays) if tolerance is None else tolerance
@@ -73,14 +82,17 @@ def check_odd(fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = 
 def check_monotone(
   fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, argnums: Argnums = 0
 ) -> None:
-  """Element by element: all of `argnums` grow, each element by its own positive draw, small and large."""
-  rng, result = generator(key), fn(*arrays)
-  for size in (0.1, 1.0, 10.0):
+  """All of `argnums` grow, each element by its own positive draw, small and large, from five points (one far out)."""
+  rng = generator(key)
+  lower = [list(arrays), *(changed(arrays, argnums, lambda a: redrawn(rng, a)) for _ in range(3))]
+  lower.append(changed(arrays, argnums, lambda a: redrawn(rng, a) * 10))
+  for given, size in itertools.product(lower, (0.01, 0.1, 1.0, 10.0)):
+    result = fn(*given)
 
     def larger(a: np.ndarray, size: float = size) -> np.ndarray:
       return (a + size * rng.uniform(0.1, 1, a.shape)).astype(a.dtype)
 
-    other = fn(*changed(arrays, argnums, on_host(larger)))
+    other = fn(*changed(given, argnums, on_host(larger)))
     wanted = jax.tree.map(lambda now, before: np.maximum(numbers(now), numbers(before)), other, result)
     assert_same(other, wanted, tolerance, f"inputs larger by up to {size}", inputs=arrays)
 
@@ -118,12 +130,21 @@ def check_shift_invariant(
   argnums: Argnums = 0,
   axes: tuple[int, ...] = (-1,),
 ) -> None:
-  """Adds to every slice along `axes` a number of its own, up to three times the input's spread."""
-  rng, result = generator(key), fn(*arrays)
+  """Adds to every slice along `axes` a number of its own, up to three times the input's spread.
+
+  The input is cut to digits that the sum has too, so that nothing is rounded before `fn` sees it.
+  """
+  rng = generator(key)
+
+  def cut(a: np.ndarray) -> np.ndarray:
+    return rounded(numbers(a), step(a, 3 * numbers(a).std())).astype(a.dtype)
 
   def shifted(a: np.ndarray) -> np.ndarray:
-    return (a + _sliced(rng, a, axes, -3, 3) * numbers(a).std()).astype(a.dtype)
+    spread = numbers(a).std()
+    by = rounded(_sliced(rng, a, axes, -3, 3) * spread, step(a, 3 * spread))
+    return (numbers(cut(a)) + by).astype(a.dtype)
 
+  result = fn(*changed(arrays, argnums, on_host(cut)))
   moved = fn(*changed(arrays, argnums, on_host(shifted)))
   assert_same(moved, result, tolerance, "a number added to every slice", inputs=arrays)
 
@@ -150,12 +171,24 @@ def check_standardised(
   assert_same(numbers(out).var(axes), wanted, limit, f"variances over {axes}", scale=1.0)
 
 
+def singular_values(matrix: Any) -> np.ndarray:
+  """[..., min(m, n)], the largest first. Raises LawBroken where the matrix is not finite."""
+  host = numbers(matrix)
+  if host.ndim < 2:
+    raise ValueError(f"the result has shape {list(host.shape)}, but must be a matrix [..., m, n].")
+  if not np.all(np.isfinite(host)):
+    raise LawBroken("the matrix is not finite.")
+  return np.linalg.svd(host, compute_uv=False)
+
+
 @law("the matrix has a rank of at most r", "Cordonnier et al. 2020: W_V W_O of a head; low-rank products")
 def check_rank_at_most(fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, rank: int) -> None:
   """`fn` returns [..., m, n]: singular values after the first `rank` are 0, relative to the largest."""
   del key
   matrix = fn(*arrays)
-  values = np.linalg.svd(numbers(matrix), compute_uv=False)
+  values = singular_values(matrix)
+  if not 0 <= rank < values.shape[-1]:
+    raise ValueError(f"rank is {rank}, but must be less than the {values.shape[-1]} singular values there are.")
   beyond = values[..., rank:]
   limit = default_tolerance(matrix, arrays) if tolerance is None else tolerance
   assert_same(beyond, np.zeros_like(beyond), limit, f"singular values after {rank}", scale=float(values.max(initial=0)))
@@ -165,6 +198,6 @@ def check_rank_at_most(fn: Any, *arrays: Any, key: Any = None, tolerance: float 
 def check_spectral_norm_one(fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None) -> None:
   """`fn` returns the normalised matrix [m, n]. The tolerance is 0.01 if None: power iterations converge slowly."""
   del key
-  values = np.linalg.svd(numbers(fn(*arrays)), compute_uv=False)[..., 0]
+  values = singular_values(fn(*arrays))[..., 0]
   limit = 0.01 if tolerance is None else tolerance
   assert_same(values, np.ones_like(values), limit, "largest singular values", scale=1.0)

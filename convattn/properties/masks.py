@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convattn.properties.comparison import assert_same
+from convattn.properties.comparison import assert_same, numbers
 from convattn.properties.drawing import Argnums, changed, edited, generator, indices, taken
 from convattn.properties.laws import LawBroken, law
 
@@ -50,19 +50,19 @@ def check_mask_isolates(
   axis: int = -2,
   out_masked: bool = True,
 ) -> None:
-  """Edits the hidden places of `argnums`. The argument `mask` is bool [b, n], or [n]: true is seen.
+  """Edits the hidden places of `argnums`, last to content 30 times as large, which a soft mask lets through.
 
-  The axis of the arguments named is `axis`, samples come first. Outputs at hidden places count only if `out_masked` is
-  false: where queries are not the masked tokens (cross-attention), or their outputs do not depend on them. Exact.
+  The argument `mask` is bool [b, n], or [n]: true is seen. The axis of the arguments named is `axis`, samples come
+  first. Outputs at hidden places count only if `out_masked` is false: where queries are not the masked tokens
+  (cross-attention), or their outputs do not depend on them. Exact.
   """
   rng, result = generator(key), fn(*arrays)
   kept = _keep(arrays, mask)
 
-  for _ in range(2):
-    other = fn(*changed(arrays, argnums, lambda a: edited(rng, a, ~_over(kept, a, axis))))
-
+  for size in (1, 1, 30):
+    other = fn(*changed(arrays, argnums, lambda a, size=size: edited(rng, a, ~_over(kept, a, axis), size)))
     then, now = (_seen(tree, kept, axis) if out_masked else tree for tree in (result, other))
-    assert_same(now, then, tolerance, "hidden places edited", exact=True)
+    assert_same(now, then, tolerance, f"hidden places edited, {size} times as large", exact=True)
 
 
 @law("masking the end equals cutting it off", "Vaswani et al. 2017, section 3.2.3")
@@ -102,13 +102,18 @@ def check_mask_stops_nan(
   mask: int = -1,
   axis: int = -2,
 ) -> None:
-  """Hidden places of `argnums` become NaN; outputs at seen places must not change. `mask` is bool [b, n] or [n]."""
+  """Hidden places of `argnums` become NaN, and infinite; outputs at seen places must not change. `mask` is bool [b, n]
+  or [n]. Exact."""
   del key
   kept = _keep(arrays, mask)
+  result = _seen(fn(*arrays), kept, axis)
+  for poison in (np.nan, np.inf, -np.inf):
 
-  poisoned = changed(arrays, argnums, lambda a: jnp.where(_over(kept, a, axis), a, jnp.asarray(np.nan, a.dtype)))
-  result, other = (_seen(fn(*these), kept, axis) for these in (arrays, poisoned))
-  assert_same(other, result, tolerance, "hidden places set to NaN", exact=True)
+    def poisoned(a: Any, poison: float = poison) -> jax.Array:
+      return jnp.where(_over(kept, a, axis), a, jnp.asarray(poison, a.dtype))
+
+    other = _seen(fn(*changed(arrays, argnums, poisoned)), kept, axis)
+    assert_same(other, result, tolerance, f"hidden places set to {poison}", exact=True)
 
 
 @law("a query that may see nobody gives the stated result, and disturbs no other", "a convention that must be stated")
@@ -121,7 +126,7 @@ def check_fully_masked_row(
   axis: int = -2,
   policy: str = "zeros",
 ) -> None:
-  """The last row of the argument `mask` (bool [..., q, k], true is seen) becomes false everywhere.
+  """The last row of the argument `mask` (bool [..., q, k], true is seen) becomes false everywhere, and then the first.
 
   Along `axis` of the output that row is then 0 ("zeros"), 1 / k ("uniform", for a function that returns weights), or
   finite ("finite"). The other rows stay as they are.
@@ -129,17 +134,21 @@ def check_fully_masked_row(
   del key
   if policy not in ("zeros", "uniform", "finite"):
     raise ValueError(f"policy is {policy!r}, but must be 'zeros', 'uniform' or 'finite'.")
-  host = np.array(arrays[indices(mask, arrays)[0]])
-  host[..., -1, :] = False
-  before, result = fn(*arrays), fn(*changed(arrays, mask, lambda _: jnp.asarray(host)))
-  rest = np.arange(host.shape[-2] - 1)
-  when = "the last query may see nobody"
-  assert_same(taken(result, rest, axis), taken(before, rest, axis), tolerance, f"{when}, other queries", inputs=arrays)
-  row = taken(result, [host.shape[-2] - 1], axis)
-  for leaf in jax.tree.leaves(row):
-    if not np.all(np.isfinite(np.asarray(leaf, np.float64))):
-      raise LawBroken(f"{when}: output[..., {host.shape[-2] - 1}, :] is not finite.", "output[..., -1, :]")
-  if policy != "finite":
-    wanted = 0.0 if policy == "zeros" else 1 / host.shape[-1]
-    expected = jax.tree.map(lambda leaf: np.full(leaf.shape, wanted), row)
-    assert_same(row, expected, tolerance, f"{when}, its row", inputs=arrays, scale=1.0)
+  seen = np.array(arrays[indices(mask, arrays)[0]])
+  if seen.dtype != bool or seen.ndim < 2:
+    raise ValueError(f"the mask is {seen.dtype}{list(seen.shape)}, but must be bool [..., q, k].")
+  before, rows = fn(*arrays), np.arange(seen.shape[-2])
+  for number in sorted({0, len(rows) - 1}, reverse=True):
+    hidden = seen.copy()
+    hidden[..., number, :] = False
+    result = fn(*changed(arrays, mask, lambda _, hidden=hidden: jnp.asarray(hidden)))
+    rest, when = rows[rows != number], f"query {number} may see nobody"
+    then, now = (taken(tree, rest, axis) for tree in (before, result))
+    assert_same(now, then, tolerance, f"{when}, other queries", inputs=arrays)
+    row = taken(result, [number], axis)
+    if not all(np.all(np.isfinite(numbers(leaf))) for leaf in jax.tree.leaves(row)):
+      raise LawBroken(f"{when}: output[..., {number}, :] is not finite.", f"output[..., {number}, :]")
+    if policy != "finite":
+      wanted = 0.0 if policy == "zeros" else 1 / seen.shape[-1]
+      expected = jax.tree.map(lambda leaf, wanted=wanted: np.full(leaf.shape, wanted), row)
+      assert_same(row, expected, tolerance, f"{when}, its row", inputs=arrays, scale=1.0)

@@ -86,6 +86,9 @@ def _acted(change: Any, fn: Any, arrays: Sequence[Any], axes: Sequence[Any], out
     raise ValueError(
       f"axes is {tuple(axes)}, but must have an entry for each of {len(arrays)} arguments, one not None."
     )
+  for number, each in enumerate(axes):
+    for axis in () if each is None else (each,) if isinstance(each, int) else each:
+      places(arrays, number, axis, any_content=True)
   moved = [
     a if each is None else on_host(lambda a, e=each: change(a, e))(a) for a, each in zip(arrays, axes, strict=True)
   ]

@@ -6,16 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from convattn.properties.comparison import assert_differs, assert_same, default_tolerance, numbers
+from convattn.properties.comparison import assert_differs, assert_same, chosen, default_tolerance, is_float, numbers
 from convattn.properties.drawing import Argnums, changed, generator, redrawn
-from convattn.properties.laws import LawBroken, law
-
-SOFTMAX = "definition of the softmax"
-
-
-def _chosen(result: Any, output: int | None) -> Any:
-  """The weights among a function's results."""
-  return result if output is None else result[output]
+from convattn.properties.laws import SOFTMAX, LawBroken, law
 
 
 @law("every row of weights is a distribution: nothing below 0, sum 1", SOFTMAX)
@@ -24,7 +17,7 @@ def check_rows_stochastic(
 ) -> None:
   """`fn` returns weights, or has them as its result number `output`; the sum runs over `axis`."""
   del key
-  weights = _chosen(fn(*arrays), output)
+  weights = chosen(fn(*arrays), output)
   limit = default_tolerance(weights) if tolerance is None else tolerance
   host = numbers(weights)
   assert_same(np.maximum(host, 0), host, limit, "weights against 0", scale=1.0)
@@ -36,11 +29,15 @@ def check_rows_stochastic(
 def check_content_independent(
   fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, argnums: Argnums = 0
 ) -> None:
-  """For a bias or weights: draws other content of `argnums`, twice. Exact unless a tolerance is given."""
+  """For a bias or weights: draws other content of `argnums`, five times, and takes its negative too.
+
+  Exact unless a tolerance is given.
+  """
   rng, result = generator(key), fn(*arrays)
-  for _ in range(2):
-    other = fn(*changed(arrays, argnums, lambda a: redrawn(rng, a)))
-    assert_same(other, result, tolerance, "other content drawn", exact=True)
+  for _ in range(5):
+    drawn = changed(arrays, argnums, lambda a: redrawn(rng, a))
+    for given in (drawn, changed(drawn, argnums, lambda a: -a if is_float(a) else a)):
+      assert_same(fn(*given), result, tolerance, "other content drawn", exact=True)
 
 
 @law("the content matters: other content gives other results", "Vaswani et al. 2017")
@@ -60,8 +57,10 @@ def check_detailed_balance(
 ) -> None:
   """For weights [..., n, n] > 0 of softmax(XX'): log(A_ij / A_ji) = u_j - u_i, so that the log ratios add up."""
   del key
-  weights = _chosen(fn(*arrays), output)
+  weights = chosen(fn(*arrays), output)
   host = numbers(weights)
+  if host.ndim < 2 or host.shape[-1] != host.shape[-2]:
+    raise ValueError(f"the result has shape {list(host.shape)}, but must be [..., n, n].")
   if np.any(host <= 0):
     raise LawBroken("a weight is not positive.")
   ratio = np.log(host) - np.swapaxes(np.log(host), -1, -2)
@@ -82,9 +81,11 @@ def check_weights_separate(
 ) -> None:
   """`fn` returns weights [..., h w, h w] of the `grid` (h, w): A = A_rows (x) A_columns."""
   del key
-  weights = _chosen(fn(*arrays), output)
+  weights = chosen(fn(*arrays), output)
   h, w = grid
   host = numbers(weights)
+  if host.shape[-2:] != (h * w, h * w):
+    raise ValueError(f"the result has shape {list(host.shape)}, but must be [..., {h * w}, {h * w}] for {grid}.")
   apart = host.reshape(*host.shape[:-2], h, w, h, w)
   rows, columns = apart.sum(-1)[..., :, 0, :], apart.sum(-2)[..., 0, :, :]
   expected = np.einsum("...yv,...xu->...yxvu", rows, columns).reshape(host.shape)

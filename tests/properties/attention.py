@@ -85,6 +85,10 @@ CORE = Group(
   },
   mutants={
     "adds a tenth to the weights": ("convex_hull", lambda q, k, v: apply(weights(q, k) + 0.1, v)),
+    "a weight below zero": (
+      "convex_hull",
+      lambda q, k, v: apply(1.15 * weights(q, k) - 0.15 / k.shape[1], v),
+    ),
     "counts the last key twice": (
       "equal_keys_average",
       lambda q, k, v: attention(q, jnp.concatenate([k, k[:, -1:]], 1), jnp.concatenate([v, v[:, -1:]], 1)),
@@ -180,6 +184,7 @@ TRANSFORMED = Group(
 LINEAR = Group(
   arrays=(draw((3, 4), (4, 2)), draw((2, 5), (5, 3), seed=1)),
   laws={"jvp_is_vjp": {}, "affine": {}},
+  ours={"dense_dot": lambda x, w: ops.dense_dot(x, w, (((1,), (0,)), ((), ())))},
   theirs={"jax.numpy.matmul": jnp.matmul, "jax.lax.dot": jax.lax.dot},
   mutants={
     "another transpose": (
@@ -194,6 +199,17 @@ LINEAR = Group(
         lambda w, x: jnp.matmul(x, w), lambda w, y: jnp.matmul(y, jnp.abs(w).T), w, x
       ),
     ),
+  },
+)
+
+
+FORWARD = Group(
+  arrays=CORE.arrays,
+  laws={"jvp_is_vjp": ALL},
+  ours=CORE.ours,
+  theirs={
+    "jax.nn.dot_product_attention": jax.nn.dot_product_attention,
+    "flax.linen.dot_product_attention": nn.dot_product_attention,
   },
 )
 
@@ -266,6 +282,7 @@ def _logits_of_attend(q, k, bias):
 PRODUCTS = Group(
   arrays=(draw((2, 3, 2, 4), (2, 5, 2, 4)), draw((1, 7, 3, 5), (1, 4, 3, 5), seed=1)),
   laws={"logit_variance": {}},
+  ours={"scaled_dot": ops.scaled_dot},
   theirs={
     "jax.numpy.einsum": lambda q, k: logits(q, k, jnp.zeros((q.shape[2], 1, 1))),
     "jax.lax.dot_general": lambda q, k: (
@@ -275,6 +292,13 @@ PRODUCTS = Group(
   mutants={
     "no scale": ("logit_variance", lambda q, k: jnp.einsum("bqhd,bkhd->bhqk", q, k)),
     "scaled by the width": ("logit_variance", lambda q, k: jnp.einsum("bqhd,bkhd->bhqk", q, k) / q.shape[-1]),
+    "one head's half, another's four times": (
+      "logit_variance",
+      lambda q, k: (
+        logits(q, k, jnp.zeros((q.shape[2], 1, 1)))
+        * jnp.asarray([0.5, *[1.3229] * (q.shape[2] - 1)])[None, :, None, None]
+      ),
+    ),
     "scaled twice": ("logit_variance", lambda q, k: jnp.einsum("bqhd,bkhd->bhqk", q * 0.5, k) / q.shape[-1] ** 0.5),
   },
 )
@@ -287,6 +311,10 @@ def gram(x):
 GRAM = Group(
   arrays=(draw((2, 5, 4)), draw((1, 3, 5), seed=1)),
   laws={"symmetric": {}, "positive_semidefinite": {}},
+  ours={
+    "dot": lambda x: ops.dot(x[:, :, None], x[:, :, None])[:, 0],
+    "cosine": lambda x: ops.cosine(x[:, :, None], x[:, :, None])[:, 0],
+  },
   theirs={
     "jax.numpy.einsum": gram,
     "jax.numpy.cov": lambda x: jax.vmap(lambda a: jnp.cov(a))(x),
@@ -396,6 +424,9 @@ WITH_POSITIONS = Group(
   theirs={
     "flax attention after sinusoids": lambda x: MHA.apply(MHA_VARIABLES, x + sinusoids(x)),
     "flax.linen.Conv": lambda x: nn.Conv(4, (3,)).apply(fixed(nn.Conv(4, (3,)), x), x),
+    "flax.linen.Conv on a ring": lambda x: nn.Conv(4, (3,), padding="CIRCULAR").apply(
+      fixed(nn.Conv(4, (3,), padding="CIRCULAR"), x), x
+    ),
     "jax.nn causal": lambda x: projected(x, is_causal=True),
   },
   mutants={
@@ -586,7 +617,10 @@ MASKED = Group(
           q, k, v, bias=jnp.broadcast_to(jnp.where(keep, 0, -jnp.inf)[None, None], (2, x.shape[0], x.shape[0]))
         )[0],
       )[0]
-    )(x, keep)
+    )(x, keep),
+    "attend with a mask": lambda x, keep: projected(
+      x, core=lambda q, k, v, *_: ops.attend(q, k, v, mask=keep[:, None, None])[0]
+    ),
   },
   theirs={
     "jax.nn.dot_product_attention": lambda x, keep: projected(x, mask=token_mask(x, keep)),
@@ -595,6 +629,10 @@ MASKED = Group(
   },
   mutants={
     "a soft mask": ("mask_isolates", lambda x, keep: projected(x, bias=jnp.where(token_mask(x, keep), 0.0, -12.0))),
+    "a soft mask that only large content passes": (
+      "mask_isolates",
+      lambda x, keep: projected(x, bias=jnp.where(token_mask(x, keep), 0.0, -100.0)),
+    ),
     "mask forgotten": ("mask_isolates", lambda x, keep: projected(x)),
     "mask of the first sample": (
       "mask_isolates",
@@ -617,6 +655,15 @@ def sanitised(x, keep):
 SANITISED = Group(
   arrays=MASKED.arrays,
   laws={"mask_stops_nan": {}, "mask_isolates": {}},
+  ours={
+    "attend, cleaned": lambda x, keep: projected(
+      jnp.where(keep[..., None], x, 0),
+      core=lambda q, k, v, *_: ops.attend(q, k, v, mask=keep[:, None, None])[0],
+    ),
+    "attention_weights": lambda x, keep: ops.attention_weights(
+      ops.dot(x[:, :, None], x[:, :, None]), mask=keep[:, None, None]
+    ),
+  },
   theirs={
     "jax.numpy.mean": masked_mean,
     "jax.nn.dot_product_attention, cleaned": sanitised,
@@ -626,6 +673,10 @@ SANITISED = Group(
   },
   mutants={
     "values not cleaned": ("mask_stops_nan", lambda x, keep: projected(x, mask=token_mask(x, keep))),
+    "cleans NaN alone": (
+      "mask_stops_nan",
+      lambda x, keep: x + (jnp.where(jnp.isnan(x), 0, x) * keep[..., None]).sum(1, keepdims=True),
+    ),
     "times the mask": ("mask_stops_nan", lambda x, keep: x + (x * keep[..., None]).sum(1, keepdims=True)),
     "half cleaned": (
       "mask_isolates",
@@ -690,6 +741,7 @@ def zeroed(q, k, mask):
 ZEROED = Group(
   arrays=PAIRS,
   laws={"fully_masked_row": {"policy": "zeros"}},
+  ours={"attend": lambda q, k, mask: ops.attend(q, k, k, mask=mask)[1]},
   theirs={
     "jax.numpy.where": zeroed,
     "jax.numpy.exp": lambda q, k, mask: (lambda e: e / jnp.maximum(e.sum(-1, keepdims=True), 1e-30))(
@@ -698,6 +750,10 @@ ZEROED = Group(
   },
   mutants={
     "uniform": ("fully_masked_row", lambda q, k, mask: masked_weights(q, k, mask, -1e30)),
+    "the last row alone": (
+      "fully_masked_row",
+      lambda q, k, mask: masked_weights(q, k, mask, -1e30).at[:, :, -1].set(zeroed(q, k, mask)[:, :, -1]),
+    ),
     "all rows zero where one is": (
       "fully_masked_row",
       lambda q, k, mask: jnp.where(mask.any(-1).all(), zeroed(q, k, mask), 0),
@@ -707,6 +763,7 @@ ZEROED = Group(
 FINITE = Group(
   arrays=PAIRS,
   laws={"fully_masked_row": {"policy": "finite", "axis": 1}},
+  ours={"attend": lambda q, k, mask: ops.attend(q, k, k, mask=mask)[0]},
   theirs={
     "jax.nn.dot_product_attention": lambda q, k, mask: jax.nn.dot_product_attention(q, k, k, mask=mask),
     "flax.linen.dot_product_attention": lambda q, k, mask: nn.dot_product_attention(q, k, k, mask=mask),

@@ -5,6 +5,7 @@ EXPECTED = {
     "duplicates_cancel equal_keys_average large_logits_select zero_query_averages",
     "the weights no longer sum to one",
   ),
+  ("core", "a weight below zero"): ("large_logits_select", "the best key has more than all the weight"),
   ("core", "counts the last key twice"): (
     "duplicates_cancel source_permutation_invariant zero_query_averages",
     "the last key is not like the others",
@@ -94,6 +95,7 @@ EXPECTED = {
   ("kernels", "rows weigh more"): ("cross_correlation rotation_equivariant", "it is another kernel"),
   ("kernels", "columns mirrored at the border"): ("transpose_equivariant", "rows and columns have other borders"),
   ("kernels", "kernel normalised"): ("cross_correlation", "it is another kernel"),
+  ("positive", "gelu"): ("monotone", "it falls left of zero, and then rises"),
   ("strided", "starts one later"): ("local reach", "the centres are moved"),
   ("dilated", "blurred first"): ("local zero_border", "the blur sees one further"),
   ("dilated", "dilation three"): ("local reach", "the steps are longer"),

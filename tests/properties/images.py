@@ -1,10 +1,12 @@
 """Groups of images: convolutions with every border, strides, dilation, channels, windows."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from convattn import layers, ops
+from convattn import equivalence, layers, ops
 from tests.properties.attention import fixed
 from tests.properties.group import Group, draw
 
@@ -29,10 +31,20 @@ def pad(x, mode, width=1):
 
 
 def layer(module, **keywords):
+  @functools.cache
+  def variables(*shape):
+    return fixed(module, jnp.ones(shape), **keywords)
+
   def apply(x):
-    return module.apply(fixed(module, x, **keywords), x, **keywords)
+    return module.apply(variables(*x.shape), x, **keywords)
 
   return apply
+
+
+def as_attention(kernel, **keywords):
+  """The convolution as a layer of attention, by the table of each head."""
+  module, variables = equivalence.conv_to_attention(kernel, mode="table", **keywords)
+  return functools.partial(module.apply, variables)
 
 
 IMAGES = (draw((2, 7, 6, 3)), draw((3, 6, 9, 3), seed=1))
@@ -49,6 +61,9 @@ def ramp(x, axis=1):
 TORUS = Group(
   arrays=IMAGES,
   laws={"circular_translation": {}, "interior_translation": {"radius": 1}, "affine": {}, "batch_independent": {}},
+  ours={
+    "conv_to_attention": lambda x: as_attention(KERNEL, padding="CIRCULAR")(x),
+  },
   theirs={
     "flax.linen.Conv": layer(nn.Conv(4, (3, 3), padding="CIRCULAR")),
     "lax conv after jnp.pad": lambda x: conv(pad(x, "wrap"), KERNEL, "VALID"),
@@ -71,6 +86,17 @@ TORUS = Group(
     "squared": ("affine", lambda x: x**2),
     "centred over the batch": ("batch_independent", lambda x: x - x.mean(0, keepdims=True)),
   },
+)
+
+RING = Group(
+  arrays=IMAGES,
+  laws={"circular_translation": {}, "affine": {}},
+  ours={
+    "QuadraticAttention": layer(
+      equivalence.QuadraticAttention(num_heads=2, features=3, window=(3, 3), padding="CIRCULAR")
+    )
+  },
+  theirs={},
 )
 
 ZEROS = Group(
@@ -102,6 +128,7 @@ ZEROS = Group(
     "three taps along columns alone": ("reach", lambda x: conv(x, KERNEL[1:2])),
     "squared": ("affine", lambda x: conv(x, KERNEL) ** 2),
     "padded in front": ("local", lambda x: conv(x, KERNEL, [(2, 0), (2, 0)])),
+    "one output sees two further": ("local", lambda x: conv(x, KERNEL).at[:, 2, 1].add(1e-4 * x[:, 2, 3, :2])),
   },
 )
 
@@ -157,6 +184,10 @@ KERNELS = Group(
   },
   mutants={
     "kernel backwards": ("cross_correlation", lambda x, kernel: conv(x, kernel[::-1, ::-1])),
+    "kernel backwards for the last image": (
+      "cross_correlation",
+      lambda x, kernel: conv(x, kernel).at[-1].set(conv(x, kernel[::-1, ::-1])[-1]),
+    ),
     "rows and columns of the kernel swapped": (
       "cross_correlation",
       lambda x, kernel: conv(x, jnp.swapaxes(kernel, 0, 1)),
@@ -208,6 +239,7 @@ STRIDED = Group(
 DILATED = Group(
   arrays=(draw((2, 9, 8, 3)), draw((1, 8, 11, 3), seed=1)),
   laws={"dilated": {"dilation": 2}, "local": {"radius": 2}, "reach": {"radius": 2}, "zero_border": {}},
+  ours={"conv_to_attention": lambda x: as_attention(KERNEL, padding="SAME", dilation=2)(x)},
   theirs={
     "lax conv": lambda x: conv(x, KERNEL, dilation=2),
     "flax.linen.Conv": layer(nn.Conv(4, (3, 3), kernel_dilation=2)),
@@ -215,6 +247,10 @@ DILATED = Group(
   mutants={
     "five taps": ("dilated", lambda x: conv(x, WIDE)),
     "blurred first": ("dilated", lambda x: conv(nn.avg_pool(x, (1, 2), padding=((0, 0), (0, 1))), KERNEL, dilation=2)),
+    "one output sees between": (
+      "dilated",
+      lambda x: conv(x, KERNEL, dilation=2).at[:, 2, 2].add(1e-4 * x[:, 2, 3, :2]),
+    ),
     "dilation three": ("dilated", lambda x: conv(x, KERNEL, dilation=3)),
   },
 )
@@ -250,6 +286,7 @@ PLACES = Group(
   mutants={
     "three taps": ("pointwise", lambda x: conv(x, KERNEL)),
     "another factor at each row": ("pointwise", ramp),
+    "one place sees its neighbour": ("pointwise", lambda x: x.at[:, 2, 2].add(1e-6 * x[:, 2, 3])),
     "normalised over the image": ("pointwise", lambda x: jax.nn.standardize(x, (1, 2, 3))),
     "normalised over the batch": ("batch_independent", lambda x: jax.nn.standardize(x, (0,))),
   },

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convattn import layers, ops
+from convattn import equivalence, layers, ops
 from tests.properties.attention import attention, fixed, gram, places, projected, weights
 from tests.properties.group import Group, draw
 from tests.properties.images import images, windows
@@ -142,9 +142,26 @@ REMAT = Group(
   theirs={"flax.linen.Dense": DENSE.apply, "jitted": jax.jit(DENSE.apply)},
 )
 
+SAGAN = layers.SAGANAttention(reduction=1, value_reduction=1)
+
+
+def sagan_parameters(w, gate):
+  kernels = {name: {"kernel": w[:, None]} for name in ("query", "key", "value")}
+  return {**kernels, "out": {"kernel": w[None]}, "gamma": gate[0]}
+
+
 GATED = Group(
   arrays=(draw((2, 5, 4), (4, 4), (1,)), draw((1, 3, 6), (6, 6), (1,), seed=1)),
   laws={"zero_branch_is_identity": {}, "only_gate_learns": {"argnums": 1}},
+  ours={
+    "SAGANAttention": lambda x, w, gate: SAGAN.apply({"params": sagan_parameters(w, gate)}, x[:, None])[:, 0],
+    "LayerScale": lambda x, w, gate: (
+      x
+      + layers.LayerScale(1.0).apply(
+        {"params": {"scale": jnp.broadcast_to(gate, w.shape[:1])}}, jnp.einsum("bnc,cd->bnd", x, w)
+      )
+    ),
+  },
   theirs={
     "dense": lambda x, w, gate: x + gate[None, None] * jnp.einsum("bnc,cd->bnd", x, w),
     "attention": lambda x, w, gate: (
@@ -209,6 +226,38 @@ GATES = Group(
 )
 
 
+GPSA = layers.GatedPositionalAttention(2)
+GPSA_VARIABLES = fixed(GPSA, X[:, None])
+
+
+def gpsa(x, gate):
+  return GPSA.apply({"params": {**GPSA_VARIABLES["params"], "gate": gate}}, x)
+
+
+def gpsa_branch(x, position):
+  """One of its two attentions, written out: by position, or by content."""
+  parameters = GPSA_VARIABLES["params"]
+  (b, h, w, c), (row, column) = x.shape, np.divmod(np.arange(x.shape[1] * x.shape[2]), x.shape[2])
+  rows, columns = (jnp.asarray(place[None] - place[:, None], x.dtype) for place in (row, column))
+  query, key, value = (
+    jnp.einsum("bnc,chd->bnhd", x.reshape(b, h * w, c), parameters[name]["kernel"], precision="highest")
+    for name in ("query", "key", "value")
+  )
+  logits = jnp.einsum("hr,rqk->hqk", parameters["position"], jnp.stack([rows, columns, rows**2 + columns**2]))
+  attended = attention(0 * query, key, value, logits[None]) if position else attention(query, key, value)
+  out = jnp.einsum("bnhd,hdo->bno", attended, parameters["out"]["kernel"], precision="highest")
+  return out.reshape(x.shape) + parameters["out"]["bias"][None, None, None]
+
+
+OUR_GATES = Group(
+  arrays=((X[:, None], *draw((2,))), (Y.reshape(1, 3, 7, 4), *draw((2,), seed=2))),
+  laws={"gate_limits": {"opened": lambda x: gpsa_branch(x, True), "closed": lambda x: gpsa_branch(x, False)}},
+  ours={"GatedPositionalAttention": gpsa},
+  theirs={},
+  mutants={"one head stays half open": ("gate_limits", lambda x, gate: gpsa(x, gate * jnp.asarray([1, 0])))},
+)
+
+
 def dropout(x, key, rate=0.4, scale=None):
   keep = jax.random.bernoulli(key, 1 - rate, x.shape)
   return jnp.where(keep, x / (1 - rate if scale is None else scale), 0)
@@ -226,6 +275,7 @@ DROPPED = Group(
   mutants={
     "a key of its own": ("key_decides", lambda x, key: x),
     "not divided by the rate kept": ("expectation", lambda x, key: dropout(x, key, scale=1)),
+    "divided by a rate a little too large": ("expectation", lambda x, key: dropout(x, key, scale=0.63)),
     "divided by the rate dropped": ("expectation", lambda x, key: dropout(x, key, scale=0.4)),
     "keeps too few": ("expectation", lambda x, key: dropout(x, key, rate=0.45, scale=0.6)),
   },
@@ -325,11 +375,19 @@ def clipped(table, n=9, reach=None):
   return table[np.clip(delta, -k if reach is None else -reach, k if reach is None else reach) + k]
 
 
+def clipped_by_logits(table, n):
+  """Queries that read one component each."""
+  units = jnp.eye(table.shape[1], dtype=table.dtype)
+  query = jnp.broadcast_to(units[:, None, None], (len(units), n, 1, len(units)))
+  return jnp.moveaxis(ops.clipped_logits(query, table)[:, 0], 0, -1)
+
+
 CLIPPED = Group(
   arrays=(draw((5, 3)), draw((7, 2), seed=1)),
   laws={
     "clipped": lambda table: {"distance": (len(table) - 1) // 2, "axes": (0, 1)},
   },
+  ours={"clipped_logits": lambda table: clipped_by_logits(table, 9)},
   theirs={
     "jax.numpy, gathered": clipped,
     "jax.nn.one_hot": lambda table: jnp.einsum(
@@ -347,6 +405,7 @@ CLIPPED = Group(
 SHORT = Group(
   arrays=(draw((11, 3)), draw((9, 2), seed=1)),
   laws={"only_reached_shifts_learn": {"length": 4}},
+  ours={"clipped_logits": lambda table: clipped_by_logits(table, 4)},
   theirs={
     "jax.numpy, gathered": lambda table: clipped(table, n=4),
     "dynamic_slice": lambda table: jnp.stack(
@@ -415,6 +474,7 @@ SAME_SIZE = Group(
 RAMPS = Group(
   arrays=TABLES,
   laws={"resize_keeps_ramps": {}, "resize_keeps_constants": {}},
+  ours={"max_pool, every second entry": lambda t: ops.max_pool(t[..., None], window=1, stride=2)[..., 0]},
   theirs={"map_coordinates": corners, "jax.numpy.interp": by_interp},
   mutants={
     "half-pixel": ("resize_keeps_ramps", lambda t: jax.image.resize(t, (t.shape[0], 9, 5), "linear")),
@@ -425,6 +485,7 @@ RAMPS = Group(
 NUMBERS = Group(
   arrays=(draw((3, 5)), draw((2, 7), seed=1)),
   laws={"monotone": {}, "odd": {}},
+  ours={"log_shifts, interpolated": lambda x: jnp.interp(x, jnp.arange(-99.0, 100), ops.log_shifts(100, 1)[:, 0, 0])},
   theirs={
     "log": lambda x: jnp.sign(x) * jnp.log1p(jnp.abs(x)),
     "jax.numpy.tanh": jnp.tanh,
@@ -432,6 +493,10 @@ NUMBERS = Group(
   },
   mutants={
     "absolute value": ("odd", lambda x: jnp.log1p(jnp.exp(x))),
+    "falls where it is large": (
+      "monotone",
+      lambda x: jnp.sign(x) * jnp.where(jnp.abs(x) > 4, 4.4 - 0.1 * jnp.abs(x), jnp.abs(x)),
+    ),
     "sine": ("monotone", lambda x: jnp.sin(3 * x)),
     "turned": ("monotone", lambda x: -x),
     "moved": ("odd", lambda x: x + 0.01),
@@ -439,16 +504,27 @@ NUMBERS = Group(
 )
 POSITIVE = Group(
   arrays=(draw((2, 5, 7, 3)), draw((1, 4, 3, 2), seed=1)),
-  laws={"homogeneous": {"positive": True}},
+  laws={"homogeneous": {"positive": True}, "monotone": {}},
   ours={"max_pool": lambda x: ops.max_pool(x, window=3, stride=2)},
   theirs={"jax.nn.relu": jax.nn.relu, "flax.linen.max_pool": lambda x: nn.max_pool(x, (3, 3))},
-  mutants={"gelu": ("homogeneous", jax.nn.gelu), "softplus": ("homogeneous", jax.nn.softplus)},
+  mutants={
+    "relu6": ("homogeneous", jax.nn.relu6),
+    "gelu": ("homogeneous", jax.nn.gelu),
+    "softplus": ("homogeneous", jax.nn.softplus),
+  },
 )
 
 
+PATCHES = Group(
+  arrays=(draw((2, 6, 9, 4)), draw((1, 9, 3, 5), seed=1)),
+  laws={"inverse": {"inverse": lambda parts: equivalence.to_pixels(parts, 3)}},
+  ours={"to_patches": lambda x: equivalence.to_patches(x, 3)},
+  theirs={},
+)
 DEPTH = Group(
   arrays=(draw((2, 6, 9, 4)), draw((1, 9, 3, 5), seed=1)),
   laws={"inverse": lambda x: {"inverse": lambda parts: images(parts, 3, x.shape)}},
+  ours={"window_partition": lambda x: ops.window_partition(x, (3, 3))},
   theirs={
     "windows": lambda x: windows(x, 3),
     "windows of einops's order": lambda x: (
@@ -467,12 +543,19 @@ DEPTH = Group(
 PRODUCT = Group(
   arrays=(draw((5, 2), (2, 7)), draw((2, 6, 2), (2, 2, 5), seed=1)),
   laws={"rank_at_most": {"rank": 2}},
+  ours={"logits of a head": lambda a, b: logits_of_a_head(a, b)},
   theirs={"jax.numpy.matmul": jnp.matmul, "jax.numpy.einsum": lambda a, b: jnp.einsum("...ij,...jk->...ik", a, b)},
   mutants={
     "activation": ("rank_at_most", lambda a, b: jnp.tanh(jnp.matmul(a, b))),
     "diagonal added": ("rank_at_most", lambda a, b: jnp.matmul(a, b) + 0.1 * jnp.eye(5, 7)),
   },
 )
+
+
+def logits_of_a_head(a, b):
+  """As wide as the rank: [..., m, d] [..., d, n]."""
+  query, key = (x.reshape(-1, x.shape[-2], 1, x.shape[-1]) for x in (a, jnp.swapaxes(b, -1, -2)))
+  return ops.dot(query, key).reshape(*a.shape[:-1], b.shape[-1])
 
 
 def spectral(w, iterations):
@@ -485,9 +568,18 @@ def spectral(w, iterations):
   return w / jnp.dot(u, jnp.matmul(w, v))
 
 
+def weights_of_table(w, padding, size=9):
+  """[pixels, pixels] over an image of 9 x 9. On a torus rows and columns sum to one: a mean of permutations."""
+  layer = equivalence.TableAttention(num_heads=1, features=1, window=w.shape, padding=padding, use_bias=False)
+  variables = {"params": {"table": w[None], "value": jnp.ones((1, 1, 1))}}
+  _, sown = layer.apply(variables, jnp.ones((1, size, size, 1)), mutable="intermediates")
+  return sown["intermediates"]["attention"][0][0, 0]
+
+
 SPECTRAL = Group(
   arrays=(draw((5, 4), seed=4), draw((3, 7), seed=1)),
   laws={"spectral_norm_one": {}},
+  ours={"TableAttention on a torus": lambda w: weights_of_table(w, "CIRCULAR")},
   theirs={
     "power iterations": jax.jit(lambda w: spectral(w, 60)),
     "jax.numpy.linalg.norm": lambda w: w / jnp.linalg.norm(w, 2),
@@ -495,6 +587,7 @@ SPECTRAL = Group(
   mutants={
     "longest row": ("spectral_norm_one", lambda w: w / jnp.linalg.norm(w, axis=1).max()),
     "Frobenius": ("spectral_norm_one", lambda w: w / jnp.linalg.norm(w)),
+    "repeated border": ("spectral_norm_one", lambda w: weights_of_table(w, "EDGE")),
   },
 )
 
@@ -511,6 +604,12 @@ def cosine(q, k):
 BOUNDED = Group(
   arrays=(draw((2, 3, 4), (2, 5, 4)), draw((1, 4, 4), (1, 3, 4), seed=1)),
   laws={"bounded": {"bound": 4.0}},
+  ours={
+    "additive": lambda q, k: ops.additive(q[:, :, None], k[:, :, None], *(jnp.eye(4)[None],) * 2, jnp.ones((1, 4)))[
+      :, 0
+    ],
+    "cosine": lambda q, k: 4 * ops.cosine(q[:, :, None], k[:, :, None])[:, 0],
+  },
   theirs={"additive": additive, "cosine": cosine},
   mutants={
     "dot product": ("bounded", lambda q, k: jnp.einsum("bqd,bkd->bqk", q, k)),
@@ -520,6 +619,7 @@ BOUNDED = Group(
 COSINES = Group(
   arrays=BOUNDED.arrays,
   laws={"scale_invariant": {"argnums": (0, 1)}, "bounded": {"bound": 4.0}},
+  ours={"cosine": BOUNDED.ours["cosine"]},
   theirs={
     "jax.numpy.linalg.norm": cosine,
     "rsqrt": lambda q, k: (

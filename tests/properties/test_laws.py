@@ -85,10 +85,11 @@ def test_a_mutant_breaks_no_other_law_that_is_not_listed(name, mutant):
   assert fired == {own, *others.split()}
 
 
-def test_every_law_has_functions_of_others_and_a_mutant():
-  """Two functions that are not ours, in groups with two sizes."""
+def test_every_law_has_functions_of_ours_and_of_others_and_a_mutant():
+  """One of ours and two that are not, in groups with two sizes."""
   for law in properties.LAWS:
     groups = [group for group in GROUPS.values() if law in group.laws]
+    assert any(group.ours for group in groups), law
     assert len({fn for group in groups for fn in group.theirs}) >= 2, law
     assert any(own == law for group in groups for own, _ in group.mutants.values()), law
     assert all(len(group.arrays) == 2 for group in groups), law

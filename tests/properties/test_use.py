@@ -1,11 +1,12 @@
 """How the checks are used and misused: other dtypes, trees, constant arrays, wrong arguments."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convattn import properties
+from convattn import layers, properties
 
 
 def qkv(dtype):
@@ -125,3 +126,79 @@ def test_every_sample_of_a_batch_is_looked_at():
   x = jax.random.normal(jax.random.key(1), (8, 5))
   with pytest.raises(AssertionError, match="batch_independent"):
     properties.check_batch_independent(lambda x: x.at[2].add(x[1]), x)
+
+
+def test_a_small_gradient_is_none_of_rounding():
+  """Behind a LayerScale of 1e-6 all parameters are used; a key's bias, whose gradient is rounding, is not."""
+
+  class Block(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+      return x + layers.LayerScale(1e-6)(nn.MultiHeadDotProductAttention(2)(x))
+
+  x = jax.random.normal(jax.random.key(1), (2, 5, 4))
+  variables = Block().init(jax.random.key(2), x)
+  properties.check_every_parameter_used(Block().apply, variables, x, allow=["key/bias"])
+  with pytest.raises(properties.LawBroken, match="key/bias") as raised:
+    properties.check_every_parameter_used(Block().apply, variables, x)
+  assert raised.value.where.endswith("key/bias")
+  with pytest.raises(properties.LawBroken, match="query/kernel"):
+    properties.check_every_parameter_used(Block().apply, variables, x, tolerance=1e-3)
+
+
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
+def test_limits_follow_half_precision(seed):
+  query, key, value = jax.random.normal(jax.random.key(seed), (3, 2, 33, 2, 8), jnp.bfloat16)
+  properties.check_large_logits_select(jax.nn.dot_product_attention, query, key, value, axis=1)
+  with pytest.raises(properties.LawBroken):
+    properties.check_large_logits_select(
+      lambda q, k, v: jax.nn.dot_product_attention(jnp.clip(q, -4, 4), k, v), query, key, value, axis=1
+    )
+
+  def normalised(x, keep=1.0):
+    wide = x.astype(jnp.float32)
+    centred = wide - keep * wide.mean(-1, keepdims=True)
+    return (centred / jnp.sqrt(wide.var(-1, keepdims=True) + 1e-6)).astype(x.dtype)
+
+  x = jax.random.normal(jax.random.key(seed), (2, 9, 5), jnp.bfloat16)
+  properties.check_shift_invariant(normalised, x)
+  with pytest.raises(properties.LawBroken):
+    properties.check_shift_invariant(lambda x: normalised(x, 0.8), x)
+  logits = jax.random.normal(jax.random.key(seed), (2, 9, 9), jnp.bfloat16)
+  properties.check_logit_shift_invariant(jax.nn.softmax, logits)
+  with pytest.raises(properties.LawBroken, match="not_affine"):
+    properties.check_not_affine(lambda x: x * jnp.asarray(0.3, x.dtype) + jnp.asarray(0.7, x.dtype), x)
+
+
+def test_weights_on_a_torus_are_the_same_for_equal_shifts_but_for_rounding():
+  def weights(table):
+    n = len(table)
+    place = np.arange(n)[None] - np.arange(n)[:, None]
+    return jax.nn.softmax(table[place % n] * 3.7, -1)
+
+  table = jax.random.normal(jax.random.key(1), (9,))
+  properties.check_block_toeplitz(weights, table, grid=(9,))
+  with pytest.raises(properties.LawBroken):
+    properties.check_block_toeplitz(lambda table: weights(table).at[-1, 1].add(1e-3), table, grid=(9,))
+
+
+def test_more_than_sixteen_samples_are_all_looked_at():
+  x = jax.random.normal(jax.random.key(1), (37, 3))
+  properties.check_batch_independent(lambda x: 2 * x, x)
+  for seen, other in ((5, 21), (36, 4), (17, 16)):
+    with pytest.raises(properties.LawBroken):
+      properties.check_batch_independent(lambda x, s=seen, o=other: x.at[s].add(1e-6 * x[o]), x)
+
+
+@pytest.mark.parametrize(
+  ("check", "arrays", "message"),
+  [
+    ("rows_stochastic", 1, "returns a tuple of 2 arrays, but this law is about one array"),
+    ("large_logits_select", 1, "1 arrays were given, but fn takes query, key and value"),
+    ("cross_correlation", 1, "1 arrays were given, but fn takes an image and a kernel"),
+    ("deterministic", 0, "needs a function and its arrays"),
+  ],
+)
+def test_a_wrong_call_is_told_what_is_wanted(check, arrays, message):
+  with pytest.raises(ValueError, match=message):
+    getattr(properties, f"check_{check}")(lambda *a: (a[0], a[0]), *[jnp.eye(3)] * arrays)
