@@ -1,12 +1,12 @@
 """What a run survives: kills at named points and at random moments, and damage to every file of its checkpoints.
 
-    python -m benchmarks.campaign --out=FILE.json [--moments=20] [--flips=20] [--seed=0] [--point=NAME ...]
+    python -m benchmarks.campaign --out=FILE.json [--moments=20] [--damages=20] [--seed=0] [--point=NAME ...]
         [--folder=DIR]
 
 One small run is trained straight. Then it is killed with SIGKILL, at each point of benchmarks.campaign_kill and at
 `moments` random moments, and resumed by the same command. Then a run that was killed before its result was written is
-copied again and again, a file of a checkpoint is damaged in each copy, and it is resumed: of the newest checkpoint
-every file is removed, emptied, and cut in half; of all checkpoints `flips` single bits are flipped.
+copied again and again, a file of a checkpoint is damaged in each copy, and it is resumed: of all checkpoints every file
+is removed and emptied, `damages` drawn files are cut off at drawn places, and `damages` drawn single bits are flipped.
 
 Each trial must end with the result.json and the metrics.jsonl of the straight run, SHA-256 of parameters and whole
 state included; only times may differ. It ends "equal", or "fell back" (equal, after a checkpoint was set aside), or
@@ -212,12 +212,12 @@ def _text(path: Path) -> str:
   return path.read_text() if path.exists() else ""
 
 
-def damaged(runner: Runner, flips: int, draws: random.Random) -> Iterator[Trial]:
+def damaged(runner: Runner, count: int, draws: random.Random) -> Iterator[Trial]:
   """A run that was killed before its result was there, one damage in each copy of it, resumed."""
   source = runner.folder / "interrupted"
   runner.start(source.name, "writing the result").communicate()
   with runner.worker() as resume:
-    for number, (kind, what, damage) in enumerate(damages(source, flips, draws)):
+    for number, (kind, what, damage) in enumerate(damages(source, count, draws)):
       copy = runner.folder / f"damage_{number}"
       shutil.copytree(source, copy)
       damage(copy / what.split(" ")[0])
@@ -240,7 +240,7 @@ def table(trials: Sequence[Trial]) -> str:
   )
 
 
-def campaign(folder: Path, points: Sequence[str], moments: int, flips: int, seed: int) -> Iterator[Trial]:
+def campaign(folder: Path, points: Sequence[str], moments: int, count: int, seed: int) -> Iterator[Trial]:
   """Every trial, in `folder`."""
   runner, draws = Runner(folder), random.Random(seed)
   for name in ("straight", "again"):  # the second time with data and programs at hand
@@ -255,15 +255,15 @@ def campaign(folder: Path, points: Sequence[str], moments: int, flips: int, seed
   ended = time.perf_counter()
   yield from killed_at_points(runner, points)
   yield from killed_at_moments(runner, moments, (ended - started, ended - trained), draws)
-  if flips:
-    yield from damaged(runner, flips, draws)
+  if count:
+    yield from damaged(runner, count, draws)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--out", type=Path, required=True)
   parser.add_argument("--moments", type=int, default=20)
-  parser.add_argument("--flips", type=int, default=20, help="0: no damage at all")
+  parser.add_argument("--damages", type=int, default=20, help="drawn ones of each kind; 0: no damage at all")
   parser.add_argument("--seed", type=int, default=0)
   parser.add_argument("--point", action="append", choices=[*POINTS, "none"], help="may be repeated; default: all")
   parser.add_argument("--folder", type=Path, help="where the runs go (default: a temporary one)")
@@ -272,7 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   trials = []
   with tempfile.TemporaryDirectory() as temporary:
     folder = (options.folder or Path(temporary)).absolute()
-    for trial in campaign(folder, points, options.moments, options.flips, options.seed):
+    for trial in campaign(folder, points, options.moments, options.damages, options.seed):
       trials.append(trial)
       print(f"{len(trials):4}  {trial.outcome:9}  {trial.kind}: {trial.what}  {trial.detail}", flush=True)
   print(table(trials))

@@ -15,8 +15,9 @@ def _empty(path: Path) -> None:
   path.write_bytes(b"")
 
 
-def _halve(path: Path) -> None:
-  path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+def cut(path: Path, length: int) -> None:
+  """Keeps the first `length` bytes of a file."""
+  path.write_bytes(path.read_bytes()[:length])
 
 
 def flip(path: Path, bit: int) -> None:
@@ -26,15 +27,23 @@ def flip(path: Path, bit: int) -> None:
   path.write_bytes(content)
 
 
-def damages(run: Path, flips: int, draws: random.Random) -> Iterator[tuple[str, str, Callable[[Path], None]]]:
-  """(kind, path relative to `run`, function that damages a file) for every trial on the checkpoints in `run`."""
+def damages(run: Path, count: int, draws: random.Random) -> Iterator[tuple[str, str, Callable[[Path], None]]]:
+  """(kind, path relative to `run`, function that damages a file) for every trial on the checkpoints in `run`.
+
+  Every file of every step goes missing once and is emptied once. Of those that are not empty, `count` drawn ones are
+  cut off at a drawn place, and in `count` drawn ones a drawn bit is flipped.
+  """
   checkpoints = run / "checkpoints"
-  steps = sorted((path for path in checkpoints.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
-  newest = sorted(path for path in steps[-1].rglob("*") if path.is_file())
-  for kind, damage in {"file missing": _remove, "file emptied": _empty, "file cut in half": _halve}.items():
-    for path in newest:
-      yield kind, str(path.relative_to(run)), damage
-  every = sorted(path for step in steps for path in step.rglob("*") if path.is_file() and path.stat().st_size)
-  for path in draws.choices(every, k=flips):
+  steps = [path for path in checkpoints.iterdir() if path.name.isdecimal()]
+  every = sorted(path for step in steps for path in step.rglob("*") if path.is_file())
+  filled = [path for path in every if path.stat().st_size]
+  for path in every:
+    yield "file missing", str(path.relative_to(run)), _remove
+  for path in filled:  # the others are so already
+    yield "file emptied", str(path.relative_to(run)), _empty
+  for path in draws.choices(filled, k=count):
+    length = draws.randrange(path.stat().st_size)
+    yield "file cut off", f"{path.relative_to(run)} at {length}", lambda path, length=length: cut(path, length)
+  for path in draws.choices(filled, k=count):
     bit = draws.randrange(8 * path.stat().st_size)
     yield "bit flipped", f"{path.relative_to(run)} bit {bit}", lambda path, bit=bit: flip(path, bit)

@@ -78,7 +78,7 @@ def _deleting(reach: Reach) -> None:
 def _evaluating(reach: Reach) -> None:
   from convattn.training import evaluation
 
-  _before(evaluation, "put_batch", reach)
+  _before(evaluation, "put_rows", reach)
 
 
 def _writing_result(reach: Reach) -> None:

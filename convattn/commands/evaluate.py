@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from convattn.commands.errors import UsageError, refusing
@@ -67,17 +68,21 @@ def run(arguments: Sequence[str]) -> None:
   from convattn.commands.scores import as_json, report
   from convattn.training.dataset import load_dataset
   from convattn.training.workdir import write_json
+  from convattn.training.writer import SKIPPED_PICTURES
 
   with refusing(ValueError, OSError):
     restored = training.restore(values["checkpoint"])
     data = _data_of(restored, overrides)
-    dataset = load_dataset(Experiment(data=data), restored.preprocessing)
+    with _saying_whose(data, restored, overrides):
+      dataset = load_dataset(Experiment(data=data), restored.preprocessing)
   notes = _check(restored, dataset, given=bool(overrides))
-  scores = _score(restored, dataset, values["split"], batch_size)
+  scores = _score(restored, dataset, values["split"], batch_size, data.workers)
+  skipped = dataset.skipped()
+  notes += [f"note: {skipped} pictures could not be read and are left out"] * bool(skipped)
   print("\n".join([*_title(restored, data, values["split"]), *notes, report(scores, restored.class_names)]))
   if out is not None:
     model = {"checkpoint": restored.source, "step": restored.step, "averaged": restored.averaged}
-    images = {"data": dataclasses.asdict(data), "split": values["split"]}
+    images = {"data": dataclasses.asdict(data), "split": values["split"], SKIPPED_PICTURES: skipped}
     write_json(out, {**model, **images, **as_json(scores, restored.class_names)})
 
 
@@ -109,6 +114,19 @@ def _data_of(restored: Restored, overrides: Sequence[tuple[str, str]]) -> Data:
     experiment = dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, image_size=size))
   validate(experiment)
   return experiment.data
+
+
+@contextlib.contextmanager
+def _saying_whose(data: Data, restored: Restored, overrides: Sequence[tuple[str, str]]) -> Iterator[None]:
+  """Adds to an error of the data that their folder was named by the run, perhaps as seen from another one."""
+  try:
+    yield
+  except (ValueError, OSError) as error:
+    if not data.dir or "data.dir" in dict(overrides):
+      raise
+    raise ValueError(
+      f"{error} (data.dir is {data.dir!r} in the settings of {restored.source}; give another by --config.data.dir.)"
+    ) from error
 
 
 def _check(restored: Restored, dataset: Dataset, given: bool) -> list[str]:
@@ -146,19 +164,25 @@ def _different_names(ours: Sequence[str], theirs: Sequence[str]) -> str:
   return ""
 
 
-def _score(restored: Restored, dataset: Dataset, split: str, batch_size: int) -> Classification:
+def _score(restored: Restored, dataset: Dataset, split: str, batch_size: int, workers: int) -> Classification:
   from convattn.analysis import classify, join_outcomes, outcomes
   from convattn.commands.counting import Counting
-  from convattn.data import BrokenPicture, evaluation_batches
+  from convattn.data import ArraySource, BrokenPicture, HostAugmentation, Workers, WorkersEnded, evaluation_batches
   from convattn.training.inference import logits_of
 
   source = getattr(dataset, split)
   if not len(source):
     raise UsageError(f"the {split} split has no images; choose another --split.")
-  batches = ((batch["image"], batch) for batch in evaluation_batches(source, batch_size))
   pieces = []
-  with refusing(FloatingPointError, BrokenPicture), Counting(len(source)) as counting:
-    for logits, batch in logits_of(restored, batches, batch_size):
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(refusing(FloatingPointError, BrokenPicture, WorkersEnded))
+    counting = stack.enter_context(Counting(len(source)))
+    if workers and not isinstance(source, ArraySource):
+      pool = stack.enter_context(contextlib.closing(Workers(dataset, HostAugmentation(), workers)))
+      made = pool.evaluation_batches(split, batch_size)
+    else:
+      made = evaluation_batches(source, batch_size)
+    for logits, batch in logits_of(restored, ((batch["image"], batch) for batch in made), batch_size):
       real = batch["mask"] > 0
       pieces.append(outcomes(logits[real], batch["label"][real]))
       counting.advance(int(real.sum()))

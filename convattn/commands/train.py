@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convattn.commands.errors import refusing
+from convattn.commands.errors import naming_a_lack_of_memory, refusing
 from convattn.commands.experiment_file import default_file, load_experiment
 from convattn.commands.options import named_options, split_options
 from convattn.training.config import Experiment
@@ -32,6 +32,8 @@ _HELP = """{command} [--config=FILE[:ARGUMENT]] [--workdir=DIR] [--profile] [--c
 Settings, their types and values{where}, and what they mean; None keeps what the model's name stands for:
 
 {settings}"""
+
+_LESS_MEMORY = "lower batch_size, eval_batch_size or data.image_size, raise micro_batches, or set compute.remat=block."
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -91,9 +93,10 @@ def _train(experiment: Experiment, workdir: Path, trace_steps: int) -> None:
 
   with refusing(LaunchError):
     initialize()
-  dataset, initial = _check(experiment, workdir)
+  refused = (FloatingPointError, training.WorkdirError, training.SettingsError, BrokenPicture, WorkersEnded)
   try:
-    with refusing(FloatingPointError, training.WorkdirError, training.SettingsError, BrokenPicture, WorkersEnded):
+    with naming_a_lack_of_memory(_LESS_MEMORY), refusing(*refused):
+      dataset, initial = _check(experiment, workdir)
       training.run(experiment, workdir, dataset=dataset, initial=initial, trace_steps=trace_steps)
   except training.Terminated as end:  # as asked, by what will start the same command again
     show(end.message)

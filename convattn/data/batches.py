@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from convattn.data.broken import first_readable, readable
+from convattn.data.broken import InARow, first_readable, readable
 from convattn.data.picture_source import in_threads
 from convattn.data.sources import Item, Source, skipped_of
 
@@ -93,26 +93,51 @@ def _together(source: Source, indexes: Sequence[int]) -> Sequence[Item]:
   return [source[index] for index in indexes] if together is None else [*together(indexes)]
 
 
-def evaluation_batches(source: Source, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
+def evaluation_batches(source: Source, batch_size: int, rows: slice = WHOLE) -> Iterator[dict[str, np.ndarray]]:
   """Every example once and in order: {"image": uint8 [b, h, w, c], "label": int32 [b], "mask": float32 [b]}.
 
   All batches have `batch_size` rows. The last one is filled up with zero images of label 0 whose mask is 0; weighting
   by the mask makes every sum equal to the one over the examples alone. So is a picture that cannot be read, where
   `source.skipped` says to leave it out.
 
+  Args:
+    source: the examples.
+    batch_size: rows of a batch.
+    rows: of each batch, the ones wanted; the others are not read.
+
   Raises:
     ValueError: `batch_size` below 1 (at the call), or images that are not uint8 [h, w, c] of one shape.
-    BrokenPicture: a ValueError for a picture that cannot be read.
+    BrokenPicture: a ValueError for a picture that cannot be read, or for so many of those to be left out, one behind
+      the other, that something else is wrong.
   """
   if batch_size < 1:
     raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
-  return (padded(evaluation_rows(source, indexes), batch_size) for indexes in evaluation_indexes(source, batch_size))
+  return _evaluation_batches(source, batch_size, rows)
+
+
+def _evaluation_batches(source: Source, batch_size: int, rows: slice) -> Iterator[dict[str, np.ndarray]]:
+  in_a_row = InARow(len(source), skipped_of(source))
+  for indexes in evaluation_indexes(source, batch_size):
+    wanted = indexes[rows]
+    batch = cut(evaluation_rows(source, wanted or indexes[:1]), len(wanted))
+    in_a_row.add(batch["mask"])
+    yield padded(batch, num_rows(batch_size, rows))
 
 
 def evaluation_indexes(source: Source, batch_size: int) -> Iterator[range]:
   """The examples of each batch of `evaluation_batches`."""
   for start in range(0, len(source), batch_size):
     yield range(start, min(start + batch_size, len(source)))
+
+
+def num_rows(batch_size: int, rows: slice) -> int:
+  """How many of `batch_size` rows `rows` are."""
+  return len(range(batch_size)[rows])
+
+
+def cut(batch: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
+  """The first `count` rows; of none, one that is made all the same knows the shape."""
+  return {name: array[:count] for name, array in batch.items()}
 
 
 def evaluation_rows(source: Source, indexes: Sequence[int]) -> dict[str, np.ndarray]:

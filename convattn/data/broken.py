@@ -2,7 +2,7 @@
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 _Made = TypeVar("_Made")
@@ -49,6 +49,11 @@ class Skipped:
     if self._aloud:
       print(f"skipped: {error}", file=sys.stderr, flush=True)
 
+  def last(self) -> BrokenPicture | None:
+    """The one that was met last."""
+    with self._lock:
+      return next(reversed(self._met.values()), None)
+
   def taken(self) -> list[BrokenPicture]:
     """All that were met since the last call; they are forgotten here."""
     with self._lock:
@@ -77,7 +82,34 @@ def first_readable(read: Callable[[int], _Made], index: int, size: int, skipped:
     except BrokenPicture as error:
       skipped.add(error)
       last = error
-  raise BrokenPicture(f"{tries} pictures in a row cannot be read; is the disk there? The last one: {last}")
+  raise _too_many(tries, last)
+
+
+def _too_many(count: int, last: BrokenPicture | None) -> BrokenPicture:
+  return BrokenPicture(f"{count} pictures in a row cannot be read; is the disk there? The last one: {last}")
+
+
+class InARow:
+  """Counts the pictures of an evaluation that are left out, one behind the other.
+
+  Args:
+    size: the number of pictures; if it is less than IN_A_ROW, all of them must be unreadable.
+    skipped: where they are counted.
+  """
+
+  def __init__(self, size: int, skipped: Skipped | None):
+    self._limit, self._skipped, self._count = min(size, IN_A_ROW), skipped, 0
+
+  def add(self, mask: Iterable[float]) -> None:
+    """The next pictures: 0 for one that is left out.
+
+    Raises:
+      BrokenPicture: that makes IN_A_ROW of them, or all.
+    """
+    for is_there in mask:
+      self._count = 0 if is_there else self._count + 1
+      if self._count >= self._limit and self._skipped is not None:
+        raise _too_many(self._count, self._skipped.last())
 
 
 def readable(read: Callable[[int], _Made], index: int, skipped: Skipped | None) -> _Made | None:

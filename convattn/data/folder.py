@@ -128,7 +128,7 @@ def _pictures(folder: Path) -> dict[str, list[str]]:
   except OSError as error:
     raise ValueError(
       f"cannot read {error.filename or folder}: {error.strerror}; the data set 'folder' needs train/CLASS/*.jpg and "
-      "validation/CLASS/*.jpg in data.dir."
+      "validation/CLASS/*.jpg, or val/CLASS/*.jpg, in data.dir."
     ) from error
   if not found:
     raise ValueError(

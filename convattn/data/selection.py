@@ -1,5 +1,6 @@
 """A part of a data set: some of its classes, and a few training images of each."""
 
+import collections
 import dataclasses
 from typing import Any
 
@@ -8,6 +9,8 @@ import numpy as np
 from convattn.data.sources import Dataset, LabelledSource
 
 _NO_CLASS = -1
+_DIGITS = 6
+"""No data set has a million classes; a range of many more would not fit in memory."""
 
 
 def parse_classes(text: str) -> tuple[int, ...]:
@@ -23,8 +26,10 @@ def parse_classes(text: str) -> tuple[int, ...]:
       raise ValueError(f"classes must be labels such as '0-4' or '0,3,7', got {text!r}.")
     if dash and int(last) < int(first):
       raise ValueError(f"a range of classes must rise, got {part.strip()!r} in {text!r}; write {last}-{first}.")
+    if max(len(first), len(last)) > _DIGITS:
+      raise ValueError(f"classes must be labels of up to {_DIGITS} digits, got {part.strip()[:60]!r}.")
     labels.extend(range(int(first), int(last if dash else first) + 1))
-  repeated = sorted({label for label in labels if labels.count(label) > 1})
+  repeated = sorted(label for label, count in collections.Counter(labels).items() if count > 1)
   if repeated:
     raise ValueError(f"classes must name each label once, got {text!r} with {repeated[0]} more than once.")
   return tuple(labels)

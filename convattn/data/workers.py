@@ -22,14 +22,16 @@ import numpy as np
 
 from convattn.data.batches import (
   WHOLE,
+  cut,
   evaluation_batches,
   evaluation_indexes,
+  num_rows,
   padded,
   stack,
   train_places,
   with_mask,
 )
-from convattn.data.broken import BrokenPicture, readable
+from convattn.data.broken import BrokenPicture, InARow, readable
 from convattn.data.host_augmentation import HostAugmentation, Rows
 from convattn.data.sources import Dataset, Item, Source, skipped_of
 
@@ -76,7 +78,7 @@ class Workers:
     places = train_places(source, batch_size=batch_size, seed=seed, step=step, rows=rows)
     return self._collected(source, self._submitted(_train_rows, seed, int(step), places))
 
-  def evaluation_batches(self, split: str, batch_size: int) -> Iterator[Batch]:
+  def evaluation_batches(self, split: str, batch_size: int, rows: slice = WHOLE) -> Iterator[Batch]:
     """See `evaluation_batches` of a source; here of "train", "validation" or "test".
 
     Raises:
@@ -84,16 +86,25 @@ class Workers:
     """
     source = getattr(self._dataset, split)
     evaluation_batches(source, batch_size)  # refuses a wrong size
-    return self._evaluated(source, split, batch_size)
+    return self._evaluated(source, split, batch_size, rows)
 
-  def _evaluated(self, source: Source, split: str, batch_size: int) -> Iterator[Batch]:
-    ahead: collections.deque[list[concurrent.futures.Future[Found]]] = collections.deque()
+  def _evaluated(self, source: Source, split: str, batch_size: int, rows: slice) -> Iterator[Batch]:
+    ahead: collections.deque[tuple[int, list[concurrent.futures.Future[Found]]]] = collections.deque()
+    in_a_row, size = InARow(len(source), skipped_of(source)), num_rows(batch_size, rows)
+
+    def first() -> Batch:
+      count, futures = ahead.popleft()
+      batch = cut(self._collected(source, futures), count)
+      in_a_row.add(batch["mask"])
+      return padded(batch, size)
+
     for indexes in evaluation_indexes(source, batch_size):
-      ahead.append(self._submitted(_evaluation_rows, split, indexes))
+      wanted = indexes[rows]
+      ahead.append((len(wanted), self._submitted(_evaluation_rows, split, wanted or indexes[:1])))
       if len(ahead) > _AHEAD:
-        yield padded(self._collected(source, ahead.popleft()), batch_size)
+        yield first()
     while ahead:
-      yield padded(self._collected(source, ahead.popleft()), batch_size)
+      yield first()
 
   def close(self) -> None:
     """Ends the processes. The next batch would start others."""

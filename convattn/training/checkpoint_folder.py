@@ -52,8 +52,13 @@ def newest_verified(folder: Path, *, show: bool = False) -> Path | None:
   return None
 
 
-def set_aside(folder: Path) -> None:
-  """Moves each checkpoint that does not verify to damaged/, with one line on stderr, and removes unfinished ones."""
+def set_aside(folder: Path) -> bool:
+  """Moves each checkpoint that does not verify to damaged/, with one line on stderr, and removes unfinished ones.
+
+  Returns:
+    Whether one was moved.
+  """
+  moved = False
   for child in folder.iterdir():
     if _UNFINISHED.fullmatch(child.name):
       shutil.rmtree(child)
@@ -63,7 +68,9 @@ def set_aside(folder: Path) -> None:
       target = _free(folder / DAMAGED, str(step))
       target.parent.mkdir(exist_ok=True)
       child.rename(target)
+      moved = True
       warn(f"the checkpoint {child} is damaged ({problem}); it is now {target} and does not count.")
+  return moved
 
 
 def remove(step_folder: Path) -> None:
@@ -90,6 +97,13 @@ def warn_of_unsigned(step_folder: Path) -> None:
 
 def warn(line: str) -> None:
   print(f"warning: {line}", file=sys.stderr, flush=True)
+
+
+def keep_under_another_name(path: Path) -> Path:
+  """Renames a file to NAME.1, NAME.2, ..., the first that is free, and returns that."""
+  target = _free(path.parent, path.name)
+  path.rename(target)
+  return target
 
 
 def _free(folder: Path, name: str) -> Path:

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -43,6 +44,8 @@ class Checkpoints:
   has finished. All are read and verified here, once: one that a killed run did not finish is removed; any other that
   does not verify is named on stderr and moved to damaged/, never deleted, and the one before it is the latest.
 
+  `lost_all` says, in the first process, that there were some and that none of them counts.
+
   With several processes each of them has one of these, on the same shared directory: the first verifies, moves, signs
   and deletes; all agree on the steps.
 
@@ -60,8 +63,9 @@ class Checkpoints:
         )
     if _is_main():
       self._directory.mkdir(parents=True, exist_ok=True)
-      set_aside(self._directory)
+    moved = _is_main() and set_aside(self._directory)
     steps = _agreed([step for step, _ in step_folders(self._directory)])
+    self.lost_all = moved and not steps
     self._accuracies = {step: accuracy(self._folder(step)) for step in steps}
     self._checkpointer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
     self._thread = ThreadPoolExecutor(1)
@@ -167,6 +171,13 @@ class Checkpoints:
       return None
     value, step = max(ranked)
     return step, value
+
+  def rank(self, accuracies: Mapping[int, float]) -> None:
+    """Validation accuracies by step, for those of the checkpoints that were saved without one."""
+    self.wait()
+    for step, value in accuracies.items():
+      if step in self._accuracies and self._accuracies[step] is None:
+        self._accuracies[step] = value
 
   def _folder(self, step: int) -> Path:
     return self._directory / str(step)

@@ -79,9 +79,16 @@ def rows_of(task: Any, step: int, rows: slice) -> dict[str, np.ndarray]:
 
   A class that changes `train_batch` alone is asked for that, even where a class that it extends has `train_rows`.
   """
-  for kind in type(task).__mro__:
-    if "train_rows" in vars(kind):
-      return task.train_rows(step, rows)
-    if "train_batch" in vars(kind):
-      break
+  if knows_rows(task, "train_rows", "train_batch"):
+    return task.train_rows(step, rows)
   return {name: array[rows] for name, array in task.train_batch(step).items()}
+
+
+def knows_rows(task: Any, part: str, whole: str) -> bool:
+  """Whether the task's method `part` is of the class that has its method `whole`, or of one that extends that."""
+  for kind in type(task).__mro__:
+    if part in vars(kind):
+      return True
+    if whole in vars(kind):
+      return False
+  return False

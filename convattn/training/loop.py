@@ -9,13 +9,16 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from convattn.training import signals
 from convattn.training import workdir as files
+from convattn.training.checkpoint_folder import keep_under_another_name, warn
 from convattn.training.checkpoints import RANKED_BY, Checkpoints
 from convattn.training.config import Experiment
 from convattn.training.description import TASK_PASSED, describe_model
-from convattn.training.evaluation import Scores, score
+from convattn.training.evaluation import EvaluationLeft, Scores, score
 from convattn.training.feeding import Feeder, rows_of
 from convattn.training.program import Program, run_keys
 from convattn.training.progress import Progress, Throughput, device_memory, model_table, show, summary
@@ -24,8 +27,8 @@ from convattn.training.sinks import open_sinks
 from convattn.training.state import TrainState, sha256
 from convattn.training.steps import window_means
 from convattn.training.task import ImageClassification, Task
-from convattn.training.tracing import Trace
-from convattn.training.writer import SKIPPED_PICTURES, Writer, last_times
+from convattn.training.tracing import Trace, too_few
+from convattn.training.writer import SKIPPED_PICTURES, Writer, last_times, read_metrics
 
 
 def is_main() -> bool:
@@ -61,9 +64,11 @@ class Loop:
       state = self.program.init(init_key) if variables is None else self.program.init(init_key, variables)
     self._check_finite(state)  # fewer may be allowed now than have been skipped
     first, last = int(state.step), self.experiment.num_steps
+    self._keep_record()
     self.earlier.update(last_times(self.folder / files.METRICS, first))
     show(model_table(self.model, state.params, self.task.example_inputs))
-    show(f"continues after step {first}" if first else None)
+    show(f"continues after step {first}" if first else None, too_few(last - first, self.trace_steps))
+    self._rank()
     scores = None
     with (
       self._writer(first) as writer,
@@ -71,24 +76,26 @@ class Loop:
       Feeder(self._batch, first, last) as batches,
       Trace(self.folder / files.PROFILE, first, self.trace_steps if is_main() else 0) as trace,
     ):
+      if self._is_unscored(first):
+        scores = self._recorded(state, first, stop, writer, progress)[1]
+        self._rank()
       for step in range(first, last):
-        if stop.is_due(step) or (batch := batches.next(stop.is_asked)) is None:
+        if stop.is_due() or (batch := batches.next(stop.is_asked)) is None:
           raise self._stopped(state, step, stop)
         trace.before(step, state)
         state = self.program.train_step(state, batch, train_key)
         self.throughput.add(self.experiment.batch_size, batches.waited)
         progress.advance()
-        numbers, scores = self._measure(state, step + 1)
-        if numbers and writer is not None:
-          writer.write(step + 1, numbers)
-          progress.report(step + 1, numbers)
+        numbers, scores = self._recorded(state, step + 1, stop, writer, progress)
         if self._is_due(step + 1, self.experiment.checkpoint.every):
           # After the line of this step has been written, so that a resumed run misses none.
           self._save(step + 1, state, numbers)
         if step == first:
           self._stop_clock(state)
         self.throughput.start(batches.waited)
-    self._finish(state, self._test(state) if scores is None else scores)
+    with self._leaving(state, last, stop):
+      scores = self._test(state, stop) if scores is None else scores
+    self._finish(state, scores)
     return state
 
   def _batch(self, step: int) -> dict[str, Any]:
@@ -105,6 +112,45 @@ class Loop:
     sinks = open_sinks(self.folder, first, self.experiment.wandb_project, settings)
     with Writer(self.folder, first, sinks) as writer:
       yield writer
+
+  def _recorded(
+    self, state: TrainState, step: int, stop: signals.Stop, writer: Writer | None, progress: Progress
+  ) -> tuple[dict[str, float], Scores | None]:
+    """`_measure`, and its numbers on the disk and on the screen."""
+    with self._leaving(state, step, stop):
+      numbers, scores = self._measure(state, step, stop)
+    if numbers and writer is not None:
+      writer.write(step, numbers)
+      progress.report(step, numbers)
+    return numbers, scores
+
+  @contextlib.contextmanager
+  def _leaving(self, state: TrainState, step: int, stop: signals.Stop) -> Iterator[None]:
+    try:
+      yield
+    except EvaluationLeft:
+      raise self._stopped(state, step, stop) from None
+
+  def _is_unscored(self, step: int) -> bool:
+    """Whether the checkpoint of `step` was saved by a run that was asked to end within the evaluation due there."""
+    splits = {*self.task.evaluation_splits} - ({"test"} if step < self.experiment.num_steps else set())
+    if not (step and splits and self._is_due(step, self.experiment.eval_every)):
+      return False
+    written = any(line["step"] == step for line in read_metrics(self.folder / files.METRICS))
+    return not int(multihost_utils.broadcast_one_to_all(np.int32(written)))  # others may see the disk as it was
+
+  def _keep_record(self) -> None:
+    """Of a run that must start again, what it measured: its lines would be written anew, one by one."""
+    record = self.folder / files.METRICS
+    if self.checkpoints.lost_all and record.exists():
+      warn(f"no checkpoint is left: the run starts again, and its lines are now in {keep_under_another_name(record)}.")
+
+  def _rank(self) -> None:
+    """Checkpoints that were saved without their score get it from its line, which came later."""
+    lines = [line for line in read_metrics(self.folder / files.METRICS) if line.get(RANKED_BY) is not None]
+    every = self.experiment.checkpoint.every
+    scores = {int(line["step"]): line[RANKED_BY] for line in lines}
+    self.checkpoints.rank({step: value for step, value in scores.items() if self._is_due(step, every)})
 
   def _save(self, step: int, state: TrainState, numbers: dict[str, float]) -> None:
     self._stop_clock(state)
@@ -152,7 +198,7 @@ class Loop:
     jax.block_until_ready(state)
     self.throughput.stop()
 
-  def _measure(self, state: TrainState, step: int) -> tuple[dict[str, float], Scores | None]:
+  def _measure(self, state: TrainState, step: int, stop: signals.Stop) -> tuple[dict[str, float], Scores | None]:
     """The numbers that are due after update `step`, and at the last one the test's scores."""
     numbers: dict[str, float] = {}
     scores = None
@@ -162,9 +208,9 @@ class Loop:
       self._stop_clock(state)
       for split in self.task.evaluation_splits:
         if split != "test":
-          numbers |= score(self.program, self.task, state, split).numbers
+          numbers |= score(self.program, self.task, state, split, stop.is_due).numbers
     if step == self.experiment.num_steps:
-      scores = self._test(state)
+      scores = self._test(state, stop)
       numbers |= scores.numbers
     return numbers, scores
 
@@ -177,10 +223,10 @@ class Loop:
       numbers[SKIPPED_PICTURES] = self.task.dataset.skipped()
     return numbers | {"seconds": self._seconds()} | self.throughput.lap() | device_memory()
 
-  def _test(self, state: TrainState) -> Scores:
+  def _test(self, state: TrainState, stop: signals.Stop) -> Scores:
     if "test" not in self.task.evaluation_splits:
       return Scores({}, None)
-    return score(self.program, self.task, state, "test")
+    return score(self.program, self.task, state, "test", stop.is_due)
 
   def _finish(self, state: TrainState, scores: Scores) -> None:
     self.checkpoints.wait()  # result.json says that everything else is there

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C end a run after the update in progress, with a checkpoint of it."""
+"""SIGTERM and Ctrl-C end a run after the update in progress, or within an evaluation, with a checkpoint."""
 
 import contextlib
 import os
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 
@@ -24,6 +25,7 @@ class Stop:
 
   def __init__(self) -> None:
     self.signal: int | None = None
+    self._asked = 0
 
   def handle(self, number: int, frame: Any) -> None:
     """A signal handler. The first signal is kept for the loop; a second Ctrl-C interrupts at once."""
@@ -37,15 +39,22 @@ class Stop:
     """Whether this process, alone, has been asked: not to be acted upon with several, which agree by `is_due`."""
     return self.signal is not None and not _many()
 
-  def is_due(self, step: int) -> bool:
-    """Whether to end after update `step`; with several processes, all of them are told so at the same step."""
+  def is_due(self) -> bool:
+    """Whether to end here. With several processes, which must all ask equally often, all are told so at the same call.
+
+    They agree on a call that none of them has made yet: a number, and jax compares it for equality.
+    """
     if _many():
-      return bool(multihost_utils.reached_preemption_sync_point(step))
+      self._asked += 1
+      return bool(multihost_utils.reached_preemption_sync_point(self._asked))
     return self.is_asked()
 
   def exception(self, message: str) -> BaseException:
-    """What a run raises when it has saved its state."""
-    return KeyboardInterrupt(message) if self.signal == signal.SIGINT else Terminated(message)
+    """What a run raises when it has saved its state: for Ctrl-C in any process a KeyboardInterrupt in all of them."""
+    interrupted = self.signal == signal.SIGINT
+    if _many():
+      interrupted = bool(np.any(multihost_utils.process_allgather(np.int32(interrupted))))
+    return KeyboardInterrupt(message) if interrupted else Terminated(message)
 
 
 def _many() -> bool:

@@ -26,6 +26,7 @@ from convattn.training.progress import device_line, show, summary, unused_gpu_wa
 from convattn.training.sharding import make_mesh
 from convattn.training.state import TrainState
 from convattn.training.task import ImageClassification, Task
+from convattn.training.tracing import too_few
 from convattn.training.validation import SettingsError, validate, validate_batch_sizes
 
 
@@ -43,8 +44,8 @@ def run(
 
   The same call continues a run that was killed, and ends as if it had not been; "seconds" of its result.json is the
   time of all its processes, of a killed one up to its last line in metrics.jsonl. A finished run is not trained again:
-  its result is printed and its final state returned. SIGTERM and Ctrl-C end it after the update in progress, with a
-  checkpoint of that (signals are Python's to catch in the main thread only).
+  its result is printed and its final state returned. SIGTERM and Ctrl-C end it after the update, or the evaluation's
+  batch, in progress, with a checkpoint of that update (signals are Python's to catch in the main thread only).
   JAX's own settings stay as they are, but compute.deterministic adds a flag to the process's XLA_FLAGS.
 
   Args:
@@ -95,6 +96,7 @@ def run(
       with Checkpoints(folder / files.CHECKPOINTS, experiment.checkpoint) as checkpoints:
         result = files.read_result(folder)
         if result is not None:
+          show(too_few(0, trace_steps))
           return _finished(folder, result, program, checkpoints)
         if is_main():
           files.write_config(folder, experiment, identity)

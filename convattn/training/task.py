@@ -33,7 +33,9 @@ Batch = dict[str, Any]
 class Task(Protocol):
   """What the loop asks of a task. Methods that take jax arrays are traced into the steps; the others run on the host.
 
-  A task may also have `train_rows(step, rows: slice)`, the rows `rows` of `train_batch(step)` without the others.
+  A task may also have `train_rows(step, rows: slice)`, the rows `rows` of `train_batch(step)` without the others, and
+  `evaluation_rows(split, rows: slice)`, those of each of `evaluation_batches(split)`, with `evaluation_batch_size`;
+  then each host makes only the rows that its own devices hold.
 
   Attributes:
     metric_names: keys of the scalar sums of `metric_sums`, "loss" among them; not "count", "steps",
@@ -159,10 +161,19 @@ class ImageClassification:
 
   def evaluation_batches(self, split: str) -> Iterator[dict[str, np.ndarray]]:
     """{"image", "label", "mask"}, the last one padded; see data.evaluation_batches."""
+    return self.evaluation_rows(split, slice(None))
+
+  @property
+  def evaluation_batch_size(self) -> int:
+    """Rows of each of `evaluation_batches`."""
+    return self.experiment.eval_batch_size
+
+  def evaluation_rows(self, split: str, rows: slice) -> Iterator[dict[str, np.ndarray]]:
+    """The rows `rows` of each of `evaluation_batches(split)`, without making the others."""
     source = {"validation": self.dataset.validation, "test": self.dataset.test}[split]
     if self._workers is not None and not isinstance(source, ArraySource):
-      return map(self._checked, self._workers.evaluation_batches(split, self.experiment.eval_batch_size))
-    return map(self._checked, evaluation_batches(source, self.experiment.eval_batch_size))
+      return map(self._checked, self._workers.evaluation_batches(split, self.evaluation_batch_size, rows))
+    return map(self._checked, evaluation_batches(source, self.evaluation_batch_size, rows))
 
   def _checked(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     # One-hot targets are made by comparison, which would turn a label outside the classes into no class at all.

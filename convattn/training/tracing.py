@@ -10,6 +10,16 @@ WARM_UP = 2
 """Updates before it begins: the first one compiles."""
 
 
+def too_few(left: int, count: int) -> str | None:
+  """What to tell a user who wants `count` updates recorded where only `left` are still to come; None if some are."""
+  if not count or left > WARM_UP:
+    return None
+  return (
+    f"no timeline is recorded: it begins after {WARM_UP} updates, which compile, and only {left} are left; give "
+    "another --workdir to profile a new run."
+  )
+
+
 class Trace:
   """Records `count` updates of a run that starts after `first`, from the third one on, into `folder`."""
 

@@ -79,6 +79,22 @@ _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
   "checkpoint.keep_best": _NOT_NEGATIVE,
 }
 
+_LARGEST = {
+  "seed": 2**32 - 1,
+  "data.image_size": 2**14,
+  "data.workers": 2**10,
+  "batch_size": 2**20,
+  "eval_batch_size": 2**20,
+  "augmentation.crop_padding": 2**10,
+  "augmentation.randaugment_layers": 2**6,
+  **dict.fromkeys(("model.head_size", "model.relative_hidden"), 2**16),
+  **dict.fromkeys(("model.conv_expansion", "model.attention_expansion"), 2**10),
+}
+"""Whole numbers above these are typing errors that would end in a lack of memory; steps are counted in int32."""
+_INT32 = 2**31 - 1
+_SMALLEST_REAL, _LARGEST_REAL = 1.2e-38, 3.4e38
+"""Of float32, in which all is computed: beyond them it holds 0 and infinity."""
+
 
 def settings(experiment: Experiment) -> Iterator[tuple[str, Any, Any]]:
   """(dotted name, declared type, value) of every setting, sections opened.
@@ -119,6 +135,20 @@ def validate(experiment: Experiment) -> None:
       wanted, fits = _RANGES[name]
       if not fits(value):
         raise ValueError(f"{name} must be {wanted}, got {value!r}.")
+    _check_size(name, kind, value)
+  _check_together(experiment)
+
+
+def _check_size(name: str, kind: Any, value: Any) -> None:
+  if type(value) is int and float not in _kinds(kind) and value > _LARGEST.get(name, _INT32):
+    raise ValueError(f"{name} must be at most {_LARGEST.get(name, _INT32)}, got {value}.")
+  if value and float in _kinds(kind) and not _SMALLEST_REAL <= abs(value) <= _LARGEST_REAL:
+    raise ValueError(
+      f"{name} must be 0 or {_SMALLEST_REAL} to {_LARGEST_REAL} in size, as float32 can hold it, got {value}."
+    )
+
+
+def _check_together(experiment: Experiment) -> None:
   if experiment.optimizer.warmup_steps >= experiment.num_steps:
     raise ValueError(
       f"optimizer.warmup_steps must be below num_steps ({experiment.num_steps}), so that the peak learning rate is "
@@ -141,11 +171,14 @@ def validate(experiment: Experiment) -> None:
     )
 
 
+def _kinds(kind: Any) -> tuple[Any, ...]:
+  return typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+
+
 def _has_type(value: Any, kind: Any) -> bool:
-  kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-  if float in kinds and type(value) in (int, float):  # an int will do for a float
-    return math.isfinite(value)
-  return type(value) in kinds  # bool is an int to isinstance
+  if float in _kinds(kind) and type(value) in (int, float):  # an int will do for a float
+    return type(value) is int or math.isfinite(value)
+  return type(value) in _kinds(kind)  # bool is an int to isinstance
 
 
 _WORDS = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a string"}
@@ -154,7 +187,7 @@ _WORDS = {int: "a whole number", float: "a finite number", bool: "true or false"
 
 def describe_kind(name: str, kind: Any) -> str:
   """What a setting of this name and type takes, in words: its choices if it has some, else its type."""
-  kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+  kinds = _kinds(kind)
   words = [_WORDS[each] for each in kinds if each is not type(None)]
   if name in CHOICES:
     words = [", ".join(map(repr, CHOICES[name]))]

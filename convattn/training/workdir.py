@@ -151,8 +151,12 @@ def check_config(folder: Path, experiment: Experiment, identity: dict[str, Any] 
   Settings of `MAY_CHANGE` are passed over.
 
   Raises:
-    WorkdirError: config.json there differs or is damaged; one line lists what differs, with its old and new value.
+    WorkdirError: config.json there differs or is damaged; one line lists what differs, with its old and new value. Or
+      a file is where the workdir or a folder above it should be.
   """
+  nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+  if not nearest.is_dir():
+    raise WorkdirError(f"{nearest} is a file, but the workdir must be a folder; give {_ANOTHER}.")
   stored = read_json(folder / CONFIG, f"restore it, delete {folder}, or give {_ANOTHER}.")
   if stored is None:
     return

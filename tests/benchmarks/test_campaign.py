@@ -63,19 +63,22 @@ def test_the_best_may_be_another_only_if_it_was_the_one_damaged(straight, tmp_pa
   assert outcome_of(other, straight, 0, FELL_BACK, lost=20)[0] == "failure"
 
 
-def test_every_file_of_the_newest_step_is_damaged_in_three_ways_and_bits_in_all(tmp_path):
+def test_every_file_of_every_step_is_lost_and_emptied_and_drawn_ones_are_cut_and_changed(tmp_path):
   names = ["5/a", "5/empty", "30/b", "30/c/d"]
   for name in names:
     (tmp_path / "checkpoints" / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / "checkpoints" / name).write_bytes(b"" if name.endswith("empty") else b"12345")
   (tmp_path / "checkpoints" / "damaged").mkdir()
   trials = list(campaign.damages(tmp_path, 40, random.Random(0)))
-  kinds = ["file missing", "file emptied", "file cut in half"]
-  newest = ["checkpoints/30/b", "checkpoints/30/c/d"]
-  assert [(kind, what) for kind, what, _ in trials[:6]] == [(kind, what) for kind in kinds for what in newest]
-  flipped = {what.split(" ")[0] for _, what, _ in trials[6:]}
-  assert (len(trials), flipped) == (46, {"checkpoints/5/a", *newest})
-  path = tmp_path / newest[0]
+  every = sorted(f"checkpoints/{name}" for name in names)
+  filled = [name for name in every if not name.endswith("empty")]
+  chosen = {}
+  for kind, what, _ in trials:
+    chosen.setdefault(kind, []).append(what.split(" ")[0])
+  assert (chosen["file missing"], chosen["file emptied"]) == (every, filled)
+  for kind in ("file cut off", "bit flipped"):
+    assert (len(chosen[kind]), set(chosen[kind])) == (40, set(filled))
+  path = tmp_path / filled[0]
   for _, what, damage in trials:
     before = (tmp_path / what.split(" ")[0]).read_bytes()
     damage(tmp_path / what.split(" ")[0])
@@ -84,6 +87,8 @@ def test_every_file_of_the_newest_step_is_damaged_in_three_ways_and_bits_in_all(
     (tmp_path / what.split(" ")[0]).write_bytes(before)
   campaign_damage.flip(path, 9)
   assert path.read_bytes() == b"10345"
+  campaign_damage.cut(path, 2)
+  assert path.read_bytes() == b"10"
 
 
 def test_the_table_counts_by_kind():
@@ -112,13 +117,14 @@ def test_a_short_campaign_survives_and_sees_a_resume_that_is_made_different(tmp_
   trials = list(campaign.killed_at_points(runner, points))
   assert [trial.outcome for trial in trials] == ["fell back", "equal"], trials
 
-  def few(run, flips, draws):
-    yield from list(all_damages(run, flips, draws))[-flips:]
+  def few(run, count, draws):
+    every = list(all_damages(run, count, draws))
+    yield from [every[0], every[-1 - count], every[-1]]  # one of the older step, one cut off, one flipped
 
   all_damages = campaign.damages
   monkeypatch.setattr(campaign, "damages", few)
   trials = list(campaign.damaged(runner, 2, random.Random(1)))
-  assert len(trials) == 2
+  assert len({trial.kind for trial in trials}) == 3
   assert {trial.outcome for trial in trials} <= {"fell back", "best lost"}, trials
   result = tmp_path / "straight" / "result.json"
   result.write_text(result.read_text().replace('"state_sha256": "', '"state_sha256": "0'))

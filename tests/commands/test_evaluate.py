@@ -128,6 +128,17 @@ def test_data_that_do_not_fit_are_one_line(digits_run, released, edited, refusal
   assert "are not those it was trained on (class 0 is 'a' to the model, '0' in the data)" in line
 
 
+def test_a_folder_that_a_run_named_as_seen_from_elsewhere_is_said_to_be_its(digits_run, edited, refusal):
+  description = json.loads((digits_run / "checkpoints" / "40" / "description" / "metadata").read_text())
+  description["experiment"]["data"] |= {"name": "folder", "dir": "pics"}
+  checkpoint = edited(experiment=description["experiment"])
+  line, _ = refusal("evaluate", f"--checkpoint={checkpoint}")
+  assert "pics" in line
+  assert line.endswith(f"(data.dir is 'pics' in the settings of {checkpoint}; give another by --config.data.dir.)")
+  line, _ = refusal("evaluate", f"--checkpoint={checkpoint}", "--config.data.dir=pics")
+  assert "in the settings of" not in line
+
+
 def test_a_run_on_a_task_of_ones_own_is_scored_on_data_that_are_named_only(digits_run, call, edited, refusal):
   folder = edited(task_passed_in_python=True)
   line, _ = refusal("evaluate", f"--checkpoint={folder}", "--config.data.classes=0-9")
@@ -157,6 +168,38 @@ def test_a_broken_picture_and_a_broken_model_are_one_line(digits_run, refusal, t
   object.__setattr__(restored, "variables", jax.tree.map(lambda leaf: leaf * np.inf, restored.variables))
   monkeypatch.setattr(training, "restore", lambda source: restored)
   assert "gives logits that are not finite" in refusal("evaluate", f"--checkpoint={digits_run}")[0]
+
+
+def test_broken_pictures_that_are_left_out_are_counted_also_by_processes(digits_run, call, refusal, tmp_path):
+  for label in range(10):
+    for split in ("train", "validation", "test"):
+      (tmp_path / split / str(label)).mkdir(parents=True)
+      PIL.Image.new("L", (8, 8), 20 * label).save(tmp_path / split / str(label) / "a.png")
+  for label in (3, 5):
+    (tmp_path / "test" / str(label) / "a.png").write_text("")
+  options = [f"--checkpoint={digits_run}", "--config.data.name=folder", f"--config.data.dir={tmp_path}"]
+  found = []
+  for workers in (0, 1):
+    changed = ["--config.data.broken=skip", f"--config.data.workers={workers}", f"--out={tmp_path / 'a.json'}"]
+    status, out, err = call("evaluate", *options, *changed)
+    assert status == 0
+    assert "note: 2 pictures could not be read and are left out" in out.splitlines()
+    assert err.count("skipped: ") == 2
+    found.append(json.loads((tmp_path / "a.json").read_text()))
+  assert found[0]["skipped_pictures"] == 2 and found[0]["images"] == 8
+  assert found[0]["loss"] == found[1]["loss"]
+  for path in (tmp_path / "test").rglob("*.png"):
+    path.unlink()
+    path.symlink_to("nowhere.png")  # a name, but nothing behind it
+  assert "10 pictures in a row cannot be read" in refusal_of_many(call, *options, "--config.data.broken=skip")
+
+
+def refusal_of_many(call, *arguments):
+  """The line that ends a command that has told of skipped pictures before."""
+  status, out, err = call("evaluate", *arguments)
+  lines = [line for line in err.splitlines() if not line.startswith("skipped: ")]
+  assert (status, out, len(lines)) == (2, "", 1)
+  return lines[0]
 
 
 def test_a_damaged_checkpoint_is_one_line_also_past_python(digits_run, refusal, edited):

@@ -5,6 +5,8 @@ import io
 import json
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 from hypothesis import given
 from hypothesis import settings as budget
@@ -127,6 +129,30 @@ def test_a_diverged_loss_is_one_line_but_a_bug_is_not(tmp_path, monkeypatch):
   assert refusal(*where) == "train/loss is nan"
   monkeypatch.setattr(training, "run", broken)
   with pytest.raises(ValueError, match="shapes do not match"):
+    main(["train", *where])
+
+
+def test_a_lack_of_memory_is_one_line_with_what_to_lower(tmp_path, monkeypatch):
+  def raises(make):
+    def run(*_, **__):
+      make()
+
+    return run
+
+  def of_python():
+    raise MemoryError("Unable to allocate 22.4 GiB")
+
+  where = [f"--workdir={tmp_path / 'run'}", f"--config.data.dir={tmp_path}"]
+  monkeypatch.setattr(training, "run", raises(of_python))
+  assert refusal(*where).startswith("this machine has too little memory (Unable to allocate 22.4 GiB); lower")
+  monkeypatch.setattr(training, "run", raises(lambda: jax.block_until_ready(jnp.zeros((2**50,), jnp.int8))))
+  assert refusal(*where).startswith("the device has too little memory (RESOURCE_EXHAUSTED")
+
+  def ours():
+    raise jax.errors.JaxRuntimeError("INTERNAL: a bug")
+
+  monkeypatch.setattr(training, "run", raises(ours))
+  with pytest.raises(jax.errors.JaxRuntimeError, match="a bug"):
     main(["train", *where])
 
 

@@ -96,6 +96,25 @@ def test_masked_sums_equal_the_sums_over_the_split(size, batch_size):
   assert (unmasked == (source.labels + 1).sum()) == (size % batch_size == 0)  # the mask is what makes it right
 
 
+@pytest.mark.parametrize("size, batch_size", [(7, 3), (2, 5), (9, 4)])
+def test_rows_of_evaluation_batches_are_those_of_the_whole_ones_and_no_other_is_read(size, batch_size):
+  class Read(ArraySource):
+    def __getitem__(self, index):
+      read.add(index)
+      return super().__getitem__(index)
+
+  whole = list(evaluation_batches(numbered(size), batch_size))
+  for start in range(batch_size):
+    rows, read = slice(start, start + 2), set()
+    parts = list(evaluation_batches(Read(numbered(size).images, numbered(size).labels), batch_size, rows))
+    for part, batch in zip(parts, whole, strict=True):
+      for name, array in batch.items():
+        np.testing.assert_array_equal(part[name], array[rows])
+        assert part[name].dtype == array.dtype
+    wanted = {index for index in range(size) if start <= index % batch_size < start + 2}
+    assert wanted <= read <= wanted | {index for index in range(size) if index % batch_size == 0}
+
+
 @pytest.mark.parametrize(
   "change, message",
   [

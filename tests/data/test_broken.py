@@ -1,3 +1,4 @@
+import contextlib
 import io
 import pickle
 import threading
@@ -15,6 +16,7 @@ from convattn.data import (
   FolderSource,
   HostAugmentation,
   Skipped,
+  Workers,
   augmented_batch,
   evaluation_batches,
   load,
@@ -133,6 +135,35 @@ def test_a_disk_that_has_gone_stops_the_run(tmp_path):
   for read in (lambda: first_readable(fail, 3, 7, None), lambda: readable(fail, 3, None)):
     with pytest.raises(BrokenPicture, match="^3 is not there"):
       read()
+
+
+def gone(tmp_path, size, there=()):
+  """A source of `size` pictures, of which only those of these numbers are there."""
+  Image.fromarray(np.zeros((5, 5, 3), np.uint8)).save(tmp_path / "there.png")
+  names = [str(tmp_path / ("there.png" if i in there else f"{i}.png")) for i in range(size)]
+  return FolderSource(np.array(names, object), np.zeros(size, np.int32), SMALL, Skipped(aloud=False))
+
+
+@pytest.mark.parametrize("batch_size", [3, 64, 1000])
+def test_an_evaluation_of_a_disk_that_has_gone_stops_too(tmp_path, batch_size):
+  for size in (7, IN_A_ROW + 60):
+    wanted = f"{min(size, IN_A_ROW)} pictures in a row .*disk"
+    with pytest.raises(BrokenPicture, match=wanted):
+      list(evaluation_batches(gone(tmp_path, size), batch_size))
+  scattered = gone(tmp_path, IN_A_ROW + 60, there=(IN_A_ROW - 1,))  # never so many in a row
+  assert sum(batch["mask"].sum() for batch in evaluation_batches(scattered, batch_size)) == 1
+  late = gone(tmp_path, IN_A_ROW + 60, there=range(50))  # a row that runs over several batches
+  with pytest.raises(BrokenPicture, match=f"{IN_A_ROW} pictures in a row"):
+    list(evaluation_batches(late, batch_size))
+
+
+def test_processes_that_evaluate_a_disk_that_has_gone_stop_too(tmp_path):
+  source, half = gone(tmp_path, 7), (0.5,) * 3
+  dataset = Dataset(source, source, source, ("cat",), (4, 4, 3), half, half)
+  with contextlib.closing(Workers(dataset, HostAugmentation(), 1)) as workers:
+    batches = workers.evaluation_batches("test", 3)
+    with pytest.raises(BrokenPicture, match="^7 pictures in a row"):
+      list(batches)
 
 
 def test_other_errors_are_not_taken_for_broken_pictures():

@@ -78,6 +78,10 @@ def test_batches_are_those_of_one_process_whatever_the_number_of_workers(workers
 @pytest.mark.parametrize("batch_size", [2, 3, 20])
 def test_evaluation_batches_too(workers, root, batch_size):
   _, made = workers
+  for rows in (slice(0, 1), slice(1, 20)):
+    parts = list(made.evaluation_batches("validation", batch_size, rows))
+    for part, batch in zip(parts, evaluation_batches(dataset(root).validation, batch_size), strict=True):
+      same(part, {name: array[rows] for name, array in batch.items()})
   ours = list(made.evaluation_batches("validation", batch_size))
   theirs = list(evaluation_batches(dataset(root).validation, batch_size))
   assert len(ours) == len(theirs)

@@ -1,12 +1,16 @@
 """One of several processes that train together; run as a script by test_processes.py, which starts them all.
 
 usage: python process.py rows | python process.py train WORKDIR STALL_STEP OPTION ..: STALL_STEP's batch (from 0) never
-comes; the options are those of train.py
+comes | python process.py leave WORKDIR AT OPTION ..: the last process gets SIGTERM while it makes validation batch AT,
+counted from 1 without the one that is looked at before the run; the options are those of train.py
 """
 
 import json
+import os
+import signal
 import sys
 import threading
+import time
 
 import jax
 import numpy as np
@@ -60,6 +64,31 @@ def train(workdir, stall_step, *options):
   run(experiment, workdir, task=Stalled(load_dataset(experiment, None), experiment))
 
 
+def leave(workdir, at, *options):
+  """Trains as train.py would, but is asked to end in the middle of a validation."""
+  from convattn.commands.options import split_options
+  from convattn.commands.train import parse
+  from convattn.training import ImageClassification, run
+  from convattn.training.dataset import load_dataset
+
+  made = [-1]
+
+  class Asked(ImageClassification):
+    def evaluation_batches(self, split):
+      for batch in super().evaluation_batches(split):
+        made[0] += split == "validation"
+        if made[0] == int(at) and split == "validation" and jax.process_index() == jax.process_count() - 1:
+          os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.1)  # a batch of real pictures takes as long; the processes agree meanwhile
+        yield batch
+
+  experiment, _ = parse(split_options([f"--workdir={workdir}", *options]))
+  try:
+    run(experiment, workdir, task=Asked(load_dataset(experiment, None), experiment))
+  finally:
+    print(f"made {made[0]} validation batches", flush=True)
+
+
 if __name__ == "__main__":
   distributed.initialize()
-  {"rows": rows, "train": train}[sys.argv[1]](*sys.argv[2:])
+  {"rows": rows, "train": train, "leave": leave}[sys.argv[1]](*sys.argv[2:])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from convattn.training import feeding
-from convattn.training.feeding import AHEAD, Feeder, rows_of
+from convattn.training.feeding import AHEAD, Feeder, knows_rows, rows_of
 
 
 def test_batches_come_in_order_and_none_is_made_twice():
@@ -94,3 +94,5 @@ def test_a_task_without_rows_of_its_own_is_sliced():
   np.testing.assert_array_equal(found["image"], [[9, 10], [11, 12]])
   np.testing.assert_array_equal(found["label"], [2, 3])
   np.testing.assert_array_equal(rows_of(Parts(), 1, slice(2, 4))["label"], [102, 103])
+  known = [knows_rows(kind(), "train_rows", "train_batch") for kind in (Whole, Parts, Changed)]
+  assert known == [False, True, False]

@@ -120,6 +120,55 @@ def test_a_checkpoint_is_read_as_it_was_or_refused(trained, tmp_path, data, dama
   read_or_refused(copy, variables)
 
 
+@pytest.fixture(scope="module")
+def interrupted(toy, tmp_path_factory):
+  """(experiment, workdir, lines and result) of a finished run, whose workdir is as if it had been killed at step 13."""
+  experiment, folder = toy.short(16), tmp_path_factory.mktemp("interrupted") / "run"
+  training.run(experiment, folder, model=toy.Toy(), task=training.ImageClassification(toy.dataset(), experiment))
+  end = toy.lines(folder), toy.result(folder)
+  (folder / files.RESULT).unlink()
+  shutil.rmtree(folder / files.CHECKPOINTS / "16")
+  assert sorted(path.name for path in (folder / files.CHECKPOINTS).iterdir()) == ["12", "4"]
+  return experiment, folder, end
+
+
+def resumed_like(toy, interrupted, copy, chosen, damage):
+  """A run with a damaged checkpoint (None: the file is deleted) ends as the straight one, or in one line."""
+  experiment, folder, (lines, result) = interrupted
+  shutil.rmtree(copy, ignore_errors=True)
+  shutil.copytree(folder, copy)
+  paths = sorted(path for path in (copy / files.CHECKPOINTS).rglob("*") if path.is_file())
+  path = paths[chosen % len(paths)]
+  before = path.read_bytes()
+  path.unlink() if damage is None else path.write_bytes(damage(before))
+  unchanged = path.exists() and path.read_bytes() == before
+  with contextlib.redirect_stderr(io.StringIO()) as told, contextlib.redirect_stdout(io.StringIO()):
+    task = training.ImageClassification(toy.dataset(), experiment)
+    with refused_in_one_line(training.WorkdirError, naming=copy):
+      training.run(experiment, copy, model=toy.Toy(), task=task)
+      assert toy.lines(copy) == lines
+      ours, theirs = ({k: v for k, v in each.items() if "best" not in k} for each in (toy.result(copy), result))
+      assert ours == theirs
+      # The best checkpoint's name may change where that is the one which was damaged.
+      assert "/4/" in str(path) or toy.result(copy) == result
+  assert "Traceback" not in told.getvalue()
+  assert ("does not count" in told.getvalue()) != unchanged or path.name == "manifest.json"
+  return told.getvalue()
+
+
+@given(chosen=st.integers(0, 10**6), damage=st.one_of(st.none(), damages()))
+@budget(max_examples=3, deadline=None, derandomize=True, suppress_health_check=ONCE)
+def test_a_run_with_a_damaged_checkpoint_ends_as_if_it_were_whole(toy, interrupted, tmp_path, chosen, damage):
+  resumed_like(toy, interrupted, tmp_path / "copy", chosen, damage)
+
+
+@pytest.mark.slow
+@given(chosen=st.integers(0, 10**6), damage=st.one_of(st.none(), damages()))
+@budget(max_examples=40, deadline=None, derandomize=True, suppress_health_check=ONCE)
+def test_many_runs_with_a_damaged_checkpoint_end_as_if_it_were_whole(toy, interrupted, tmp_path, chosen, damage):
+  resumed_like(toy, interrupted, tmp_path / "copy", chosen, damage)
+
+
 @given(name=st.sampled_from([files.CONFIG, files.RESULT, files.METRICS]), damage=damages())
 @budget(max_examples=40, deadline=None, derandomize=True, suppress_health_check=ONCE)
 def test_a_workdir_with_a_damaged_file_is_used_or_refused(toy, trained, tmp_path, name, damage):

@@ -74,6 +74,13 @@ class Processes:
       assert process.returncode == 0, errors[-4000:]
     return [text for text, _ in texts]
 
+  def wait_for_step(self, folder, step):
+    """Returns when the line of `step` is there."""
+    path = folder / "metrics.jsonl"
+    while not path.exists() or f'"step": {step},' not in path.read_text():
+      assert all(process.poll() is None for process in self.all), [process.communicate() for process in self.all]
+      time.sleep(0.1)
+
   def __enter__(self):
     return self
 
@@ -198,9 +205,7 @@ def test_all_processes_stop_at_the_same_step_when_one_is_asked_to(tmp_path):
   folder = tmp_path / "run"
   options = [option for option in OPTIONS if "num_steps" not in option]
   with Processes(2, "train.py", f"--workdir={folder}", "--config.num_steps=100000", *options) as processes:
-    while not (folder / "metrics.jsonl").exists() or '"step": 10,' not in (folder / "metrics.jsonl").read_text():
-      assert all(process.poll() is None for process in processes.all)
-      time.sleep(0.1)
+    processes.wait_for_step(folder, 10)
     processes.all[1].send_signal(signal.SIGTERM)
     first, second = processes.outputs()  # both end with 0
   step = int(re.search(r"stopped after step (\d+) of 100000, which is saved", first).group(1))
@@ -209,3 +214,37 @@ def test_all_processes_stop_at_the_same_step_when_one_is_asked_to(tmp_path):
   assert int(saved(folder, step)["step"]) == step
   assert (folder / "checkpoints" / str(step) / "manifest.json").exists()
   assert not (folder / "result.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asked", [(0, 1), (1,)])  # as a terminal or srun asks all of them, or somebody one
+def test_ctrl_c_in_any_process_ends_all_of_them_at_one_step_with_a_line_each(tmp_path, asked):
+  folder = tmp_path / "run"
+  options = [option for option in OPTIONS if "num_steps" not in option]
+  with Processes(2, "train.py", f"--workdir={folder}", "--config.num_steps=100000", *options) as processes:
+    processes.wait_for_step(folder, 10)
+    for index in asked:
+      processes.all[index].send_signal(signal.SIGINT)
+    errors = [process.communicate(timeout=300)[1] for process in processes.all]
+    assert [process.returncode for process in processes.all] == [130, 130], errors
+  lines = [[line for line in text.splitlines() if line.startswith("convattn train: ")] for text in errors]
+  assert [len(each) for each in lines] == [1, 1]
+  assert lines[0] == lines[1] and not any("Traceback" in text for text in errors)
+  step = int(re.search(r"stopped after step (\d+) of 100000, which is saved", lines[0][0]).group(1))
+  assert int(saved(folder, step)["step"]) == step >= 10
+  assert (folder / "checkpoints" / str(step) / "manifest.json").exists()
+
+
+@pytest.mark.slow
+def test_all_processes_leave_an_evaluation_at_the_same_batch_when_one_is_asked_to(double, tmp_path):
+  folder = tmp_path / "run"
+  smaller = [option for option in OPTIONS if "eval_batch_size" not in option] + ["--config.eval_batch_size=12"]
+  with Processes(2, PROCESS, "leave", folder, "3", *smaller) as processes:
+    made = [int(re.search(r"made (\d+) validation", text).group(1)) for text in processes.outputs()]
+  assert made[0] == made[1]
+  assert 3 <= made[0] < 2 * 144 // 12  # for the weights and for their average
+  assert not (folder / "metrics.jsonl").read_text().count('"step": 10,')
+  assert int(saved(folder, 10)["step"]) == 10
+  with Processes(2, "train.py", f"--workdir={folder}", *smaller) as processes:
+    processes.outputs()
+  assert_same_end(folder, double)

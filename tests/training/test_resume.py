@@ -183,3 +183,23 @@ def test_fewer_skipped_updates_than_there_were_are_refused_at_the_start(toy, tmp
   (tmp_path / files.RESULT).unlink()
   with pytest.raises(FloatingPointError, match=r"not finite at steps 1, 2, .*8 in all, max_skipped_steps is 5"):
     train(max_skipped_steps=5)
+
+
+def test_a_run_without_a_whole_checkpoint_starts_again_and_keeps_its_record(toy, finished, tmp_path, capfd):
+  folder, state = finished
+  copy = tmp_path / "run"
+  shutil.copytree(folder, copy)
+  (copy / "result.json").unlink()
+  for checkpoint in (copy / "checkpoints").glob("[0-9]*"):
+    (checkpoint / "_CHECKPOINT_METADATA").write_bytes(b"")
+  record = (copy / "metrics.jsonl").read_bytes()
+  capfd.readouterr()
+  again = run(toy.EXPERIMENT, copy, model=toy.Toy(), task=ImageClassification(toy.dataset(), toy.EXPERIMENT))
+  assert sha256(again) == sha256(state)
+  assert toy.lines(copy) == toy.lines(folder)
+  assert (copy / "metrics.jsonl.1").read_bytes() == record
+  *damaged, line = [each for each in capfd.readouterr().err.splitlines() if each.startswith("warning: ")]
+  assert damaged and all(" is damaged (" in each for each in damaged)
+  assert line == (
+    f"warning: no checkpoint is left: the run starts again, and its lines are now in {copy / 'metrics.jsonl.1'}."
+  )

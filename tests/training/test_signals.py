@@ -53,6 +53,78 @@ def test_a_signal_ends_the_run_with_a_checkpoint_and_the_next_one_ends_as_if_the
   assert toy.result(tmp_path) == toy.result(finished[0])
 
 
+class Signalled(ImageClassification):
+  """A signal arrives while the batch numbered `at` of `split` is being made, counted over all evaluations from 1."""
+
+  def during(self, split, at):
+    object.__setattr__(self, "made", {"validation": 0, "test": 0})
+    object.__setattr__(self, "_place", (split, at))
+    return self
+
+  def evaluation_batches(self, split):
+    for batch in super().evaluation_batches(split):
+      self.made[split] += 1
+      if (split, self.made[split]) == self._place:
+        os.kill(os.getpid(), signal.SIGTERM)
+      yield batch
+
+
+@pytest.fixture(scope="module")
+def short(toy, tmp_path_factory):
+  """(experiment, workdir) of a run of 16 steps whose first checkpoint, of step 4, is by far the best."""
+  experiment, folder = toy.short(16), tmp_path_factory.mktemp("short")
+  run(experiment, folder, model=toy.Toy(), task=ImageClassification(toy.dataset(), experiment))
+  assert toy.result(folder)["best/step"] == 4
+  return experiment, folder
+
+
+def _left(toy, experiment, folder, split, at):
+  """A run that is asked to end while a batch of an evaluation is made, and does not ask for another."""
+  task = Signalled(toy.dataset(), experiment).during(split, at)
+  with pytest.raises(Terminated) as raised:
+    run(experiment, folder, model=toy.Toy(), task=task)
+  assert task.made[split] == at
+  return raised.value.message
+
+
+def _ends_like(toy, short, folder):
+  experiment, straight = short
+  run(experiment, folder, model=toy.Toy(), task=ImageClassification(toy.dataset(), experiment))
+  assert toy.lines(folder) == toy.lines(straight)
+  assert toy.result(folder) == toy.result(straight)
+
+
+# A validation takes 3 batches for the weights and 3 for their average, and one is looked at before the run.
+@pytest.mark.parametrize(
+  ("split", "at", "step"),
+  [
+    ("validation", 3, 4),
+    pytest.param("validation", 1 + 5, 4, marks=pytest.mark.slow),
+    pytest.param("validation", 1 + 19, 16, marks=pytest.mark.slow),
+    ("test", 3, 16),
+  ],
+)
+def test_an_evaluation_is_left_and_done_again_by_the_next_run_which_ends_as_if_there_had_been_none(
+  toy, short, tmp_path, split, at, step
+):
+  assert f"stopped after step {step} of 16, which is saved" in _left(toy, short[0], tmp_path, split, at)
+  assert step not in {line["step"] for line in toy.lines(tmp_path)}
+  assert newest_verified(tmp_path / files.CHECKPOINTS).name == str(step)
+  _ends_like(toy, short, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_score_that_came_after_its_checkpoint_counts_in_every_later_run(toy, short, tmp_path):
+  messages = [
+    _left(toy, short[0], tmp_path, "validation", 3),
+    _left(toy, short[0], tmp_path, "validation", 1 + 4),  # the same evaluation, done again
+    _left(toy, short[0], tmp_path, "validation", 1 + 6 + 1),  # the next one: the first has its line, but no checkpoint
+    _left(toy, short[0], tmp_path, "validation", 1 + 6 + 1),
+  ]
+  assert [message.split(" of ")[0] for message in messages] == [f"stopped after step {step}" for step in (4, 4, 8, 12)]
+  _ends_like(toy, short, tmp_path)
+
+
 def test_before_the_first_update_there_is_nothing_to_save(toy, tmp_path):
   with pytest.raises(Terminated) as raised:
     _run(toy, tmp_path, _signalled(toy, 0, signal.SIGTERM))
@@ -74,7 +146,7 @@ def test_in_another_thread_nothing_is_caught():
 
   def inside():
     with catching() as stop:
-      seen.append((signal.getsignal(signal.SIGTERM), stop.is_due(1)))
+      seen.append((signal.getsignal(signal.SIGTERM), stop.is_due()))
 
   thread = threading.Thread(target=inside)
   thread.start()

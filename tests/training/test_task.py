@@ -214,6 +214,16 @@ def test_rows_are_those_of_the_whole_batch_also_from_several_threads(grey, augme
       np.testing.assert_array_equal(batch[name], array[rows])
 
 
+def test_evaluation_rows_are_those_of_the_whole_batches(grey):
+  task = _with(grey)
+  for rows in (slice(0, 1), slice(1, 64)):
+    parts = task.evaluation_rows("test", rows)
+    for part, batch in zip(parts, task.evaluation_batches("test"), strict=True):
+      assert len(batch["mask"]) == task.evaluation_batch_size
+      for name, array in batch.items():
+        np.testing.assert_array_equal(part[name], array[rows])
+
+
 def test_workers_make_the_same_batches_in_processes_of_their_own(grey):
   changes = Augmentation(resized_crop_area=0.4, randaugment_layers=1)
   alone, helped = (_with(grey, augmentation=changes, data=Data(workers=count)) for count in (0, 2))

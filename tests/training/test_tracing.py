@@ -2,7 +2,7 @@ import dataclasses
 
 from convattn.training import ImageClassification, run, tracing
 from convattn.training import workdir as files
-from convattn.training.tracing import Trace
+from convattn.training.tracing import Trace, too_few
 
 
 def test_the_timeline_of_a_few_updates_is_on_the_disk(toy, tmp_path):
@@ -12,6 +12,18 @@ def test_the_timeline_of_a_few_updates_is_on_the_disk(toy, tmp_path):
   assert [path.name for path in (tmp_path / files.PROFILE).rglob("*.xplane.pb")]
   run(experiment, tmp_path / "none", model=toy.Toy(), task=task)
   assert not (tmp_path / "none" / files.PROFILE).exists()
+
+
+def test_where_too_few_updates_are_left_one_line_says_so(toy, tmp_path, capsys):
+  assert [too_few(left, 5) is None for left in (0, 1, 2, 3)] == [False, False, False, True]
+  assert too_few(0, 0) is None
+  experiment = toy.short(2)
+  task = ImageClassification(toy.dataset(), experiment)
+  for left in (2, 0):  # and of a finished run
+    run(experiment, tmp_path, model=toy.Toy(), task=task, trace_steps=2)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "timeline" in line]
+    assert f"only {left} are left" in line
+  assert not (tmp_path / files.PROFILE).exists()
 
 
 def test_it_begins_after_the_warm_up_lasts_as_many_steps_as_asked_for_and_ends_with_the_run(monkeypatch, tmp_path):

@@ -35,6 +35,17 @@ def test_a_folder_takes_the_experiment_it_was_made_for_and_no_other(tmp_path):
   assert "\n" not in message
 
 
+def test_a_file_is_no_workdir_nor_holds_one(tmp_path):
+  (tmp_path / "file").touch()
+  for folder in (tmp_path / "file", tmp_path / "file" / "runs" / "mine"):
+    with pytest.raises(
+      workdir.WorkdirError, match=rf"^{tmp_path / 'file'} is a file, but the workdir must be a folder"
+    ):
+      workdir.check_config(folder, Experiment())
+  workdir.check_config(tmp_path / "new" / "mine", Experiment())
+  assert not (tmp_path / "new").exists()
+
+
 def test_a_setting_that_is_new_or_gone_is_a_difference(tmp_path):
   stored = dataclasses.asdict(Experiment())
   del stored["loss"]["kind"]
