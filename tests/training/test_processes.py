@@ -20,8 +20,8 @@ pytestmark = pytest.mark.usefixtures("cache")
 
 PROCESS = Path(__file__).with_name("process.py")
 ROOT = PROCESS.parents[2]
-HEARTBEAT = 10
-"""Seconds after which a process that is not heard of counts as dead."""
+HEARTBEAT, PATIENCE = 10, 120
+"""Seconds after which a process that is not heard of counts as dead: where one is to die, and where none is."""
 
 # The digits preset, with all that couples the devices or the steps.
 OPTIONS = (
@@ -42,7 +42,7 @@ def cache(tmp_path_factory):
 class Processes:
   """`count` processes that run `arguments` with four devices between them."""
 
-  def __init__(self, count, *arguments):
+  def __init__(self, count, *arguments, heartbeat=PATIENCE):
     with socket.socket() as free:
       free.bind(("127.0.0.1", 0))
       port = free.getsockname()[1]
@@ -52,8 +52,8 @@ class Processes:
       environment |= {
         "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
         "JAX_NUM_PROCESSES": str(count),
-        "CONVATTN_HEARTBEAT_TIMEOUT": str(HEARTBEAT),
-        "CONVATTN_SHUTDOWN_TIMEOUT": str(HEARTBEAT),
+        "CONVATTN_HEARTBEAT_TIMEOUT": str(heartbeat),
+        "CONVATTN_SHUTDOWN_TIMEOUT": str(heartbeat),
       }
     self.all = [
       subprocess.Popen(
@@ -183,7 +183,7 @@ def test_a_state_that_is_divided_over_both_processes_ends_as_a_whole_one(single,
 @pytest.mark.parametrize("victim", [1, 0])  # 0: the one that the others ask who is there
 def test_a_process_that_dies_ends_the_other_with_an_error_and_the_restart_goes_on(double, tmp_path, victim):
   folder = at_step_10(double, tmp_path / "run")
-  with Processes(2, PROCESS, "train", folder, "15", *OPTIONS) as processes:
+  with Processes(2, PROCESS, "train", folder, "15", *OPTIONS, heartbeat=HEARTBEAT) as processes:
     first, second = processes.all
     # The line is written by the first, which then waits for the second in the updates up to 15.
     for line in first.stdout:
