@@ -6,8 +6,9 @@ the worst place, the size of the violation and the tolerance. `fn` may be jitted
 
 Draws come from `key` (jax.random.key(0) if None), so a check always does the same. `tolerance` is relative to the
 largest number of the result; if None, it is TOLERANCES of the coarsest dtype in sight, and 0 where a law holds exactly.
-A check that could not fail on the arrays given (constant or too small ones) raises a ValueError. `laws()` lists all,
-and docs/laws.md is that table. It needs jax and numpy, and nothing else of this package.
+A check that could not fail on what is given (zeros, one token, a radius as large as the image) raises a ValueError, as
+it does for a function that returns nothing. `laws()` lists all, and docs/laws.md is that table. It needs jax and numpy,
+and nothing else of this package.
 """
 
 from __future__ import annotations
@@ -28,13 +29,11 @@ from convattn.properties.causality import (
 )
 from convattn.properties.comparison import TOLERANCES
 from convattn.properties.convolution import (
-  check_cross_correlation,
   check_depthwise,
   check_dilated,
   check_local,
   check_pointwise,
   check_reach,
-  check_stride_subsamples,
 )
 from convattn.properties.equivariance import (
   check_bias_permutes_along,
@@ -56,6 +55,7 @@ from convattn.properties.heads import (
   check_query_key_gauge,
   check_value_output_gauge,
 )
+from convattn.properties.kernels import check_cross_correlation, check_stride_subsamples
 from convattn.properties.laws import LAWS, Law, LawBroken, laws
 from convattn.properties.linearity import (
   check_affine,

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from convattn.properties.comparison import array, assert_same, default_tolerance, numbers
-from convattn.properties.drawing import Argnums, along, changed, first, indices, on_host, places, separations, taken
+from convattn.properties.demands import Argnums, first, floats, indices, places
+from convattn.properties.drawing import along, changed, on_host, separations, taken
 from convattn.properties.laws import SOFTMAX, LawBroken, law
 
 
@@ -22,6 +23,7 @@ def check_convex_hull(
   1 for one key and 0 for all others (up to 16 keys), where a weight below 0 does.
   """
   del key
+  floats(arrays, value)
   size = places(arrays, value, axis)
   spread = float(np.std(numbers(arrays[value]))) or 1.0
   far = 1000 * spread if default_tolerance(arrays) < 1e-3 else 10 * spread  # half precisions have no digits for more
@@ -33,10 +35,16 @@ def check_convex_hull(
     changes.append((when, lambda a, place=place: np.broadcast_to(along(a, axis, place), a.shape).astype(a.dtype)))
   for when, change in changes:
     given = changed(arrays, value, on_host(change))
-    values, out = numbers(given[indices(value, arrays)[0]]), numbers(fn(*given))
+    result = fn(*given)
+    values, out = numbers(given[indices(value, arrays)[0]]), numbers(result)
     low, high = values.min(axis, keepdims=True), values.max(axis, keepdims=True)
-    wanted = np.clip(out, *np.broadcast_arrays(low, high)) if low.shape == out.shape else np.clip(out, low, high)
-    limit = default_tolerance(arrays) if tolerance is None else tolerance
+    if low.ndim != out.ndim or any(a != b and 1 not in (a, b) for a, b in zip(low.shape, out.shape, strict=True)):
+      raise ValueError(
+        f"output has shape {list(out.shape)}, but must be that of the values, {list(values.shape)}, with any number of "
+        f"places along axis {axis}; name the axes as they are."
+      )
+    wanted = np.clip(out, low, high)
+    limit = default_tolerance(result, arrays) if tolerance is None else tolerance
     assert_same(out, wanted, limit, f"{when}, output against their hull")
 
 
@@ -61,6 +69,7 @@ def check_equal_keys_average(
   """`fn(query, key, value)` without bias or mask: every key becomes the first one of `axis`."""
   del key
   places(arrays, keys, axis)
+  places(arrays, value, axis)
   same = on_host(lambda a: np.broadcast_to(np.take(a, [0], axis), a.shape))
   out = fn(*changed(arrays, keys, same))
   assert_same(
@@ -80,6 +89,7 @@ def check_zero_query_averages(
 ) -> None:
   """For logits that are products with the query. `fn(query, key, value)` without bias or mask."""
   del key
+  places(arrays, value, axis)
   out = fn(*changed(arrays, query, on_host(np.zeros_like)))
   assert_same(
     out, _mean_of_values(arrays[indices(value, arrays)[0]], axis, out), tolerance, "query set to zero", inputs=arrays
@@ -101,6 +111,13 @@ def check_large_logits_select(
   del key
   three = first(arrays, 3, "query, key and value")
   places(arrays, (1, 2), axis)
+  floats(arrays, (0, 1, 2))
+  shapes = [list(np.delete(a.shape, axis % a.ndim)) for a in three]
+  if {a.ndim for a in three} != {three[0].ndim} or shapes[0] != shapes[1] or shapes[0][:-1] != shapes[2][:-1]:
+    raise ValueError(
+      f"query, keys and values have shapes {[list(a.shape) for a in three]}, but must agree but for axis {axis}, and "
+      f"for the width of the values."
+    )
   query, keys, value = (np.moveaxis(numbers(a), axis, -2) for a in three)
   logits = query @ np.swapaxes(keys, -1, -2)
   ordered = np.sort(logits, -1)
@@ -113,11 +130,12 @@ def check_large_logits_select(
   # A power of two, which rounds nothing.
   factor = 2.0 ** np.ceil(np.log2(100 * query.shape[-1] ** 0.5 / gap[clear].min()))
   best = np.take_along_axis(value, logits.argmax(-1)[..., None], -2)
-  out = numbers(fn(*changed(arrays, 0, on_host(lambda a: (a * a.dtype.type(factor)).astype(a.dtype)))))
+  result = fn(*changed(arrays, 0, on_host(lambda a: (a * a.dtype.type(factor)).astype(a.dtype))))
+  out = numbers(result)
   if out.shape != np.moveaxis(best, -2, axis).shape:
     raise LawBroken(f"output has shape {list(out.shape)}, but must have {list(np.moveaxis(best, -2, axis).shape)}.")
   wanted = np.moveaxis(np.where(clear[..., None], best, np.moveaxis(out, axis, -2)), -2, axis)
-  limit = default_tolerance(arrays) if tolerance is None else tolerance
+  limit = default_tolerance(result, arrays) if tolerance is None else tolerance
   assert_same(out, wanted, limit, f"queries times {factor:.3g}")
 
 
@@ -127,6 +145,7 @@ def check_duplicates_cancel(
 ) -> None:
   """`fn(query, key, value)`: every key and value (`argnums`) appears twice along `axis`."""
   del key
+  places(arrays, argnums, axis, any_content=True)
   twice = fn(*changed(arrays, argnums, on_host(lambda a: np.concatenate([a, a], axis))))
   assert_same(twice, fn(*arrays), tolerance, "all keys and values twice", inputs=arrays)
 
@@ -138,11 +157,11 @@ def check_equal_heads_merge(
   """`fn(query, key, value)` with heads along `head_axis`: with the first head's query and key in all of them, every
   head's output is the first head's for that value."""
   del key
-  query, keys, value = first(arrays, 3, "query, key and value")
+  first(arrays, 3, "query, key and value")
   heads = places(arrays, (0, 1, 2), head_axis)
-  equal = [jnp.asarray(np.broadcast_to(np.take(a, [0], head_axis), a.shape)) for a in (query, keys)]
-  out = fn(*equal, value, *arrays[3:])
+  equal = changed(arrays, (0, 1), on_host(lambda a: np.broadcast_to(np.take(a, [0], head_axis), a.shape)))
+  out = fn(*equal)
   for head in range(heads):
-    alone = jnp.asarray(np.broadcast_to(np.take(value, [head], head_axis), value.shape))
-    wanted = taken(fn(*equal, alone, *arrays[3:]), [0], head_axis)
+    one = on_host(lambda a, head=head: np.broadcast_to(np.take(a, [head], head_axis), a.shape))
+    wanted = taken(fn(*changed(equal, 2, one)), [0], head_axis)
     assert_same(taken(out, [head], head_axis), wanted, tolerance, f"head {head} against head 0", inputs=arrays)

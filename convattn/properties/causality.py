@@ -10,20 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from convattn.properties.comparison import assert_same
-from convattn.properties.drawing import (
-  Argnums,
-  along,
-  changed,
-  cotangent,
-  cuts,
-  edited,
-  generator,
-  indices,
-  places,
-  separations,
-  taken,
-)
+from convattn.properties.demands import Argnums, floats, grid_axes, indices, places, whole
+from convattn.properties.drawing import along, changed, cotangent, cuts, edited, generator, separations, taken
 from convattn.properties.laws import law
+
+
+def _lagging(size: int, lag: int) -> int:
+  """The size. Raises ValueError where the lag hides nothing."""
+  whole("lag", lag, 2 - size, f"with {size} places and a smaller one every output may see every input")
+  return size
 
 
 @law("no output sees a later input: editing the future leaves the past as it is", "Vaswani et al. 2017, section 3.2.3")
@@ -41,7 +36,7 @@ def check_causal(
   lag 0: output i sees inputs up to i; lag 1: up to i - 1 (a strictly causal layer). Exact unless a tolerance is given.
   """
   rng, result = generator(key), fn(*arrays)
-  size = places(arrays, argnums, axis)
+  size = _lagging(places(arrays, argnums, axis), lag)
   for cut in cuts(size):
     kept = np.arange(min(cut + lag, size))
     if not len(kept):
@@ -49,7 +44,8 @@ def check_causal(
     future = np.arange(size) >= cut
     later = fn(*changed(arrays, argnums, lambda a, future=future: edited(rng, a, along(a, axis, future))))
     when = f"inputs from place {cut} of axis {axis} on edited, outputs before place {len(kept)} compared"
-    assert_same(taken(later, kept, axis), taken(result, kept, axis), tolerance, when, exact=True)
+    then, now = (taken(tree, kept, axis, size) for tree in (result, later))
+    assert_same(now, then, tolerance, when, exact=True)
 
 
 @law("no output has a slope in a later input: the Jacobian is block-triangular", "van den Oord et al. 2016, WaveNet")
@@ -65,13 +61,15 @@ def check_causal_jacobian(
   """As check_causal, by gradients: that of output i in every input after i (with `lag` 1, also i) is exactly 0."""
   rng = generator(key)
   chosen = indices(argnums, arrays)
-  size = places(arrays, argnums, axis)
+  size = _lagging(places(arrays, argnums, axis), lag)
+  floats(arrays, argnums)
 
   def of_chosen(*these: Any) -> Any:
     given = dict(zip(chosen, these, strict=True))
     return fn(*(given.get(i, a) for i, a in enumerate(arrays)))
 
   result, pull = jax.vjp(of_chosen, *(jnp.asarray(arrays[i]) for i in chosen))
+  taken(result, [], axis, size)
   for i in cuts(size):
     direction = jax.tree.map(
       lambda leaf, i=i: jnp.where(along(leaf, axis, np.arange(size) == i), leaf, jnp.zeros_like(leaf)),
@@ -97,7 +95,8 @@ def check_batch_independent(
     other = fn(*changed(arrays, argnums, lambda a, there=there: edited(rng, a, along(a, axis, there))))
     rest = np.flatnonzero(~there)
     when = f"samples {np.flatnonzero(there).tolist()} edited, samples {rest.tolist()} compared"
-    assert_same(taken(other, rest, axis), taken(result, rest, axis), tolerance, when, exact=True)
+    then, now = (taken(tree, rest, axis, size) for tree in (result, other))
+    assert_same(now, then, tolerance, when, exact=True)
 
 
 @law("windows do not see each other: editing one leaves the outputs of the others as they are", "Liu et al. 2021, Swin")
@@ -107,15 +106,19 @@ def check_windows_isolated(
   key: Any = None,
   tolerance: float | None = None,
   window: int,
-  axes: Sequence[int] = (-3, -2),
+  axes: Sequence[int] | None = None,
 ) -> None:
-  """Edits all windows with one place along an axis, for each place. `window` places long, from place 0 on. Exact."""
+  """Edits all windows with one place along an axis, for each place. `window` places long, from place 0 on; an
+  axis with a single window has none to compare. Exact."""
   rng, result = generator(key), fn(*arrays)
-  for axis in axes:
-    size = places(arrays, 0, axis)
+  whole("window", window, 1)
+  sizes = {axis: places(arrays, 0, axis) for axis in grid_axes(arrays, axes)}
+  if max(sizes.values()) <= window:
+    raise ValueError(f"window is {window}, but the axes have {sizes} places; more than one window is needed.")
+  for axis, size in sizes.items():
     count = -(-size // window)
     if count < 2:
-      raise ValueError(f"axis {axis} has {size} places, but more than one window of {window} is needed.")
+      continue
     for numbers in separations(count):
       there = numbers[np.arange(size) // window]
       other = fn(*changed(arrays, 0, lambda a, there=there, axis=axis: edited(rng, a, along(a, axis, there))))

@@ -91,17 +91,51 @@ def _compare(name: str, a: np.ndarray, e: np.ndarray, tolerance: float, when: st
   error = np.where(np.isnan(error), np.inf, error)
   magnitudes = np.abs(np.concatenate([a.ravel(), e.ravel()]))
   unit = float(np.max(magnitudes, initial=0.0, where=np.isfinite(magnitudes))) if scale is None else scale
+  if scale is None and tolerance >= 2:
+    raise ValueError(f"tolerance is {tolerance:g}, but must be below 2: no two numbers differ by more of the larger.")
   worst = np.unravel_index(int(np.argmax(error)), error.shape)
   size = float(error[worst])
   if size > tolerance * unit:
-    where = f"{name}[{', '.join(map(str, worst))}]"
+    where = _place(name, worst)
     raise LawBroken(
-      f"{when}: at {where} it is {a[worst]:.6g} where {e[worst]:.6g} is wanted, off by {size:.3g} "
-      f"(tolerance {tolerance:.3g} of {unit:.3g}).",
+      f"{when}: {_pair(where, a[worst], e[worst])}, off by {size:.3g} (tolerance {tolerance:.3g} of {unit:.3g})."
+      if np.isfinite(size)
+      else f"{when}: {_pair(where, a[worst], e[worst])}.",
       where,
       size,
       tolerance * unit,
     )
+
+
+def _place(name: str, index: Any) -> str:
+  return f"{name}[{', '.join(map(str, index))}]" if len(index) else name
+
+
+def _pair(where: str, actual: float, expected: float) -> str:
+  if np.isnan(actual) and np.isnan(expected):
+    return f"{where} is not finite: nan, with and without the change"
+  if not np.isfinite(actual):
+    return f"{where} is not finite: {actual:g} where {expected:.6g} is wanted"
+  if not np.isfinite(expected):
+    return f"{where} is {actual:.6g}, but what it is compared with is not finite: {expected:g}"
+  return f"at {where} it is {actual:.6g} where {expected:.6g} is wanted"
+
+
+def assert_within(
+  actual: np.ndarray, expected: np.ndarray, allowed: np.ndarray, when: str, why: str, name: str = "output"
+) -> None:
+  """Raises LawBroken unless |actual - expected| is at most what is `allowed` at that place, for the reason `why`."""
+  with np.errstate(invalid="ignore"):
+    excess = np.abs(actual - expected) / np.maximum(allowed, 1e-30)
+  excess = np.where(np.isnan(excess), np.inf, excess)
+  worst = np.unravel_index(int(np.argmax(excess)), excess.shape)
+  if excess[worst] > 1:
+    where, size = _place(name, worst), float(np.abs(actual[worst] - expected[worst]))
+    size = math.inf if math.isnan(size) else size
+    limit = float(np.broadcast_to(allowed, np.shape(actual))[worst])
+    pair = _pair(where, actual[worst], expected[worst])
+    text = f"{when}: {pair}, off by {size:.3g} ({limit:.3g} is allowed: {why})."
+    raise LawBroken(text if math.isfinite(size) else f"{when}: {pair}.", where, size, limit)
 
 
 def assert_differs(actual: Any, other: Any, threshold: float | None, when: str) -> None:
@@ -112,6 +146,8 @@ def assert_differs(actual: Any, other: Any, threshold: float | None, when: str) 
   """
   threshold = max(1e-3, default_tolerance(actual, other)) if threshold is None else threshold
   largest = 0.0
+  if str(jax.tree.structure(actual)) != str(jax.tree.structure(other)):
+    raise LawBroken(f"{when}: the results have the structures {jax.tree.structure(actual)} and that changed.")
   for a, b in zip(map(numbers, jax.tree.leaves(actual)), map(numbers, jax.tree.leaves(other)), strict=True):
     if a.shape != b.shape:
       raise LawBroken(f"{when}: the results have shapes {a.shape} and {b.shape}.", "output", math.inf, threshold)

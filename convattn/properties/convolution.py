@@ -1,4 +1,4 @@
-"""Which inputs a convolution sees: how far, at which steps, in which channels, and in which direction."""
+"""Which inputs a convolution sees: how far, at which steps, and in which channels."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from convattn.properties.comparison import assert_differs, assert_same, numbers
-from convattn.properties.drawing import along, changed, edited, first, generator, places, separations, taken
+from convattn.properties.comparison import assert_differs, assert_same
+from convattn.properties.demands import extent, extents, grid_axes, places, whole
+from convattn.properties.drawing import along, changed, edited, generator, like, separations, taken
 from convattn.properties.laws import LawBroken, law
-from convattn.properties.translation import GRID
 
 
 def _at(tree: Any, axes: Sequence[int], place: Sequence[int]) -> Any:
@@ -21,12 +20,14 @@ def _at(tree: Any, axes: Sequence[int], place: Sequence[int]) -> Any:
   return tree
 
 
-def _grid(fn: Any, arrays: Any, axes: Sequence[int]) -> tuple[Any, list[int], list[int]]:
-  """The result, its sizes and those of the input along `axes`."""
-  sizes = [places(arrays, 0, axis) for axis in axes]
+def _grid(fn: Any, arrays: Any, given: Sequence[int] | None) -> tuple[tuple[int, ...], Any, list[int], list[int]]:
+  """The axes with several places, the result, its sizes and those of the input along them."""
+  axes = grid_axes(arrays, given)
   result = fn(*arrays)
-  leaf = jax.tree.leaves(result)[0]
-  return result, [np.shape(leaf)[axis] for axis in axes], sizes
+  outputs, *others = [extents(leaf, axes, "a result") for leaf in jax.tree.leaves(result)]
+  if any(other != outputs for other in others):
+    raise ValueError(f"the results have {[outputs, *others]} places along axes {axes}, but must have the same.")
+  return axes, result, outputs, extents(arrays[0], axes, "argument 0")
 
 
 def _distance(x: Any, axes: Sequence[int], centre: Sequence[int]) -> np.ndarray:
@@ -44,7 +45,7 @@ def check_local(
   key: Any = None,
   tolerance: float | None = None,
   radius: int,
-  axes: Sequence[int] = GRID,
+  axes: Sequence[int] | None = None,
   stride: int = 1,
   offset: int = 0,
 ) -> None:
@@ -55,7 +56,9 @@ def check_local(
   larger radius.
   """
   rng = generator(key)
-  result, outputs, inputs = _grid(fn, arrays, axes)
+  whole("radius", radius, 0)
+  whole("stride", stride, 1)
+  axes, result, outputs, inputs = _grid(fn, arrays, axes)
   compared = 0
   for axis, size, count in zip(axes, inputs, outputs, strict=True):
     centres = offset + stride * np.arange(count)
@@ -72,7 +75,7 @@ def check_local(
         when = f"places {edge[0]} to {edge[1]} of axis {axis} edited, outputs {kept[0]} to {kept[-1]} compared"
         assert_same(taken(other, kept, axis), taken(result, kept, axis), tolerance, when, exact=True)
   if not compared:
-    raise ValueError(f"radius is {radius}, but axes {tuple(axes)} have {inputs} places; pass a larger image.")
+    raise ValueError(f"radius is {radius}, but axes {axes} have {inputs} places, all within it; pass a larger image.")
 
 
 @law("an output sees as far as its radius, on every side", "LeCun et al. 1989")
@@ -82,7 +85,7 @@ def check_reach(
   key: Any = None,
   tolerance: float | None = None,
   radius: int,
-  axes: Sequence[int] = GRID,
+  axes: Sequence[int] | None = None,
   stride: int = 1,
   offset: int = 0,
 ) -> None:
@@ -91,7 +94,9 @@ def check_reach(
   The difference must be more than `tolerance` (1e-3 if None) of the output.
   """
   rng = generator(key)
-  result, outputs, sizes = _grid(fn, arrays, axes)
+  whole("radius", radius, 0)
+  whole("stride", stride, 1)
+  axes, result, outputs, sizes = _grid(fn, arrays, axes)
   place = [size // 2 for size in outputs]
   for number, axis in enumerate(axes):
     for side in (-radius, radius):
@@ -114,7 +119,7 @@ def check_dilated(
   dilation: int,
   stride: int = 1,
   offset: int = 0,
-  axes: Sequence[int] = GRID,
+  axes: Sequence[int] | None = None,
 ) -> None:
   """Edits the places that are no multiple of `dilation` away from an output along an axis; it stays. Exact.
 
@@ -122,9 +127,9 @@ def check_dilated(
   2 apart lie at -1 and 1, so offset 1.
   """
   rng = generator(key)
-  result, outputs, inputs = _grid(fn, arrays, axes)
-  if dilation < 2:
-    raise ValueError(f"dilation is {dilation}, but must be at least 2: there is nothing between steps of 1.")
+  whole("dilation", dilation, 2, "there is nothing between steps of 1")
+  whole("stride", stride, 1)
+  axes, result, outputs, inputs = _grid(fn, arrays, axes)
   for axis, size, count in zip(axes, inputs, outputs, strict=True):
     phases = (offset + stride * np.arange(count)) % dilation
     for phase in np.unique(phases):
@@ -149,27 +154,31 @@ def check_depthwise(
   """
   rng, result = generator(key), fn(*arrays)
   size = places(arrays, 0, axis)
-  count = size if groups is None else groups
-  widths = {np.shape(leaf)[axis] for leaf in jax.tree.leaves(result)}
+  count = size if groups is None else whole("groups", groups, 2, "one group sees all channels")
+  widths = {extent(leaf, axis, "a result") for leaf in jax.tree.leaves(result)}
   if any(each % count for each in (size, *widths)):
     raise ValueError(f"{count} groups do not divide {size} input and {sorted(widths)} output channels.")
   for group in range(count):
     others = np.arange(size) // (size // count) != group
     other = fn(*changed(arrays, 0, lambda a, others=others: edited(rng, a, along(a, axis, others))))
-    kept = [np.arange(width // count) + group * (width // count) for width in widths]
+
+    def own(leaf: Any, group: int = group) -> Any:
+      width = np.shape(leaf)[axis] // count
+      return taken(leaf, np.arange(width) + group * width, axis)
+
     when = f"channels outside group {group} of {count} edited"
-    for these in kept:
-      assert_same(taken(other, these, axis), taken(result, these, axis), tolerance, when, exact=True)
+    then, now = (jax.tree.map(own, tree) for tree in (result, other))
+    assert_same(now, then, tolerance, when, exact=True)
 
 
 @law("places do not see each other: a 1x1 layer is a dense layer at every place", "Lin et al. 2014; Howard et al. 2017")
 def check_pointwise(
-  fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, axes: Sequence[int] = GRID
+  fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, axes: Sequence[int] | None = None
 ) -> None:
   """Edits the places with one index along an axis, for each: the others' outputs stay (exact). And all places equal to
   the first one give equal outputs."""
   rng = generator(key)
-  result, outputs, inputs = _grid(fn, arrays, axes)
+  axes, result, outputs, inputs = _grid(fn, arrays, axes)
   if outputs != inputs:
     raise LawBroken(f"the output has {outputs} places along the axes {tuple(axes)}, the input {inputs}.")
   for axis, size in zip(axes, inputs, strict=True):
@@ -179,84 +188,7 @@ def check_pointwise(
       when = f"places {np.flatnonzero(there).tolist()} of axis {axis} edited, the others compared"
       assert_same(taken(other, rest, axis), taken(result, rest, axis), tolerance, when, exact=True)
   corner = [0] * len(axes)
-  equal = jnp.asarray(np.broadcast_to(_at(arrays[0], axes, corner), np.shape(arrays[0])))
+  equal = like(arrays[0], np.broadcast_to(_at(arrays[0], axes, corner), np.shape(arrays[0])))
   same = fn(equal, *arrays[1:])
   wanted = jax.tree.map(lambda one, leaf: np.broadcast_to(one, np.shape(leaf)), _at(same, axes, corner), same)
   assert_same(same, wanted, tolerance, "all places equal", inputs=arrays)
-
-
-@law(
-  "convolutions are cross-correlations: out[p] = sum_m x[p + m d - before] kernel[m]",
-  "as in every deep-learning library",
-)
-def check_cross_correlation(
-  fn: Any,
-  *arrays: Any,
-  key: Any = None,
-  tolerance: float | None = None,
-  dilation: int = 1,
-  before: int | None = None,
-) -> None:
-  """`fn(x [b, *grid, c], kernel [*taps, c / groups, o])`, linear in x, of stride 1 and the same size.
-
-  An impulse of a drawn size, in one channel after another and at a place of its own in each sample, gives the kernel
-  backwards around it. The place is one from which no tap reaches the border, or the middle where there is none.
-  `before`: places that the first tap lies before the output; (taps - 1) dilation // 2 if None, which is XLA's "SAME".
-  """
-  rng = generator(key)
-  x, kernel = first(arrays, 2, "an image and a kernel")
-  if x.ndim < 3 or kernel.ndim != x.ndim or x.shape[-1] % kernel.shape[-2]:
-    raise ValueError(
-      f"image and kernel have shapes {list(x.shape)} and {list(kernel.shape)}, but must be [b, *grid, c] and "
-      f"[*taps, c / groups, o]."
-    )
-  dims, channels = x.ndim - 2, x.shape[-1]
-  groups = channels // kernel.shape[-2]
-  width = kernel.shape[-1] // groups
-  front = [(taps - 1) * dilation // 2 if before is None else before for taps in kernel.shape[:dims]]
-  for channel in range(channels):
-    impulse = np.zeros(x.shape, x.dtype)
-    expected = np.zeros((*x.shape[:-1], kernel.shape[-1]))
-    group, within = divmod(channel, kernel.shape[-2])
-    outputs = slice(group * width, (group + 1) * width)
-    for sample in range(len(x)):
-      middle = [_inside(rng, *each, dilation) for each in zip(x.shape[1:-1], kernel.shape[:dims], front, strict=True)]
-      size = rng.choice([-1, 1]) * rng.uniform(0.5, 2)
-      impulse[(sample, *middle, channel)] = size
-      for tap in np.ndindex(*kernel.shape[:dims]):
-        place = [p - m * dilation + lo for p, m, lo in zip(middle, tap, front, strict=True)]
-        if all(0 <= p < n for p, n in zip(place, x.shape[1:-1], strict=True)):
-          seen = numbers(impulse[(sample, *middle, channel)])
-          expected[(sample, *place, outputs)] = seen * numbers(kernel[(*tap, within, outputs)])
-    out = fn(jnp.asarray(impulse), *arrays[1:])
-    assert_same(out, expected, tolerance, f"an impulse in channel {channel}", inputs=arrays)
-
-
-def _inside(rng: np.random.Generator, size: int, taps: int, front: int, dilation: int) -> int:
-  """A place whose outputs, from place - (taps - 1) dilation + front to place + front, are all inside."""
-  low, high = max((taps - 1) * dilation - front, 0), min(size - 1 - front, size - 1)
-  return int(rng.integers(low, high + 1)) if low <= high else size // 2
-
-
-@law("a stride keeps every s-th output of the layer without stride", "Dumoulin & Visin 2016; Cordonnier et al. 2020")
-def check_stride_subsamples(
-  fn: Any,
-  *arrays: Any,
-  key: Any = None,
-  tolerance: float | None = None,
-  unstrided: Any,
-  stride: int,
-  offset: int = 0,
-  axes: Sequence[int] = GRID,
-) -> None:
-  """fn(x) = unstrided(x)[offset::stride] along each of `axes`; both take all the arrays.
-
-  XLA's "SAME" at stride 2 and 3 taps has offset 1 for even sizes and 0 for odd ones.
-  """
-  del key
-  expected = unstrided(*arrays)
-  for axis in axes:
-    expected = jax.tree.map(
-      lambda leaf, axis=axis: np.take(np.asarray(leaf), np.arange(offset, np.shape(leaf)[axis], stride), axis), expected
-    )
-  assert_same(fn(*arrays), expected, tolerance, f"every {stride}-th output from {offset} on", inputs=arrays)

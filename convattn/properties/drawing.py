@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-Arrays = Sequence[Any]
-Argnums = int | Sequence[int]
+from convattn.properties.demands import Argnums, Arrays, extent, host, indices
 
 
 def generator(key: Any) -> np.random.Generator:
@@ -20,37 +19,48 @@ def generator(key: Any) -> np.random.Generator:
   return np.random.default_rng(np.asarray(data).ravel().tolist())
 
 
+def like(array: Any, changed: Any) -> Any:
+  """A changed copy in the form of the original: NumPy's arrays stay such, in float64 too, and others become jax's."""
+  return np.asarray(changed) if isinstance(array, np.ndarray) else jnp.asarray(changed)
+
+
+def as_seen(result: Any, array: Any) -> Any:
+  """An argument as the function saw it: where jax returned the result, it took float64 as float32 without x64."""
+  by_jax = any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(result))
+  return jax.tree.map(jnp.asarray, array) if by_jax else array
+
+
 def normal(rng: np.random.Generator, array: Any) -> jax.Array:
   """Standard normal numbers of an array's shape and dtype."""
-  host = np.asarray(array)
-  return jnp.asarray(rng.standard_normal(host.shape).astype(host.dtype))
+  given = np.asarray(array)
+  return jnp.asarray(rng.standard_normal(given.shape).astype(given.dtype))
 
 
-def redrawn(rng: np.random.Generator, array: Any) -> jax.Array:
+def redrawn(rng: np.random.Generator, array: Any) -> Any:
   """Other content of the same shape, dtype and range, different at every place.
 
   Floating-point numbers have the mean and the spread of the old ones, integers lie between the smallest and largest.
   """
-  host = np.asarray(array)
-  if host.dtype == bool:
-    return jnp.asarray(~host)
-  if np.issubdtype(host.dtype, np.integer):
-    low, choices = int(host.min()), int(host.max()) - int(host.min()) + 1
+  given = host(array)
+  if given.dtype == bool:
+    return like(array, ~given)
+  if np.issubdtype(given.dtype, np.integer):
+    low, choices = int(given.min()), int(given.max()) - int(given.min()) + 1
     if choices == 1:
-      raise ValueError(f"an argument holds the integer {low} alone; pass one with several values.")
-    return jnp.asarray((low + (host - low + rng.integers(1, choices, host.shape)) % choices).astype(host.dtype))
-  wide = host.astype(np.float64)
+      raise ValueError(f"an argument holds the integer {low} alone, but must hold several; pass random numbers.")
+    return like(array, (low + (given - low + rng.integers(1, choices, given.shape)) % choices).astype(given.dtype))
+  wide = given.astype(np.float64)
   spread = float(wide.std()) or 1.0
-  return jnp.asarray((wide.mean() + spread * rng.standard_normal(host.shape)).astype(host.dtype))
+  return like(array, np.asarray(wide.mean() + spread * rng.standard_normal(given.shape)).astype(given.dtype))
 
 
-def edited(rng: np.random.Generator, array: Any, places: np.ndarray, size: int = 1) -> jax.Array:
+def edited(rng: np.random.Generator, array: Any, places: np.ndarray, size: int = 1) -> Any:
   """Other content where `places` (bool, of the array's shape or broadcastable to it) is true; numbers that are no
   integers are `size` times as large."""
-  host, other = np.asarray(array), np.asarray(redrawn(rng, array))
+  given, other = host(array), np.asarray(redrawn(rng, array))
   if jnp.issubdtype(other.dtype, jnp.floating):
     other = other * np.asarray(size, other.dtype)
-  return jnp.asarray(np.where(np.broadcast_to(places, host.shape), other, host))
+  return like(array, np.where(np.broadcast_to(places, given.shape), other, given))
 
 
 def along(array: Any, axis: int, places: np.ndarray) -> np.ndarray:
@@ -60,57 +70,34 @@ def along(array: Any, axis: int, places: np.ndarray) -> np.ndarray:
   return np.asarray(places).reshape(shape)
 
 
-def indices(argnums: Argnums, arrays: Arrays) -> tuple[int, ...]:
-  """Positions from the front. Raises ValueError where there is no such argument."""
-  chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-  for each in chosen:
-    if not -len(arrays) <= each < len(arrays):
-      raise ValueError(f"argnums names argument {each}, but {len(arrays)} arrays were given; pass them after fn.")
-  return tuple(each % len(arrays) for each in chosen)
-
-
-def first(arrays: Arrays, number: int, what: str) -> list[np.ndarray]:
-  """The first arguments on the host. Raises ValueError where there are fewer."""
-  if len(arrays) < number:
-    raise ValueError(f"{len(arrays)} arrays were given, but fn takes {what}; pass them after fn.")
-  return [np.asarray(a) for a in arrays[:number]]
-
-
 def changed(arrays: Arrays, argnums: Argnums, change: Any) -> list[Any]:
   """The arguments with `change` done to those named."""
   chosen = indices(argnums, arrays)
   return [change(a) if i in chosen else a for i, a in enumerate(arrays)]
 
 
-def on_host(change: Any) -> Callable[[Any], jax.Array]:
-  """A change of NumPy arrays as one of jax arrays that keeps the dtype."""
-  return lambda array: jnp.asarray(np.ascontiguousarray(change(np.asarray(array))))
+def on_host(change: Any) -> Callable[[Any], Any]:
+  """A change of NumPy arrays as one of the arrays given, whose form and dtype are kept."""
+  return lambda array: like(array, np.asarray(change(host(array)), order="C"))
 
 
-def taken(tree: Any, order: Any, axis: int) -> Any:
-  """Every leaf with its places along an axis in another order."""
-  return jax.tree.map(lambda leaf: np.take(np.asarray(leaf), order, axis), tree)
+def taken(tree: Any, order: Any, axis: int, size: int | None = None) -> Any:
+  """Every leaf with its places along an axis in another order.
 
-
-def places(arrays: Arrays, argnums: Argnums, axis: int, any_content: bool = False) -> int:
-  """How many places the named arguments have along an axis.
-
-  Raises ValueError where there is no such axis and, but for `any_content`, if a law about them could not fail.
+  Raises ValueError where there are no such places, or others than `size` many.
   """
-  sizes = set()
-  for index in indices(argnums, arrays):
-    array = np.asarray(arrays[index])
-    if not -array.ndim <= axis < array.ndim:
-      raise ValueError(f"axis is {axis}, but argument {index} has shape {list(array.shape)}.")
-    if not any_content and (array.shape[axis] < 2 or np.all(array == np.take(array, [0], axis))):
+
+  def take(leaf: Any) -> np.ndarray:
+    count = extent(leaf, axis, "a result")
+    wanted = int(np.max(order, initial=-1)) + 1 if size is None else size
+    if count < wanted or size not in (None, count):
       raise ValueError(
-        f"argument {index} of shape {list(array.shape)} is the same all along axis {axis}, so that no law about its "
-        f"places can fail on it; pass random numbers and at least 2 places."
+        f"a result of shape {list(np.shape(leaf))} has {count} places along axis {axis}, but must have {wanted}, as "
+        f"many as the argument; pass a function that keeps them, or name another axis."
       )
-    sizes.add(array.shape[axis])
-  if len(sizes) != 1:
-    raise ValueError(f"the arguments have {sorted(sizes)} places along axis {axis}, but must have the same number.")
-  return sizes.pop()
+    return np.take(np.asarray(leaf), order, axis)
+
+  return jax.tree.map(take, tree)
 
 
 def separations(size: int) -> list[np.ndarray]:

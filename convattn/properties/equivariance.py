@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from convattn.properties.comparison import assert_differs, assert_same
-from convattn.properties.drawing import Argnums, changed, generator, on_host, permutations, places, taken
+from convattn.properties.demands import Argnums, extents, indices, places, varied
+from convattn.properties.drawing import changed, generator, on_host, permutations, taken
 from convattn.properties.laws import law
 
 
@@ -23,9 +24,10 @@ def check_permutation_equivariant(
 ) -> None:
   """Permutes `argnums` together along `axis`; every output is permuted along `out_axis` (`axis` if None)."""
   rng, result = generator(key), fn(*arrays)
-  for order in permutations(rng, places(arrays, argnums, axis)):
+  size = places(arrays, argnums, axis)
+  for order in permutations(rng, size):
     moved = fn(*changed(arrays, argnums, on_host(lambda a, order=order: np.take(a, order, axis))))
-    expected = taken(result, order, axis if out_axis is None else out_axis)
+    expected = taken(result, order, axis if out_axis is None else out_axis, size)
     assert_same(moved, expected, tolerance, f"with the tokens in the order {order.tolist()}", inputs=arrays)
 
 
@@ -69,11 +71,15 @@ def check_bias_permutes_along(
 ) -> None:
   """Permutes the tokens (`argnums`, along `axis`) and the argument `bias` [..., q, k] along both of its axes."""
   rng, result = generator(key), fn(*arrays)
-  for order in permutations(rng, places(arrays, argnums, axis)):
+  size, table = places(arrays, argnums, axis), arrays[indices(bias, arrays)[0]]
+  varied(table, "the bias")
+  if extents(table, bias_axes, "the bias") != [size, size]:
+    raise ValueError(f"the bias has shape {list(np.shape(table))}, but must have {size} places along axes {bias_axes}.")
+  for order in permutations(rng, size):
     moved = changed(arrays, argnums, on_host(lambda a, order=order: np.take(a, order, axis)))
     for each in bias_axes:
       moved = changed(moved, bias, on_host(lambda a, order=order, each=each: np.take(a, order, each)))
-    expected = taken(result, order, axis if out_axis is None else out_axis)
+    expected = taken(result, order, axis if out_axis is None else out_axis, size)
     assert_same(fn(*moved), expected, tolerance, f"with tokens and bias in the order {order.tolist()}", inputs=arrays)
 
 
@@ -90,5 +96,5 @@ def check_positions_matter(
   moved, still = [], []
   for order in orders:
     moved.append(fn(*changed(arrays, argnums, on_host(lambda a, order=order: np.take(a, order, axis)))))
-    still.append(taken(result, order, axis))
+    still.append(taken(result, order, axis, size))
   assert_differs(moved, still, tolerance, f"with the tokens in the orders {[order.tolist() for order in orders]}")

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from convattn.properties.comparison import assert_same, default_tolerance, is_float, numbers
-from convattn.properties.drawing import Argnums, changed, cotangent, generator, indices, normal
+from convattn.properties.demands import Argnums, indices, whole
+from convattn.properties.drawing import changed, cotangent, generator, normal, on_host
 from convattn.properties.laws import LawBroken, law
 
 
@@ -35,12 +36,25 @@ def _differentiable(tree: Any) -> tuple[list[Any], Any]:
   return [jnp.asarray(leaves[i]) for i in chosen], rebuilt
 
 
+def _demand_floats(result: Any) -> None:
+  for leaf in jax.tree.leaves(result):
+    if not is_float(leaf):
+      kind = getattr(leaf, "dtype", type(leaf).__name__)
+      raise ValueError(f"a result is {kind}, but must be floating-point to have gradients; return the others alone.")
+
+
+def _named_floats(arrays: Any, argnum: int) -> None:
+  if not _differentiable(arrays[argnum])[0]:
+    raise ValueError(f"argument {argnum} has no floating-point array, but must have one to have a gradient.")
+
+
 def _slopes(fn: Any, arrays: Any, argnum: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
   """Largest gradients come from a random sum of all results: by name, of every floating-point leaf of an argument."""
   tree = arrays[argnum]
   leaves, rebuilt = _differentiable(tree)
   names = [_name(path) for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0] if is_float(leaf)]
   result, pull = jax.vjp(lambda those: fn(*changed(arrays, argnum, lambda _: rebuilt(those))), leaves)
+  _demand_floats(result)
   (slopes,) = pull(cotangent(rng, result))
   return dict(zip(names, map(numbers, slopes), strict=True))
 
@@ -55,7 +69,8 @@ def check_every_parameter_used(
   for a reason, as behind a LayerScale of 1e-6. With `tolerance` a gradient is wanted of more than it times the largest.
 
   `allow` has names of those that need none, such as "*/key/bias" (it shifts all logits of a query alike); * matches
-  anything, and a pattern also the end of a name. A pattern that matches nothing is a ValueError.
+  anything, and a pattern also the end of a name. A pattern that matches nothing is a ValueError, and so is a stale one:
+  all that it matches has a gradient beyond the first limit.
   """
   rng, argnum = generator(key), indices(parameters, arrays)[0]
   slopes = _slopes(fn, arrays, argnum, rng)
@@ -74,6 +89,9 @@ def check_every_parameter_used(
   if tolerance is None and any(unused.values()):
     noisy = _noise(fn, arrays, argnum, slopes, key)
     unused = {name: size for name, size in unused.items() if size == 0 or noisy[name]}
+  for pattern in allow:
+    if all(size > limit for name, size in largest.items() if _matches(name, pattern)):
+      raise ValueError(f"allow has {pattern!r}, but must name what has no influence: all that it matches is used.")
   if unused:
     worst = min(unused, key=lambda name: unused[name])
     raise LawBroken(
@@ -120,7 +138,9 @@ def check_only_gate_learns(
 ) -> None:
   """With the argument `gate` at 0, its gradient is not 0, and those of `argnums` (the branch's parameters) are."""
   rng = generator(key)
-  closed = changed(arrays, gate, lambda tree: jax.tree.map(jnp.zeros_like, tree))
+  for argnum in (*indices(gate, arrays), *indices(argnums, arrays)):
+    _named_floats(arrays, argnum)
+  closed = changed(arrays, gate, lambda tree: jax.tree.map(on_host(np.zeros_like), tree))
   own = _slopes(fn, closed, indices(gate, arrays)[0], rng)
   if not any(np.abs(slope).max(initial=0) > 0 for slope in own.values()):
     raise LawBroken("the gate has no gradient.", "gate", 0.0)
@@ -140,6 +160,7 @@ def check_gradient_is_slope(
   enough not to matter. Narrower dtypes have no slope to speak of and are refused.
   """
   rng = generator(key)
+  whole("directions", directions, 1)
   for argnum in indices(argnums, arrays):
     leaves, rebuilt = _differentiable(arrays[argnum])
     kinds = {str(leaf.dtype) for leaf in leaves}
@@ -150,6 +171,7 @@ def check_gradient_is_slope(
       return fn(*changed(arrays, argnum, lambda _: rebuilt(those)))
 
     out, pull = jax.vjp(result, leaves)
+    _demand_floats(out)
     wide = kinds | {str(leaf.dtype) for leaf in jax.tree.leaves(out)} == {"float64"}
     weights = cotangent(rng, out)
     (slopes,) = pull(weights)
@@ -177,6 +199,7 @@ def check_jvp_is_vjp(
   """In every floating-point array of `argnums` (trees too). For functions with both derivatives."""
   rng = generator(key)
   for argnum in indices(argnums, arrays):
+    _named_floats(arrays, argnum)
     leaves, rebuilt = _differentiable(arrays[argnum])
 
     def result(those: Any, argnum: int = argnum, rebuilt: Any = rebuilt) -> Any:
@@ -184,6 +207,7 @@ def check_jvp_is_vjp(
 
     v = [normal(rng, leaf) for leaf in leaves]
     out, moved = jax.jvp(result, (leaves,), (v,))
+    _demand_floats(out)
     weights = cotangent(rng, out)
     (slopes,) = jax.vjp(result, leaves)[1](weights)
     pairs = jax.tree.leaves(jax.tree.map(lambda w, m: (numbers(w) * numbers(m)).ravel(), weights, moved))
@@ -201,12 +225,14 @@ def check_checkpoint_agrees(
   """Results and gradients of jax.checkpoint(fn) against those of fn, for a random sum of the results."""
   rng = generator(key)
   for argnum in indices(argnums, arrays):
+    _named_floats(arrays, argnum)
     leaves, rebuilt = _differentiable(arrays[argnum])
 
     def result(those: Any, argnum: int = argnum, rebuilt: Any = rebuilt) -> Any:
       return fn(*changed(arrays, argnum, lambda _: rebuilt(those)))
 
     out, pull = jax.vjp(result, leaves)
+    _demand_floats(out)
     again, pull_again = jax.vjp(jax.checkpoint(result), leaves)
     weights = cotangent(rng, out)
     assert_same(again, out, tolerance, "results under jax.checkpoint", inputs=leaves)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from convattn.properties.comparison import assert_same, default_tolerance, numbers
-from convattn.properties.drawing import changed, generator, indices, on_host, permutations, places
+from convattn.properties.demands import extent, floats, indices, not_zero, places
+from convattn.properties.drawing import changed, generator, on_host, permutations, taken
 from convattn.properties.laws import law
 
 
@@ -32,16 +32,15 @@ def check_head_permutation(
   sizes = {places(arrays, i, axis, any_content=True) for i, axis in enumerate(axes) if axis is not None}
   if len(sizes) != 1 or min(sizes) < 2:
     raise ValueError(f"the arguments have {sorted(sizes)} heads, but must have one number of at least 2.")
-  for order in permutations(rng, sizes.pop()):
+  size = sizes.pop()
+  if all(np.array_equal(np.roll(a, 1, i), a) for a, i in zip(arrays, axes, strict=True) if i is not None):
+    raise ValueError("all heads have the same arguments, but must have their own; pass random numbers.")
+  for order in permutations(rng, size):
     moved = [
-      a if axis is None else jnp.asarray(np.take(np.asarray(a), order, axis))
+      a if axis is None else on_host(lambda a, order=order, axis=axis: np.take(a, order, axis))(a)
       for a, axis in zip(arrays, axes, strict=True)
     ]
-
-    def reordered(leaf: Any, order: Any = order) -> np.ndarray:
-      return np.asarray(leaf) if out_axis is None else np.take(np.asarray(leaf), order, out_axis)
-
-    expected = jax.tree.map(reordered, result)
+    expected = result if out_axis is None else taken(result, order, out_axis, size)
     assert_same(fn(*moved), expected, tolerance, f"heads in the order {order.tolist()}", inputs=arrays)
 
 
@@ -49,6 +48,18 @@ def _gauge(rng: np.random.Generator, size: int) -> np.ndarray:
   """A random matrix [size, size] with singular values from 1/2 to 2."""
   left, right = (np.linalg.qr(rng.standard_normal((size, size)))[0] for _ in range(2))
   return (left * np.linspace(0.5, 2, size)) @ right if size > 1 else np.full((1, 1), 1.7)
+
+
+def _width(arrays: Any, pair: tuple[int, int], axes: tuple[int, int]) -> int:
+  """That of two arguments along an axis of each. Raises ValueError where they differ, or hold nothing."""
+  floats(arrays, pair)
+  not_zero(arrays, pair)
+  one, other = (
+    extent(arrays[number], axis, f"argument {number}") for number, axis in zip(indices(pair, arrays), axes, strict=True)
+  )
+  if one != other:
+    raise ValueError(f"the arguments {pair} are {one} and {other} wide along the axes {axes}, but must be alike.")
+  return one
 
 
 def _times(matrix: np.ndarray, axis: int) -> Any:
@@ -68,7 +79,7 @@ def check_query_key_gauge(
 ) -> None:
   """The arguments `query` and `keys` (activations, or their weight matrices) have the head's width along `axis`."""
   rng, result = generator(key), fn(*arrays)
-  matrix = _gauge(rng, np.shape(arrays[indices(query, arrays)[0]])[axis])
+  matrix = _gauge(rng, _width(arrays, (query, keys), (axis, axis)))
   moved = changed(arrays, query, _times(matrix, axis))
   moved = changed(moved, keys, _times(np.linalg.inv(matrix).T, axis))
   assert_same(fn(*moved), result, tolerance, "queries times M, keys times the inverse of M'", inputs=arrays)
@@ -87,7 +98,7 @@ def check_value_output_gauge(
 ) -> None:
   """`value`: the argument with values or their weights, `output`: the one with the output matrix [.., e, o]."""
   rng, result = generator(key), fn(*arrays)
-  matrix = _gauge(rng, np.shape(arrays[indices(value, arrays)[0]])[value_axis])
+  matrix = _gauge(rng, _width(arrays, (value, output), (value_axis, output_axis)))
   moved = changed(arrays, value, _times(matrix, value_axis))
   moved = changed(moved, output, _times(np.linalg.inv(matrix).T, output_axis))
   assert_same(fn(*moved), result, tolerance, "values times M, the output matrix divided by it", inputs=arrays)
@@ -99,6 +110,7 @@ def check_heads_add_up(
 ) -> None:
   """f(W) - f(0) = sum_h (f(W of head h alone) - f(0)); `output` is the argument W, with heads along `axis`."""
   del key
+  floats(arrays, output)
   size = places(arrays, output, axis)
 
   def alone(head: int) -> Any:

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
-import jax
+from convattn.properties.calling import answering, demand_arrays, demand_keywords, demand_tolerance, seeded
 
 Check = TypeVar("Check", bound=Callable[..., None])
 
@@ -52,11 +52,18 @@ def law(statement: str, source: str) -> Callable[[Check], Check]:
     def checked(*arguments: Any, **keywords: Any) -> None:
       if len(arguments) < 2:
         raise ValueError(f"check_{name} was given {len(arguments)} arguments, but needs a function and its arrays.")
-      for number, argument in enumerate(arguments[1:]):
-        if isinstance(argument, list | tuple) and not any(hasattr(leaf, "dtype") for leaf in jax.tree.leaves(argument)):
-          raise ValueError(f"argument {number} is {argument!r:.60}, but must be an array or a tree of arrays.")
+      if not callable(arguments[0]):
+        raise ValueError(
+          f"check_{name} was given {arguments[0]!r:.40} first, but needs a function and then its arrays."
+        )
+      demand_arrays(arguments[1:])
+      demand_tolerance(keywords.get("tolerance"))
+      demand_keywords(keywords)
+      given = {what: answering(value, f"`{what}`") if callable(value) else value for what, value in keywords.items()}
+      if "key" in keywords:
+        given["key"] = seeded(keywords["key"])
       try:
-        check(*arguments, **keywords)
+        check(answering(arguments[0], "the function"), *arguments[1:], **given)
       except LawBroken as broken:
         if not broken.law:
           broken.law = name

@@ -6,20 +6,21 @@ import itertools
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from convattn.properties.comparison import assert_differs, assert_same, default_tolerance, numbers
-from convattn.properties.drawing import Argnums, changed, generator, indices, on_host, redrawn, rounded, step
+from convattn.properties.comparison import array, assert_differs, assert_same, default_tolerance, numbers
+from convattn.properties.demands import Argnums, extents, finite, floats, host, indices, not_zero, varied, whole
+from convattn.properties.drawing import changed, generator, on_host, redrawn, rounded, step
 from convattn.properties.laws import LawBroken, law
 
 
 def _sums(fn: Any, arrays: Any, argnums: Argnums, key: Any, size: float = 1.0) -> tuple[Any, Any, float]:
   """f(x + y) + f(0), f(x) + f(y), and the largest number among the terms; y is `size` times as large as x."""
   rng = generator(key)
+  not_zero(arrays, argnums)
   others = changed(arrays, argnums, lambda a: redrawn(rng, a) * np.asarray(size, a.dtype))
   chosen = indices(argnums, arrays)
-  total = [jnp.asarray(a) + b if i in chosen else a for i, (a, b) in enumerate(zip(arrays, others, strict=True))]
+  total = [a + b if i in chosen else a for i, (a, b) in enumerate(zip(arrays, others, strict=True))]
   nothing = changed(arrays, argnums, on_host(np.zeros_like))
   terms = [jax.tree.map(numbers, fn(*these)) for these in (total, nothing, arrays, others)]
   scale = max(float(np.abs(leaf).max(initial=0)) for leaf in jax.tree.leaves(terms))
@@ -58,6 +59,8 @@ def check_homogeneous(
 ) -> None:
   """For a = 0, 0.37, 2, 50 and, unless `positive`, -1.5, of all `argnums` together. A bias breaks it."""
   del key
+  floats(arrays, argnums)
+  not_zero(arrays, argnums)
   result = fn(*arrays)
   for factor in (2.0, 0.37, 0.0, 50.0) if positive else (2.0, 0.37, 0.0, 50.0, -1.5):
     other = fn(*changed(arrays, argnums, on_host(lambda a, factor=factor: (a * factor).astype(a.dtype))))
@@ -70,6 +73,7 @@ def check_homogeneous(
 def check_odd(fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, argnums: Argnums = 0) -> None:
   """For normalisations without bias and for logarithmic coordinates; f(0) = 0 is asked too."""
   del key
+  not_zero(arrays, argnums)
   result, other = fn(*arrays), fn(*changed(arrays, argnums, on_host(np.negative)))
   assert_same(other, jax.tree.map(lambda leaf: -numbers(leaf), result), tolerance, "input negated", inputs=arrays)
   nothing = fn(*changed(arrays, argnums, on_host(np.zeros_like)))
@@ -84,6 +88,7 @@ def check_monotone(
 ) -> None:
   """All of `argnums` grow, each element by its own positive draw, small and large, from five points (one far out)."""
   rng = generator(key)
+  floats(arrays, argnums)
   lower = [list(arrays), *(changed(arrays, argnums, lambda a: redrawn(rng, a)) for _ in range(3))]
   lower.append(changed(arrays, argnums, lambda a: redrawn(rng, a) * 10))
   for given, size in itertools.product(lower, (0.01, 0.1, 1.0, 10.0)):
@@ -99,6 +104,7 @@ def check_monotone(
 
 def _sliced(rng: np.random.Generator, array: np.ndarray, axes: Any, low: float, high: float) -> np.ndarray:
   """Draws from low to high that are constant along `axes`."""
+  extents(array, axes, "an argument")
   shape = [1 if axis in {each % array.ndim for each in axes} else size for axis, size in enumerate(array.shape)]
   return rng.uniform(low, high, shape)
 
@@ -116,6 +122,8 @@ def check_scale_invariant(
 
   LayerNorm and cosine similarities: (-1,). BatchNorm in training: all axes but the channels.
   """
+  floats(arrays, argnums)
+  not_zero(arrays, argnums)
   rng, result = generator(key), fn(*arrays)
   scaled = on_host(lambda a: (a * _sliced(rng, a, axes, 1.0, 4.0)).astype(a.dtype))
   assert_same(fn(*changed(arrays, argnums, scaled)), result, tolerance, "slices multiplied", inputs=arrays)
@@ -135,6 +143,9 @@ def check_shift_invariant(
   The input is cut to digits that the sum has too, so that nothing is rounded before `fn` sees it.
   """
   rng = generator(key)
+  floats(arrays, argnums)
+  for index in indices(argnums, arrays):
+    varied(arrays[index], f"argument {index}")
 
   def cut(a: np.ndarray) -> np.ndarray:
     return rounded(numbers(a), step(a, 3 * numbers(a).std())).astype(a.dtype)
@@ -162,7 +173,14 @@ def check_standardised(
 ) -> None:
   """For a normalisation with scale 1 and bias 0. The variance is the mean squared deviation."""
   del key
-  out, x = fn(*arrays), numbers(arrays[0])
+  finite("epsilon", epsilon, 0.0)
+  x = numbers(host(arrays[0], "argument 0"))
+  extents(x, axes, "argument 0")
+  if not x.var(axes).any():
+    raise ValueError(f"argument 0 is the same all along axes {axes}, but must not be: there is nothing to divide by.")
+  out = fn(*arrays)
+  if array(out).shape != x.shape:
+    raise LawBroken(f"output has shape {list(array(out).shape)}, but must have {list(x.shape)}, that of its input.")
   limit = default_tolerance(out, arrays) if tolerance is None else tolerance
   mean = numbers(out).mean(axes)
   assert_same(mean, np.zeros_like(mean), limit, f"means over {axes}", scale=1.0)
@@ -173,12 +191,12 @@ def check_standardised(
 
 def singular_values(matrix: Any) -> np.ndarray:
   """[..., min(m, n)], the largest first. Raises LawBroken where the matrix is not finite."""
-  host = numbers(matrix)
-  if host.ndim < 2:
-    raise ValueError(f"the result has shape {list(host.shape)}, but must be a matrix [..., m, n].")
-  if not np.all(np.isfinite(host)):
+  wide = numbers(matrix)
+  if wide.ndim < 2:
+    raise ValueError(f"the result has shape {list(wide.shape)}, but must be a matrix [..., m, n].")
+  if not np.all(np.isfinite(wide)):
     raise LawBroken("the matrix is not finite.")
-  return np.linalg.svd(host, compute_uv=False)
+  return np.linalg.svd(wide, compute_uv=False)
 
 
 @law("the matrix has a rank of at most r", "Cordonnier et al. 2020: W_V W_O of a head; low-rank products")
@@ -187,7 +205,7 @@ def check_rank_at_most(fn: Any, *arrays: Any, key: Any = None, tolerance: float 
   del key
   matrix = fn(*arrays)
   values = singular_values(matrix)
-  if not 0 <= rank < values.shape[-1]:
+  if whole("rank", rank, 0) >= values.shape[-1]:
     raise ValueError(f"rank is {rank}, but must be less than the {values.shape[-1]} singular values there are.")
   beyond = values[..., rank:]
   limit = default_tolerance(matrix, arrays) if tolerance is None else tolerance

@@ -7,11 +7,30 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from convattn.properties.comparison import array, assert_same, chosen, default_tolerance, is_float, numbers
-from convattn.properties.drawing import Argnums, changed, generator, on_host, redrawn, rounded, step
+from convattn.properties.comparison import (
+  array,
+  assert_same,
+  assert_within,
+  chosen,
+  default_tolerance,
+  is_float,
+  numbers,
+)
+from convattn.properties.demands import (
+  Argnums,
+  extent,
+  extents,
+  finite,
+  floats,
+  indices,
+  not_zero,
+  places,
+  varied,
+  whole,
+)
+from convattn.properties.drawing import changed, generator, on_host, redrawn, rounded, step
 from convattn.properties.laws import SOFTMAX, LawBroken, law
 
 
@@ -31,6 +50,11 @@ def check_logit_shift_invariant(
   that is allowed for: the tolerance grows with |c| (float32: 2e-6 at 100 for logits of size 1).
   """
   rng, narrow = generator(key), default_tolerance(arrays) > 1e-3
+  floats(arrays, argnums)
+  for index in indices(argnums, arrays):
+    extent(arrays[index], axis, f"argument {index}")
+  for size in sizes or ():
+    finite("the magnitude in sizes", abs(size), 0.0, exclusive=True)
   for size in sizes or ((1.0, -4.0, 8.0) if narrow else (1.0, -30.0, 100.0)):
 
     def cut(a: np.ndarray, size: float = size) -> np.ndarray:
@@ -60,6 +84,11 @@ def check_copies_add_log_bias(
 ) -> None:
   """`fn(query, key, value, bias [..., q, k])`: the first key `copies` times, or its bias larger by log(copies)."""
   del key
+  whole("copies", copies, 2, "one copy changes nothing")
+  floats(arrays, bias)
+  size, table = places(arrays, argnums, axis, any_content=True), arrays[indices(bias, arrays)[0]]
+  if extent(table, -1, "the bias") != size:
+    raise ValueError(f"the bias has shape {list(np.shape(table))}, but must be [..., {size}] for {size} keys.")
 
   def copied(a: np.ndarray, axis: int) -> np.ndarray:
     return np.concatenate([*[np.take(a, [0], axis)] * (copies - 1), a], axis)
@@ -74,14 +103,25 @@ def check_copies_add_log_bias(
   assert_same(fn(*longer), other, tolerance, f"the first key {copies} times", inputs=arrays)
 
 
+def _broadcast(bias: Any, result: np.ndarray) -> None:
+  """Raises ValueError where a bias does not broadcast against the result."""
+  shape = np.shape(bias)
+  if len(shape) > result.ndim or any(a not in (1, b) for a, b in zip(shape[::-1], result.shape[::-1], strict=False)):
+    raise ValueError(
+      f"the bias has shape {list(shape)}, but must broadcast against the result, whose shape is {list(result.shape)}."
+    )
+
+
 @law("a bias enters before the softmax, weights(B) ~ weights(0) exp(B) in every row", "Dai et al. 2021, eq. 3 (pre)")
 def check_bias_before_softmax(
   fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, bias: int = -1, output: int | None = None
 ) -> None:
   """`fn(..., bias)` returns weights [..., q, k] (as result number `output`); the bias broadcasts against them."""
   del key
+  places(arrays, bias, -1)
   with_bias = chosen(fn(*arrays), output)
   without = numbers(chosen(fn(*changed(arrays, bias, on_host(np.zeros_like))), output))
+  _broadcast(arrays[indices(bias, arrays)[0]], without)
   wanted = without * np.exp(numbers(arrays[bias]))
   wanted /= wanted.sum(-1, keepdims=True)
   assert_same(with_bias, wanted, tolerance, "weights with the bias against weights without", inputs=arrays)
@@ -93,8 +133,10 @@ def check_bias_adds(
 ) -> None:
   """`fn(..., bias)` returns logits [..., q, k] (as result number `output`); the bias broadcasts against them."""
   del key
+  not_zero(arrays, bias)
   with_bias = chosen(fn(*arrays), output)
   without = numbers(chosen(fn(*changed(arrays, bias, on_host(np.zeros_like))), output))
+  _broadcast(arrays[indices(bias, arrays)[0]], without)
   assert_same(with_bias, without + numbers(arrays[bias]), tolerance, "logits with the bias", inputs=arrays)
 
 
@@ -107,15 +149,19 @@ def check_logit_variance(
   The variance is 1 up to six standard errors (of the draws' mean squares) and `tolerance`, 0.05 if None.
   """
   rng = generator(key)
+  whole("draws", draws, 2)
+  floats(arrays, argnums)
   seen = [
     numbers(fn(*changed(arrays, argnums, on_host(lambda a: rng.standard_normal(a.shape).astype(a.dtype)))))
     for _ in range(draws)
   ]
+  if seen[0].ndim < 2:
+    raise ValueError(f"the result has shape {list(seen[0].shape)}, but must be logits [..., q, k].")
   squares = np.square(np.stack(seen) - np.mean(seen, (0, -2, -1), keepdims=True)[0]).mean((-2, -1))
   error = 6 * squares.std(0) / draws**0.5 + (0.05 if tolerance is None else tolerance)
-  ratio = (squares.mean(0) - 1) / error
-  when = f"variance - 1 of every head over {draws} draws, in allowed errors"
-  assert_same(ratio, np.clip(ratio, -1, 1), 0.0, when, scale=1.0)
+  mean = squares.mean(0)
+  when, why = f"variance over {draws} draws", "six standard errors and the tolerance"
+  assert_within(mean, np.ones_like(mean), error, when, why)
 
 
 @law("logits of tokens with themselves are symmetric", "XX' is a Gram matrix; Wang et al. 2018, Non-local")
@@ -125,6 +171,9 @@ def check_symmetric(
   """`fn` returns logits [..., n, n] of parameter-free attention, or of tied queries and keys."""
   del key
   logits = array(fn(*arrays))
+  if len(axes) != 2 or len(set(extents(logits, axes, "the result"))) != 1:
+    raise ValueError(f"the result has shape {list(logits.shape)}, but must be as long along both axes of {axes}.")
+  varied(logits, "the result")
   assert_same(logits, np.swapaxes(logits, *axes), tolerance, "against the transpose", inputs=arrays)
 
 
@@ -132,22 +181,29 @@ def check_symmetric(
 def check_positive_semidefinite(fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None) -> None:
   """`fn` returns logits [..., n, n]; eigenvalues of their symmetric part are at least -tolerance times the largest."""
   del key
-  logits = numbers(fn(*arrays))
+  result = fn(*arrays)
+  logits = numbers(result)
   if not np.all(np.isfinite(logits)):
     raise LawBroken("a logit is not finite.")
   if logits.ndim < 2 or logits.shape[-1] != logits.shape[-2]:
     raise ValueError(f"the result has shape {list(logits.shape)}, but must be [..., n, n].")
   values = np.linalg.eigvalsh((logits + np.swapaxes(logits, -1, -2)) / 2)
-  limit = default_tolerance(arrays) if tolerance is None else tolerance
-  assert_same(np.maximum(values, 0), values, limit, "eigenvalues against 0")
+  if not logits.any():
+    raise ValueError(
+      "the result is 0 everywhere, but must not be for this law to be able to fail; pass random numbers."
+    )
+  limit = default_tolerance(result, arrays) if tolerance is None else tolerance
+  assert_same(values, np.maximum(values, 0), limit, "eigenvalues")
 
 
 @law("logits stay within a bound", "Bahdanau et al. 2015 (the sum of abs(v)); cosine attention (its scale)")
 def check_bounded(fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, bound: float) -> None:
   """|fn| <= bound for the arrays given, and for others of their spread, each also a thousand times as large."""
   rng = generator(key)
+  finite("bound", bound, 0.0)
   others = [[redrawn(rng, a) if is_float(a) else a for a in arrays] for _ in range(4)]
   for given, factor in itertools.product([list(arrays), *others], (1, 1000)):
-    out = fn(*(jnp.asarray(a) * factor if is_float(a) else a for a in given))
+    larger = on_host(lambda a, factor=factor: (a * np.asarray(factor, a.dtype)).astype(a.dtype))
+    out = fn(*(larger(a) if is_float(a) else a for a in given))
     inside = jax.tree.map(lambda leaf: np.clip(numbers(leaf), -bound, bound), out)
     assert_same(out, inside, tolerance, f"arrays times {factor}, against the bound {bound:.4g}", inputs=arrays)

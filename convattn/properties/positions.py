@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convattn.properties.comparison import array, assert_same, numbers
-from convattn.properties.drawing import Argnums, changed, cotangent, generator, indices, on_host, redrawn, taken
+from convattn.properties.comparison import array, assert_same, default_tolerance, is_float, numbers
+from convattn.properties.demands import Argnums, extent, extents, floats, host, indices, varied, whole
+from convattn.properties.drawing import as_seen, changed, cotangent, generator, on_host, redrawn, taken
 from convattn.properties.laws import LawBroken, law
 
 
@@ -20,11 +21,12 @@ def check_block_toeplitz(
   """`fn` returns [..., n, n] over a `grid` such as (h, w), or (n,): a bias, logits by position, weights on a torus."""
   del key
   bias = array(fn(*arrays))
-  size = int(np.prod(grid))
-  if min(grid) < 1 or size < 2:
-    raise ValueError(f"grid is {grid}, but must be positive numbers, and at least 2 places in all.")
+  size = int(np.prod([whole("a size of the grid", each, 1) for each in grid]))
+  if size < 2:
+    raise ValueError(f"grid is {grid}, but must have at least 2 places in all.")
   if np.shape(bias)[-2:] != (size, size):
     raise ValueError(f"the result has shape {list(np.shape(bias))}, but must be [..., {size}, {size}] for {grid}.")
+  varied(bias, "the result")
   lead = np.shape(bias)[:-2]
   apart = np.asarray(bias).reshape(*lead, *grid, *grid)
   for axis in range(len(grid)):
@@ -49,11 +51,17 @@ def check_shift_sign(
   B[q, k] must be the entry of k - q; with `reverse` of q - k. Other axes of the table come before [n, n]. Exact.
   """
   del key
-  bias, table = array(fn(*arrays)), np.asarray(arrays[0])
+  result, table = fn(*arrays), host(arrays[0], "the table")
+  bias = array(result)
+  extent(table, axis, "the table")
+  if bias.ndim < 2 or bias.shape[-1] != bias.shape[-2] or bias.shape[-1] < 2:
+    raise ValueError(f"the result has shape {list(bias.shape)}, but must be [..., n, n] with n of at least 2.")
+  if np.array_equal(table, np.flip(table, axis)):
+    raise ValueError(f"the table {list(table.shape)} is its own mirror along axis {axis}, but must have two sides.")
   n, reach = bias.shape[-1], (table.shape[axis] - 1) // 2
   shift = np.arange(n)[None] - np.arange(n)[:, None]
   index = np.clip(-shift if reverse else shift, -reach, reach) + reach
-  expected = np.moveaxis(table, axis, -1)[..., index]
+  expected = np.moveaxis(np.asarray(as_seen(result, table)), axis, -1)[..., index]
   assert_same(bias, expected, tolerance, "the expanded table", exact=True)
 
 
@@ -71,12 +79,14 @@ def check_clipped(
   Within the distance neighbouring shifts must differ somewhere. Exact.
   """
   del key
-  host = numbers(fn(*arrays))
-  if any(not -host.ndim <= axis < host.ndim for axis in axes) or host.shape[axes[0]] != host.shape[axes[1]]:
+  whole("distance", distance, 0)
+  result = numbers(fn(*arrays))
+  sizes = extents(result, axes, "the result")
+  if len(sizes) != 2 or sizes[0] != sizes[1]:
     raise ValueError(
-      f"the result has shape {list(host.shape)}, but must have as many queries as keys along axes {axes}."
+      f"the result has shape {list(result.shape)}, but must have as many queries as keys along axes {axes}."
     )
-  bias = np.moveaxis(host, axes, (0, 1))
+  bias = np.moveaxis(result, axes, (0, 1))
   n = bias.shape[0]
   if n < distance + 2:
     raise ValueError(f"{n} positions do not reach beyond the distance {distance}; use at least {distance + 2}.")
@@ -102,9 +112,17 @@ def check_only_reached_shifts_learn(
   Gradients of a random sum of the results: exactly 0 beyond (unless a tolerance is given), not 0 within.
   """
   rng = generator(key)
+  whole("length", length, 1)
+  floats(arrays, table)
+  if extent(arrays[indices(table, arrays)[0]], axis, "the table") % 2 == 0:
+    shape = list(np.shape(arrays[indices(table, arrays)[0]]))
+    raise ValueError(f"the table has shape {shape}, but must have an odd number of shifts along axis {axis}.")
   result, pull = jax.vjp(
     lambda t: fn(*changed(arrays, table, lambda _: t)), jnp.asarray(arrays[indices(table, arrays)[0]])
   )
+  for leaf in jax.tree.leaves(result):
+    if not is_float(leaf):
+      raise ValueError(f"a result is {leaf.dtype}, but must be floating-point to have gradients.")
   slope = np.moveaxis(numbers(pull(cotangent(rng, result))[0]), axis, 0)
   reach = (len(slope) - 1) // 2
   shift = np.arange(len(slope)) - reach
@@ -135,6 +153,7 @@ def check_zero_is_neutral(
 @law("a table changed in size keeps a constant", "weights of an interpolation that sum to one")
 def check_resize_keeps_constants(fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None) -> None:
   """`fn(table)` returns the table at another size: one full of a drawn number stays so, and of its negative."""
+  floats(arrays, 0)
   drawn = float(generator(key).uniform(1, 2))
   for number in (drawn, -drawn):
     out = fn(*changed(arrays, 0, on_host(lambda a, number=number: np.full_like(a, number))))
@@ -145,7 +164,9 @@ def check_resize_keeps_constants(fn: Any, *arrays: Any, key: Any = None, toleran
 def check_resize_to_same_size(fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None) -> None:
   """`fn(table)` returns the table at the size it has. Exact."""
   del key
-  assert_same(fn(*arrays), arrays[0], tolerance, "the same size", exact=True)
+  varied(arrays[0], "the table")
+  result = fn(*arrays)
+  assert_same(result, as_seen(result, arrays[0]), tolerance, "the same size", exact=True)
 
 
 @law("a table changed in size keeps its entry of shift 0", "odd sizes have a centre; Liu et al. 2022, Swin V2")
@@ -154,14 +175,18 @@ def check_resize_keeps_centre(
 ) -> None:
   """`fn(table)` returns the table at another size; both are odd along `axes`."""
   del key
-  before, after = np.asarray(arrays[0]), array(fn(*arrays))
+  before = host(arrays[0], "the table")
+  varied(before, "the table")
+  extents(before, axes, "the table")
+  after = array(result := fn(*arrays))
+  extents(after, axes, "the result")
   for axis in axes:
     if before.shape[axis] % 2 == 0 or after.shape[axis] % 2 == 0:
       raise ValueError(
         f"axis {axis} has {before.shape[axis]} and {after.shape[axis]} entries, but must be odd in both."
       )
     before, after = (taken(a, [a.shape[axis] // 2], axis) for a in (before, after))
-  assert_same(after, before, tolerance, "the central entry", inputs=arrays)
+  assert_same(after, before, tolerance, "the central entry", inputs=(arrays, result))
 
 
 @law("a linear ramp stays a linear ramp from end to end", "interpolation with aligned corners")
@@ -170,6 +195,9 @@ def check_resize_keeps_ramps(
 ) -> None:
   """`fn(table)` returns the table at another size, its ends in place. Half-pixel sampling does not do this."""
   del key
+  floats(arrays, 0)
+  if extent(arrays[0], axis, "the table") < 2:
+    raise ValueError(f"the table has shape {list(np.shape(arrays[0]))}, but must have 2 places along axis {axis}.")
 
   def ramp(size: int, shape: tuple[int, ...]) -> np.ndarray:
     lengths = [1] * len(shape)
@@ -178,13 +206,21 @@ def check_resize_keeps_ramps(
 
   out = fn(*changed(arrays, 0, on_host(lambda a: ramp(a.shape[axis], a.shape).astype(a.dtype))))
   shape = array(out).shape
+  if extent(out, axis, "the result") < 2:
+    raise ValueError(f"the result has shape {list(shape)}, but must have 2 places along axis {axis}: a ramp has ends.")
   assert_same(out, ramp(shape[axis], shape), tolerance, f"a ramp along axis {axis}", inputs=arrays)
 
 
 @law("undoing gives back what was there: g(f(x)) = x", "definition of an inverse; windows, space-to-depth, round trips")
 def check_inverse(fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, inverse: Any) -> None:
-  """`inverse` takes what `fn` returns; for the arrays given and for others. Exact unless a tolerance is given."""
+  """`inverse` takes what `fn` returns; for the arrays given and for others.
+
+  The tolerance is that of the arrays' dtype if None, whatever lies in between: for integers it is exact. Pass 0 where
+  numbers are only moved (windows, space-to-depth).
+  """
   rng = generator(key)
   for given in (list(arrays), [redrawn(rng, a) for a in arrays]):
     back = inverse(fn(*given))
-    assert_same(back, given[0] if len(given) == 1 else tuple(given), tolerance, "there and back", exact=True)
+    wanted = as_seen(back, given[0] if len(given) == 1 else tuple(given))
+    limit = default_tolerance(wanted) if tolerance is None else tolerance
+    assert_same(back, wanted, limit, "there and back")

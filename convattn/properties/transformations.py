@@ -9,8 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convattn.properties.comparison import assert_differs, assert_same, default_tolerance, is_float, numbers
-from convattn.properties.drawing import Argnums, changed, generator, indices, on_host, redrawn
+from convattn.properties.calling import demand_key
+from convattn.properties.comparison import (
+  assert_differs,
+  assert_same,
+  assert_within,
+  default_tolerance,
+  is_float,
+  numbers,
+)
+from convattn.properties.demands import Argnums, finite, floats, indices, whole
+from convattn.properties.drawing import as_seen, changed, generator, on_host, redrawn
 from convattn.properties.laws import LawBroken, law
 
 
@@ -47,6 +56,8 @@ def check_agrees(
   For another blocking, a gather, a library's form.
   """
   rng = generator(key)
+  if getattr(fn, "__wrapped__", fn) is getattr(reference, "__wrapped__", reference):
+    raise ValueError("the reference is the function itself, but must be another implementation.")
   assert_same(fn(*arrays), reference(*arrays), tolerance, "the arrays given", inputs=arrays)
   for _ in range(3 if argnums != () else 0):
     other = changed(arrays, argnums, lambda a: redrawn(rng, a))
@@ -57,6 +68,7 @@ def check_agrees(
 def check_deterministic(fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, calls: int = 5) -> None:
   """Calls fn `calls` times. Exact unless a tolerance is given."""
   del key
+  whole("calls", calls, 2, "one call has nothing to be compared with")
   first = jax.tree.map(np.array, fn(*arrays))
   for number in range(2, calls + 1):
     assert_same(fn(*arrays), first, tolerance, f"call {number} against call 1", exact=True)
@@ -71,6 +83,7 @@ def _keys(key: Any, number: int) -> list[jax.Array]:
 def check_key_decides(fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None) -> None:
   """`fn(*arrays, key=key)`: twice with one key (exact), then with six others; one must differ, by more than `tolerance`
   of the result (0 if None)."""
+  demand_key(fn)
   keys = _keys(key, 7)
   first = fn(*arrays, key=jax.random.clone(keys[0]))
   assert_same(fn(*arrays, key=jax.random.clone(keys[0])), first, 0.0, "the same key again")
@@ -88,6 +101,7 @@ def check_key_decides(fn: Any, *arrays: Any, key: Any = None, tolerance: float |
 @law("without training there is no randomness: the key does not matter", "Srivastava et al. 2014; Huang et al. 2016")
 def check_key_ignored(fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None) -> None:
   """`fn(*arrays, key=key)` in evaluation, or with a rate of 0: exact for sixteen keys."""
+  demand_key(fn)
   keys = _keys(key, 16)
   first = fn(*arrays, key=keys[0])
   for each in keys[1:]:
@@ -102,23 +116,29 @@ def check_expectation(
 
   Six: of a thousand outputs none is off by chance in a million checks. For layers linear in what they drop.
   """
+  demand_key(fn)
+  whole("draws", draws, 2)
   drawn = jax.vmap(lambda each: fn(*arrays, key=each))(jax.random.split(_keys(key, 1)[0], draws))
   expected = jax.tree.leaves(evaluation(*arrays))
+  if len(expected) != len(jax.tree.leaves(drawn)):
+    raise LawBroken(f"there are {len(jax.tree.leaves(drawn))} results, but {len(expected)} of the evaluation.")
+  if not any(np.any(numbers(leaf)) for leaf in [*expected, *jax.tree.leaves(drawn)]):
+    raise ValueError("all results are 0, with any key and in evaluation, but must not be; pass random numbers.")
+  why = "six standard errors and rounding"
   for number, (leaf, wanted) in enumerate(zip(jax.tree.leaves(drawn), map(numbers, expected), strict=True)):
     host = numbers(leaf)
-    when = f"mean of result {number} over {draws} keys, in allowed errors"
+    when = f"mean of result {number} over {draws} keys"
     if host.shape[1:] != wanted.shape:
       raise LawBroken(f"result {number} has shape {list(host.shape[1:])}, but must have {list(wanted.shape)}.")
     rounding = (default_tolerance(leaf, arrays) if tolerance is None else tolerance) * np.abs(wanted).max(initial=0)
     # A place that was never dropped has no spread, so the spread of all counts too.
     error = 6 * np.maximum(host.std(0), host.std(0).mean()) / draws**0.5 + rounding
-    ratio = (host.mean(0) - wanted) / np.maximum(error, 1e-30)
-    assert_same(ratio, np.clip(ratio, -1, 1), 0.0, when, scale=1.0)
+    assert_within(host.mean(0), wanted, error, when, why)
     # All places together show a factor that is smaller than the errors of one place.
-    together = (host * wanted[None]).reshape(draws, -1).sum(1) - np.square(wanted).sum()
+    together = (host * wanted[None]).reshape(draws, -1).sum(1)
     error = 6 * together.std() / draws**0.5 + rounding * np.abs(wanted).sum()
-    ratio = together.mean() / np.maximum(error, 1e-30)
-    assert_same(ratio, np.clip(ratio, -1, 1), 0.0, f"{when}, all places together", scale=1.0)
+    name = f"the sum over all places of result {number} times that of evaluation"
+    assert_within(together.mean(), np.square(wanted).sum(), error, when, why, name)
 
 
 @law("the dtype of the input is that of the output", "jax's promotion of types")
@@ -131,10 +151,20 @@ def check_dtype_kept(
 ) -> None:
   """Casts all floating-point arrays (in trees too) to each of `dtypes`; every result has that dtype and is finite."""
   del key, tolerance
+  if not dtypes or not any(is_float(leaf) for leaf in jax.tree.leaves(list(arrays))):
+    raise ValueError(f"dtypes is {dtypes!r:.40}, but there must be one, and a floating-point array to cast to it.")
   for name in dtypes:
-    dtype = jnp.dtype(name)
+    try:
+      dtype = jnp.dtype(name)
+    except TypeError:
+      raise ValueError(f"dtypes has {name!r}, but must have names such as 'float32'.") from None
+    if not jnp.issubdtype(dtype, jnp.floating) or (dtype == np.float64 and jnp.result_type(float) != np.float64):
+      raise ValueError(f"dtypes has {name!r}, but must have floating-point types; float64 needs jax.enable_x64.")
     given = jax.tree.map(lambda a, dtype=dtype: jnp.asarray(a, dtype) if is_float(a) else a, list(arrays))
-    for path, leaf in jax.tree_util.tree_flatten_with_path(fn(*given))[0]:
+    result = jax.tree.map(lambda leaf: leaf if hasattr(leaf, "dtype") else np.asarray(leaf), fn(*given))
+    if not any(is_float(leaf) for leaf in jax.tree.leaves(result)):
+      raise ValueError("no result is floating-point, but one must be for its dtype to be compared.")
+    for path, leaf in jax.tree_util.tree_flatten_with_path(result)[0]:
       where = f"output{jax.tree_util.keystr(path)}"
       if jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.dtype != dtype:
         raise LawBroken(f"for {name} {where} is {leaf.dtype}.", where)
@@ -151,6 +181,9 @@ def check_precision(fn: Any, *arrays: Any, key: Any = None, tolerance: float | N
   arrays (in trees too) are cast; constants that fn holds stay as they are. Not for functions that jump.
   """
   rng = generator(key)
+  if not any(is_float(leaf) for leaf in jax.tree.leaves(list(arrays))):
+    kinds = sorted({str(leaf.dtype) for leaf in jax.tree.leaves(list(arrays)) if hasattr(leaf, "dtype")})
+    raise ValueError(f"the arguments are {', '.join(kinds)}, but one must be floating-point: nothing can be widened.")
   narrow = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32) if is_float(a) else a, list(arrays))
   result = jax.tree.map(numbers, fn(*narrow))
   with jax.enable_x64(True):
@@ -175,8 +208,11 @@ def check_zero_branch_is_identity(
 ) -> None:
   """fn(x, ...) = x, exactly, with `argnums` (an output matrix, a gate; trees too) at zero."""
   del key
-  zeroed = changed(arrays, argnums, lambda tree: jax.tree.map(jnp.zeros_like, tree))
-  assert_same(fn(*zeroed), arrays[0], tolerance, "the branch at zero", exact=True)
+  if not any(np.any(numbers(leaf)) for leaf in jax.tree.leaves(arrays[0])):
+    raise ValueError("argument 0 is 0 everywhere, but must be random numbers: nothing is the identity of 0 too.")
+  zeroed = changed(arrays, argnums, lambda tree: jax.tree.map(on_host(np.zeros_like), tree))
+  result = fn(*zeroed)
+  assert_same(result, as_seen(result, arrays[0]), tolerance, "the branch at zero", exact=True)
 
 
 @law("a gate wide open leaves one branch, closed the other", "d'Ascoli et al. 2021, ConViT: gated positional attention")
@@ -192,6 +228,8 @@ def check_gate_limits(
 ) -> None:
   """The argument `gate` (before its sigmoid) at +limit gives opened(others), at -limit closed(others)."""
   del key
+  floats(arrays, gate)
+  finite("limit", limit, 0.0, exclusive=True)
   others = [a for i, a in enumerate(arrays) if i != indices(gate, arrays)[0]]
   for number, branch in ((limit, opened), (-limit, closed)):
     out = fn(*changed(arrays, gate, on_host(lambda a, number=number: np.full_like(a, number))))

@@ -9,11 +9,9 @@ import jax
 import numpy as np
 
 from convattn.properties.comparison import assert_same
-from convattn.properties.drawing import Argnums, changed, generator, on_host, places
+from convattn.properties.demands import GRID, Argnums, extent, extents, grid_axes, places, whole
+from convattn.properties.drawing import changed, generator, on_host, taken
 from convattn.properties.laws import law
-
-GRID = (-3, -2)
-"""Rows and columns of [..., h, w, c]."""
 
 
 def _roll(shift: int, axis: int) -> Any:
@@ -26,16 +24,22 @@ def check_circular_translation(
   *arrays: Any,
   key: Any = None,
   tolerance: float | None = None,
-  axes: Sequence[int] = GRID,
+  axes: Sequence[int] | None = None,
   argnums: Argnums = 0,
   stride: int = 1,
 ) -> None:
   """For circular borders. Rolls `argnums` by 1 and by a random number of strides along each of `axes`."""
   rng, result = generator(key), fn(*arrays)
-  for axis in axes:
-    size = places(arrays, argnums, axis)
+  whole("stride", stride, 1)
+  sizes = {axis: places(arrays, argnums, axis) for axis in grid_axes(arrays, axes, argnums)}
+  if max(sizes.values()) < 2 * stride:
+    raise ValueError(f"stride is {stride}, but the axes have {sizes} places; there must be two strides.")
+  for axis, size in sizes.items():
     if size % stride:
       raise ValueError(f"axis {axis} has {size} places, but must have a multiple of the stride {stride}.")
+    if size == stride:
+      continue
+    taken(result, [], axis, size // stride)
     for steps in {1, int(rng.integers(1, max(size // stride, 2)))}:
       moved = fn(*changed(arrays, argnums, _roll(steps * stride, axis)))
       expected = jax.tree.map(lambda leaf, steps=steps, axis=axis: np.roll(np.asarray(leaf), steps, axis), result)
@@ -49,7 +53,7 @@ def check_interior_translation(
   key: Any = None,
   tolerance: float | None = None,
   radius: int,
-  axes: Sequence[int] = GRID,
+  axes: Sequence[int] | None = None,
   stride: int = 1,
   offset: int = 0,
 ) -> None:
@@ -58,26 +62,26 @@ def check_interior_translation(
   Only outputs that see neither the border nor what the shift brought in are compared, along one axis after another.
   """
   del key
+  whole("radius", radius, 0)
+  whole("stride", stride, 1)
+  grid = grid_axes(arrays, axes)
   result = fn(*arrays)
   compared = 0
-  for axis in axes:
+  for axis in grid:
     size = places(arrays, 0, axis)
     for steps in (1, 2):
       moved = fn(*changed(arrays, 0, _roll(steps * stride, axis)))
-      outputs = np.asarray(jax.tree.leaves(result)[0]).shape[axis]
+      outputs = extent(jax.tree.leaves(result)[0], axis, "a result")
       centres = offset + stride * np.arange(outputs)
       inside = (centres >= radius) & (centres + radius + steps * stride < size) & (np.arange(outputs) + steps < outputs)
       chosen = np.flatnonzero(inside)
       compared += len(chosen)
       if len(chosen):
-        then, now = (
-          jax.tree.map(lambda leaf, o=o, axis=axis: np.take(np.asarray(leaf), o, axis), tree)
-          for tree, o in ((result, chosen), (moved, chosen + steps))
-        )
+        then, now = (taken(tree, o, axis) for tree, o in ((result, chosen), (moved, chosen + steps)))
         when = f"shifted by {steps * stride} along axis {axis}, outputs {chosen[0] + steps} to {chosen[-1] + steps}"
         assert_same(now, then, tolerance, when, inputs=arrays)
   if not compared:
-    raise ValueError(f"no output lies {radius} places from every border; pass a larger image.")
+    raise ValueError(f"radius is {radius}, but no output lies {radius} places from every border; pass a larger image.")
 
 
 def _acted(change: Any, fn: Any, arrays: Sequence[Any], axes: Sequence[Any], out: Any) -> tuple[Any, Any]:
@@ -87,13 +91,21 @@ def _acted(change: Any, fn: Any, arrays: Sequence[Any], axes: Sequence[Any], out
       f"axes is {tuple(axes)}, but must have an entry for each of {len(arrays)} arguments, one not None."
     )
   for number, each in enumerate(axes):
-    for axis in () if each is None else (each,) if isinstance(each, int) else each:
+    pair = () if each is None else (each,) if isinstance(each, int) else tuple(each)
+    if not isinstance(each, int) and pair and len({axis % max(np.ndim(arrays[number]), 1) for axis in pair}) != 2:
+      raise ValueError(f"axes has {each} for argument {number}, but must have two different ones of it.")
+    for axis in pair:
       places(arrays, number, axis, any_content=True)
   moved = [
     a if each is None else on_host(lambda a, e=each: change(a, e))(a) for a, each in zip(arrays, axes, strict=True)
   ]
+  if all(np.array_equal(now, then) for now, then in zip(moved, arrays, strict=True) if hasattr(then, "shape")):
+    raise ValueError(f"axes is {tuple(axes)}, but along them the arguments stay as they are; pass random numbers.")
   where = next(each for each in axes if each is not None) if out is None else out
-  return fn(*moved), jax.tree.map(lambda leaf: change(np.asarray(leaf), where), fn(*arrays))
+  result = fn(*arrays)
+  for leaf in jax.tree.leaves(result):
+    extents(leaf, (where,) if isinstance(where, int) else tuple(where), "a result")
+  return fn(*moved), jax.tree.map(lambda leaf: change(np.asarray(leaf), where), result)
 
 
 @law("mirroring all arguments mirrors the output", "follows from the symmetry of the grid; Cordonnier et al. 2020")
@@ -141,10 +153,9 @@ def check_rotation_equivariant(
   assert_same(moved, expected, tolerance, f"turned in the axes {tuple(axes)}", inputs=arrays)
 
 
-def _border(fn: Any, arrays: Any, tolerance: float | None, axes: Sequence[int], stride: int, mode: Any) -> None:
-  width = 2 * stride
-  for axis in axes:
-    places(arrays, 0, axis)
+def _border(fn: Any, arrays: Any, tolerance: float | None, axes: Sequence[int] | None, stride: int, mode: Any) -> None:
+  width = 2 * whole("stride", stride, 1)
+  for axis in grid_axes(arrays, axes):
 
     def padded(a: np.ndarray, axis: int = axis) -> np.ndarray:
       return np.pad(a, [(width, width) if each == axis % a.ndim else (0, 0) for each in range(a.ndim)], mode=mode)
@@ -152,7 +163,7 @@ def _border(fn: Any, arrays: Any, tolerance: float | None, axes: Sequence[int], 
     result, larger = fn(*arrays), fn(*changed(arrays, 0, on_host(padded)))
 
     def cropped(leaf: Any, kept: Any, axis: int = axis) -> np.ndarray:
-      return np.take(np.asarray(leaf), np.arange(np.asarray(kept).shape[axis]) + 2, axis)
+      return np.asarray(taken(leaf, np.arange(extent(kept, axis, "a result")) + 2, axis))
 
     when = f"with {width} more places at both ends of axis {axis}"
     assert_same(jax.tree.map(cropped, larger, result), result, tolerance, when, inputs=arrays)
@@ -160,7 +171,12 @@ def _border(fn: Any, arrays: Any, tolerance: float | None, axes: Sequence[int], 
 
 @law("beyond the border lie zeros: an image with zeros around it gives the same outputs", "LeCun et al. 1989")
 def check_zero_border(
-  fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, axes: Sequence[int] = GRID, stride: int = 1
+  fn: Any,
+  *arrays: Any,
+  key: Any = None,
+  tolerance: float | None = None,
+  axes: Sequence[int] | None = None,
+  stride: int = 1,
 ) -> None:
   """For a layer that keeps the size (or divides it by `stride`): f(zeros around x), cropped, is f(x)."""
   del key
@@ -172,7 +188,12 @@ def check_zero_border(
   "softmax over the keys inside the image; follows from Cordonnier et al. 2020, lemma 2",
 )
 def check_edge_border(
-  fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, axes: Sequence[int] = GRID, stride: int = 1
+  fn: Any,
+  *arrays: Any,
+  key: Any = None,
+  tolerance: float | None = None,
+  axes: Sequence[int] | None = None,
+  stride: int = 1,
 ) -> None:
   """For a layer that keeps the size (or divides it by `stride`): f(x with its border repeated), cropped, is f(x)."""
   del key

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from convattn.properties.comparison import assert_differs, assert_same, chosen, default_tolerance, is_float, numbers
-from convattn.properties.drawing import Argnums, changed, generator, redrawn
+from convattn.properties.demands import Argnums, extent, varied, whole
+from convattn.properties.drawing import changed, generator, redrawn
 from convattn.properties.laws import SOFTMAX, LawBroken, law
 
 
@@ -20,7 +21,8 @@ def check_rows_stochastic(
   weights = chosen(fn(*arrays), output)
   limit = default_tolerance(weights) if tolerance is None else tolerance
   host = numbers(weights)
-  assert_same(np.maximum(host, 0), host, limit, "weights against 0", scale=1.0)
+  extent(host, axis, "the result")
+  assert_same(host, np.maximum(host, 0), limit, "weights against 0", scale=1.0)
   total = host.sum(axis)
   assert_same(total, np.ones_like(total), limit, f"sums over axis {axis}", scale=1.0)
 
@@ -61,6 +63,11 @@ def check_detailed_balance(
   host = numbers(weights)
   if host.ndim < 2 or host.shape[-1] != host.shape[-2]:
     raise ValueError(f"the result has shape {list(host.shape)}, but must be [..., n, n].")
+  if host.shape[-1] < 3:
+    raise ValueError(
+      f"the weights are {host.shape[-1]} x {host.shape[-1]}, but must be 3 x 3 at least: no other break."
+    )
+  varied(host, "the result")
   if np.any(host <= 0):
     raise LawBroken("a weight is not positive.")
   ratio = np.log(host) - np.swapaxes(np.log(host), -1, -2)
@@ -82,10 +89,13 @@ def check_weights_separate(
   """`fn` returns weights [..., h w, h w] of the `grid` (h, w): A = A_rows (x) A_columns."""
   del key
   weights = chosen(fn(*arrays), output)
+  if len(grid) != 2 or min(whole("a size of the grid", each, 1) for each in grid) < 2:
+    raise ValueError(f"grid is {grid}, but must have two sizes of at least 2: over a line all weights separate.")
   h, w = grid
   host = numbers(weights)
   if host.shape[-2:] != (h * w, h * w):
     raise ValueError(f"the result has shape {list(host.shape)}, but must be [..., {h * w}, {h * w}] for {grid}.")
+  varied(host, "the result")
   apart = host.reshape(*host.shape[:-2], h, w, h, w)
   rows, columns = apart.sum(-1)[..., :, 0, :], apart.sum(-2)[..., 0, :, :]
   expected = np.einsum("...yv,...xu->...yxvu", rows, columns).reshape(host.shape)
