@@ -37,6 +37,7 @@ def check(rows):
     assert none == 0 < some < more
 
 
+@pytest.mark.slow
 def test_a_tiny_model(tmp_path, capsys):
   chosen = ["--model=test_coatnet", "--size=64", "--batches=2,4", "--remat=none", "--gib=0.001,1,8"]
   result = memory.main([*chosen, f"--output={tmp_path / 'found'}"])

@@ -87,7 +87,7 @@ def relative(relative="pre", content=False, **fields):
   return layer, params, x
 
 
-@pytest.mark.parametrize("kind", ["post", "none"])
+@pytest.mark.parametrize("kind", [pytest.param("post", marks=pytest.mark.slow), "none"])
 def test_relative_attention_without_content_is_a_convolution_of_the_whole_grid(kind):
   with jax.enable_x64(True):
     layer, params, x = relative(kind)

@@ -187,7 +187,7 @@ def test_stochastic_depth_rises_linearly():
   np.testing.assert_allclose(list(rates.values()), np.linspace(0, 0.5, 6))
 
 
-@pytest.mark.parametrize("remat", ["block", "dots"])
+@pytest.mark.parametrize("remat", [pytest.param("block", marks=pytest.mark.slow), "dots"])
 def test_rematerialisation_changes_neither_values_nor_names(remat):
   spec = Spec(
     (

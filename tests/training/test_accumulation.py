@@ -50,6 +50,7 @@ def assert_close(ours, theirs, tolerance):
   jax.tree.map_with_path(check, ours, theirs)
 
 
+@pytest.mark.slow
 def test_parts_equal_the_whole_where_examples_do_not_see_each_other(toy):
   with jax.enable_x64(True):
     model = PLAIN.clone(dtype=jnp.float64, param_dtype=jnp.float64)

@@ -105,6 +105,7 @@ def test_there_are_no_moments_of_frozen_parameters(toy, coatnet_states):
   assert sum(leaf.size for leaf in jax.tree.leaves(free) if leaf.ndim) == 2 * whole
 
 
+@pytest.mark.slow
 def test_the_gradient_norm_and_its_clipping_are_of_the_moving_parameters(toy):
   params = {"a": {"kernel": jnp.zeros((1, 2))}, "b": {"bias": jnp.zeros(2)}}
   gradients = {"a": {"kernel": jnp.full((1, 2), 1e6)}, "b": {"bias": jnp.array([3.0, -4.0])}}
@@ -193,6 +194,7 @@ def test_any_model_is_frozen_by_its_own_paths(toy):
   assert sha256(first.model_state) == sha256(last.model_state)
 
 
+@pytest.mark.slow
 def test_freezing_one_part_or_none_leaves_the_others_update_as_it_is(toy):
   params = _params(toy.coatnet())
   gradients = jax.tree.map(jnp.cos, params)

@@ -137,6 +137,7 @@ def test_the_largest_model_by_its_shard_shapes(fsdp, least):
   assert least < whole / held < fsdp
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_restored_on_other_devices_and_axes(toy, tiny_leaves, tmp_path):
   program, task = program_of(toy, 4)
   state = trained(program, task, steps=2)
