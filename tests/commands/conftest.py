@@ -1,4 +1,6 @@
+import fcntl
 import json
+import os
 import shutil
 
 import pytest
@@ -58,11 +60,23 @@ def events():
 @pytest.fixture(scope="session")
 def digits_run(tmp_path_factory):
   """The workdir of a short finished run on the digits, with averaged weights, of a model that compiles quickly."""
+  folder = tmp_path_factory.getbasetemp()
+  if "PYTEST_XDIST_WORKER" in os.environ:  # the first process that needs it trains for all of them
+    folder = folder.parent
+  folder /= "digits"
+  folder.mkdir(exist_ok=True)
+  with (folder / "lock").open("w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    if not (folder / "run" / "result.json").exists():
+      train_on_digits(folder)
+  return folder / "run"
+
+
+def train_on_digits(folder):
   from convattn import training
   from convattn.models import CoAtNet, Run, Spec, Stage
   from convattn.training.config import Checkpoint, Data, Experiment, Optimizer
 
-  folder = tmp_path_factory.mktemp("digits")
   experiment = Experiment(
     num_steps=40,
     batch_size=32,
@@ -76,7 +90,6 @@ def digits_run(tmp_path_factory):
   stages = (Stage((Run("C", 1, 16),), 2), Stage((Run("T", 1, 32),), 2))
   model = CoAtNet(Spec(stages, (8, 8), stem_stride=1, head_size=8), 10)
   training.run(experiment, folder / "run", model=model)
-  return folder / "run"
 
 
 @pytest.fixture

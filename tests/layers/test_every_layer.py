@@ -20,7 +20,12 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from every_layer import EXAMPLES, TABLES, apply, example_input, initialise, randomised
 from parameter_names import NAMES
 
-every_layer = pytest.mark.parametrize("name", EXAMPLES)
+# The promised ones, and one of each kind of the others, are for the fast tests.
+FAST = {"RelativeAttention", "MBConv", "SqueezeExcite", "TransformerBlock", "StochasticDepth", "MultiHeadAttention"}
+FAST |= {"GridAttention", "WindowAttention", "DilatedStack", "Classifier", "ConvNeXtBlock"}
+every_layer = pytest.mark.parametrize(
+  "name", [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in EXAMPLES]
+)
 
 
 def loss(example, params, variables, x, **keywords):

@@ -125,7 +125,7 @@ def as_relative(p):
   return {"params": p | {"key": p["key"] | {"bias": jnp.zeros((heads, size))}}}
 
 
-@pytest.mark.parametrize("shift", [0, 2])
+@pytest.mark.parametrize("shift", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_one_window_is_attention_over_the_image(shift):
   x = image(B, 3, 3, C)
   layer = layers.WindowAttention(2, window=3, shift=shift)
@@ -134,7 +134,10 @@ def test_one_window_is_attention_over_the_image(shift):
   np.testing.assert_allclose(layer.apply(variables, x), wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize(("shift", "grid"), [(0, (4, 6)), (1, (4, 6)), (1, (5, 3)), (0, (3, 5))])
+@pytest.mark.parametrize(
+  ("shift", "grid"),
+  [(0, (3, 5)), (1, (4, 6)), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((0, (4, 6)), (1, (5, 3))))],
+)
 def test_windows_equal_full_attention_under_a_literal_mask(shift, grid):
   """Pixels meet where the shifted grid of windows puts them into one cell."""
   h, w = grid

@@ -44,7 +44,13 @@ def shallow(spec):
   return dataclasses.replace(spec, stages=tuple(dataclasses.replace(s, runs=runs(s)) for s in spec.stages))
 
 
-@pytest.mark.parametrize("name", convattn.list_models())
+FAST = ("coatnet_0", "coatnet_7", "coatnet_mini_8", "coatnet_0_rw_224", "coatnet_rmlp_nano_rw_224", "vit_rel")
+"""The models that the fast tests trace; the longer ones trace all."""
+
+
+@pytest.mark.parametrize(
+  "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in FAST)) for name in convattn.list_models()]
+)
 def test_every_variant_traces_in_both_modes_as_a_rectangle_of_one_channel(name):
   """At its own size, square and of three channels, test_sizes counts it."""
   suffix = name.rsplit("_", 1)[-1]
@@ -215,6 +221,7 @@ def test_rematerialisation_changes_neither_values_nor_names(remat):
   assert ["remat" in program for program in programs] == [False, True]
 
 
+@pytest.mark.slow  # the fast tests see that each setting of a model changes the program of a run
 @pytest.mark.parametrize(
   "field, value",
   [(f, v) for f, values in CHOICES.items() for v in values if v != getattr(SMALL, f) and f != "table_resize"],

@@ -97,7 +97,7 @@ def draw(*shape, seed=0, dtype=None):
   return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), dtype)
 
 
-@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("stride", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("window", WINDOWS)
 def test_gradients_by_hand_equal_those_of_the_convolution(window, stride):
   """Of `conv` in the kernel, of `depthwise_conv` in the kernel and in x."""
