@@ -163,7 +163,7 @@ class Loop:
     """What to raise after a signal, once the state after `step` updates is on the disk."""
     saved = self.checkpoints.latest_step() or 0
     if step > saved:
-      self._save(step, state, {})  # without a score: the uninterrupted run would not rank it either
+      self._save(step, state, {})  # without a score: where one is due here, the next run adds it (`_rank`)
     self.checkpoints.wait()
     return stop.exception(
       f"stopped after step {step} of {self.experiment.num_steps}, which is saved in {self.folder}; the same command "
