@@ -27,6 +27,8 @@ DOWNHILL = (
   "commands",
 )
 """Each room may import those before it. `properties` imports none of ours, and none of ours imports it."""
+FOUNDATION = ("errors", "files")
+"""Modules beside the rooms that all but `properties` may import; they import nothing of ours."""
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
@@ -45,7 +47,7 @@ def imported(path, package):
 
 def uphill(path, room):
   """What a file of `room` imports of ours and may not."""
-  allowed = () if room == "properties" else DOWNHILL[: DOWNHILL.index(room) + 1]
+  allowed = () if room == "properties" else (*FOUNDATION, *DOWNHILL[: DOWNHILL.index(room) + 1])
   ours = [name for name in imported(path, f"convattn.{room}") if name.split(".")[0] in ("convattn", "configs")]
   return [name for name in ours if name.split(".")[1:2] == [] or name.split(".")[1] not in (*allowed, room)]
 
@@ -53,7 +55,9 @@ def uphill(path, room):
 def test_every_room_has_a_place():
   rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir() and any(path.glob("*.py"))}
   assert rooms <= {*DOWNHILL, "properties"}
-  assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "__main__.py"}
+  assert {path.stem for path in PACKAGE.glob("*.py")} == {"__init__", "__main__", *FOUNDATION}
+  for name in FOUNDATION:
+    assert not [each for each in imported(PACKAGE / f"{name}.py", "convattn") if each.startswith("convattn")]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))

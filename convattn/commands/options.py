@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from convattn.commands.errors import UsageError
-from convattn.training.overrides import nearest_names
+from convattn.errors import nearest
 
 
 def split_options(arguments: Sequence[str]) -> list[tuple[str, str]]:
@@ -71,8 +71,8 @@ def named_options(
   values: dict[str, str] = {}
   for name, value in options:
     if name not in known:
-      nearest = " or ".join(f"--{each}" for each in nearest_names(name, [*known, *related]))
-      raise UsageError(f"there is no option --{name}; did you mean {nearest}?")
+      meant = " or ".join(f"--{each}" for each in nearest(name, [*known, *related]))
+      raise UsageError(f"there is no option --{name}; did you mean {meant}?")
     if name in values:
       raise UsageError(f"--{name} is given twice; keep one.")
     values[name] = value

@@ -1,13 +1,13 @@
 """Settings as text: `optimizer.beta1` and `0.95` onto a frozen experiment, by the types the schema declares."""
 
 import dataclasses
-import difflib
 import math
 import types
 import typing
 from collections.abc import Iterable
 from typing import Any
 
+from convattn.errors import nearest
 from convattn.training.config import Experiment
 from convattn.training.validation import describe_kind, settings
 
@@ -43,23 +43,7 @@ def _unknown(name: str, known: Iterable[str]) -> str:
   inside = [each for each in known if each.startswith(f"{name}.")]
   if inside:
     return f"{name} is a group of settings; give one of {', '.join(inside)}."
-  return f"there is no setting {name!r}; did you mean {' or '.join(nearest_names(name, known))}?"
-
-
-def nearest_names(name: str, known: Iterable[str]) -> list[str]:
-  """Up to three of the `known` dotted names, best first: alike as a whole, or in their last part alone."""
-  wanted = name.rpartition(".")[2]
-
-  def likeness(candidate: str) -> float:
-    leaf = candidate.rpartition(".")[2]
-    initials = "".join(word[0] for word in leaf.split("_"))
-    # A setting without its section, cut short ("batch") or by its initials ("lr") is still meant.
-    shortened = (len(wanted) > 3 and wanted in leaf) or (len(wanted) > 1 and initials.endswith(wanted))
-    ratios = (difflib.SequenceMatcher(None, *pair).ratio() for pair in ((name, candidate), (wanted, leaf)))
-    return max(0.9 * shortened, *ratios)
-
-  best, *others = sorted(known, key=likeness, reverse=True)
-  return [best, *(each for each in others[:2] if likeness(each) >= max(0.7, likeness(best) - 0.15))]
+  return f"there is no setting {name!r}; did you mean {' or '.join(nearest(name, known))}?"
 
 
 def parse_value(name: str, kind: Any, text: str) -> Any:

@@ -9,8 +9,9 @@ from hypothesis import example, given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 
+from convattn.errors import nearest
 from convattn.training.config import Experiment, Model
-from convattn.training.overrides import apply_overrides, describe_settings, nearest_names, parse_value
+from convattn.training.overrides import apply_overrides, describe_settings, parse_value
 from convattn.training.validation import settings
 
 KINDS = {name: kind for name, kind, _ in settings(Experiment())}
@@ -133,7 +134,7 @@ def test_a_setting_given_twice_is_refused():
   ],
 )
 def test_an_unknown_name_gives_the_nearest(name, meant):
-  assert meant in nearest_names(name, KINDS)[:2]
+  assert meant in nearest(name, KINDS)[:2]
   with pytest.raises(ValueError, match=f"there is no setting {name!r}; did you mean .*{meant}"):
     apply_overrides(Experiment(), [(name, "1")])
 

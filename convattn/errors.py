@@ -1,0 +1,36 @@
+"""A user's mistake is one class of error, told in one line; and what a mistyped name may have meant."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+  """What was asked for cannot be done as asked: a setting, a name, a file, weights that do not fit.
+
+  The message is one line with the value given, the value wanted and what to do. A command prints it alone; any other
+  exception is a fault of ours and keeps its traceback.
+  """
+
+
+def one_line(error: BaseException | str, longest: int | None = None) -> str:
+  """The text of an error on one line, cut off after `longest` characters."""
+  return " ".join(str(error).split())[:longest]
+
+
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+  """Up to three of the `known` names that `name` may have meant, best first; at least one if there are any.
+
+  Dotted names ("optimizer.beta1") are alike as a whole, or in their last part alone.
+  """
+  wanted = name.rpartition(".")[2]
+
+  def likeness(candidate: str) -> float:
+    leaf = candidate.rpartition(".")[2]
+    initials = "".join(word[:1] for word in leaf.split("_"))
+    # A name without its section, cut short ("batch") or by its initials ("lr") is still meant.
+    shortened = (len(wanted) > 3 and wanted in leaf) or (len(wanted) > 1 and initials.endswith(wanted))
+    ratios = (difflib.SequenceMatcher(None, *pair).ratio() for pair in ((name, candidate), (wanted, leaf)))
+    return max(0.9 * shortened, *ratios)
+
+  ordered = sorted(known, key=likeness, reverse=True)
+  return [each for i, each in enumerate(ordered[:3]) if not i or likeness(each) >= max(0.7, likeness(ordered[0]) - 0.15)]

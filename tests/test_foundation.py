@@ -1,0 +1,47 @@
+"""convattn.errors and convattn.files: what every room may use."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from convattn.errors import nearest, one_line
+from convattn.files import write_whole
+
+NAMES = st.lists(st.text(min_size=1), max_size=6, unique=True)
+
+
+@given(name=st.text(), known=NAMES)
+def test_the_nearest_are_one_to_three_of_the_known(name, known):
+  found = nearest(name, known)
+  assert set(found) <= set(known)
+  assert min(len(known), 1) <= len(found) <= 3
+
+
+@given(known=NAMES)
+def test_a_known_name_is_nearest_to_itself(known):
+  assert all(nearest(name, known)[0] == name for name in known if "." not in name)
+
+
+@pytest.mark.parametrize(
+  ("name", "meant"), [("coatnet_O", "coatnet_0"), ("lr", "peak_learning_rate"), ("batch", "eval_batch_size")]
+)
+def test_a_mistyped_or_shortened_name_is_found(name, meant):
+  assert nearest(name, ["seed", "coatnet_0", "peak_learning_rate", "eval_batch_size"])[0] == meant
+
+
+def test_an_error_is_told_on_one_line():
+  assert one_line(ValueError("a\n  b\tc")) == "a b c"
+  assert one_line("abcd", 3) == "abc"
+
+
+def test_files_are_replaced_together_or_not_at_all(tmp_path):
+  first, second = tmp_path / "first", tmp_path / "second"
+  first.write_bytes(b"old")
+  second.mkdir()
+  (tmp_path / ".second.partial").mkdir()  # so that the second one cannot be written
+  with pytest.raises(IsADirectoryError):
+    write_whole({first: b"new", second: b"new"})
+  assert first.read_bytes() == b"old"
+  assert not (tmp_path / ".first.partial").exists()
+  write_whole({first: b"new", tmp_path / "third": b""})
+  assert (first.read_bytes(), (tmp_path / "third").read_bytes()) == (b"new", b"")
