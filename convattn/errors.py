@@ -32,5 +32,6 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
     ratios = (difflib.SequenceMatcher(None, *pair).ratio() for pair in ((name, candidate), (wanted, leaf)))
     return max(0.9 * shortened, *ratios)
 
-  ordered = sorted(known, key=likeness, reverse=True)
-  return [each for i, each in enumerate(ordered[:3]) if not i or likeness(each) >= max(0.7, likeness(ordered[0]) - 0.15)]
+  best, *others = sorted(known, key=likeness, reverse=True) or [""]
+  found = [best, *(each for each in others[:2] if likeness(each) >= max(0.7, likeness(best) - 0.15))]
+  return found if best else []
