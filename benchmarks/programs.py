@@ -14,9 +14,10 @@ import optax
 import convattn
 from convattn import training
 from convattn.analysis import costs
+from convattn.inference.logits import in_groups
 from convattn.training.config import Compute, Experiment, Optimizer
-from convattn.training.inference import in_groups
 from convattn.training.program import run_keys
+from convattn.training.task import ALL_ROWS
 
 TASKS = ("infer", "train")
 
@@ -29,6 +30,7 @@ class FixedImages:
   size: int
   num_classes: int = 1000
   metric_names: tuple[str, ...] = ("loss",)
+  evaluation_batch_size: int = 1
   evaluation_splits: tuple[str, ...] = ()
 
   @property
@@ -39,12 +41,12 @@ class FixedImages:
   def example_inputs(self) -> jax.Array:
     return jnp.zeros((1, self.size, self.size, 3), jnp.float32)
 
-  def train_batch(self, step: int) -> dict[str, np.ndarray]:
+  def train_rows(self, step: int, rows: slice) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(0)
     images = generator.normal(size=(self.batch_size, self.size, self.size, 3)).astype(np.float32)
     return {"image": images, "label": generator.integers(self.num_classes, size=self.batch_size, dtype=np.int32)}
 
-  def evaluation_batches(self, split: str) -> Iterator[dict[str, np.ndarray]]:
+  def evaluation_rows(self, split: str, rows: slice) -> Iterator[dict[str, np.ndarray]]:
     raise KeyError(split)
 
   def prepare_train(self, key: jax.Array, batch: dict[str, Any]) -> tuple[Any, Any]:
@@ -90,7 +92,7 @@ def lower(
 
     def arguments() -> tuple[Any, ...]:
       drawn = jax.jit(lambda key: dict(model.init(key, images.example_inputs, train=False)))(jax.random.key(seed))
-      return drawn, jnp.asarray(images.train_batch(0)["image"])
+      return drawn, jnp.asarray(images.train_rows(0, ALL_ROWS)["image"])
 
     return (
       forward.lower(shapes, jax.ShapeDtypeStruct((batch_size, size, size, 3), jnp.float32)),
@@ -107,7 +109,7 @@ def lower(
   )
   program = training.build(experiment, model, images, training.make_mesh(jax.devices()[:1]))
   init_key, train_key = run_keys(seed)
-  batch = images.train_batch(0)
+  batch = images.train_rows(0, ALL_ROWS)
   shapes = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in batch.items()}
   lowered = program.train_step.lower(program.template, shapes, jax.eval_shape(lambda: train_key))
   return lowered, lambda: (program.init(init_key), jax.device_put(batch), train_key), 3 * multiply_adds

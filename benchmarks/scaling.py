@@ -29,6 +29,7 @@ import convattn
 from benchmarks.scaling_text import page
 from convattn import analysis
 from convattn.training.sharding import AXES, SMALLEST_SPLIT, state_shardings
+from convattn.training.task import ALL_ROWS
 
 MODELS = ("coatnet_4", "coatnet_7")
 SIZE, CLASSES, BATCH, MOST_PER_PASS = 224, 21841, 4096, 16
@@ -186,7 +187,7 @@ def compile_step(fsdp: int) -> dict[str, Any]:
   dataset = Dataset(images, images, images, tuple("0123456789"), (32, 32, 3), (0.5,) * 3, (0.5,) * 3)
   task = ImageClassification(dataset, experiment)
   program = build(experiment, make_model(experiment, 10), task, make_mesh(fsdp=fsdp))
-  batch = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in task.train_batch(0).items()}
+  batch = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in task.train_rows(0, ALL_ROWS).items()}
   key = jax.eval_shape(lambda: jax.random.key(0))
   text = program.train_step.lower(program.template, batch, key).compile().as_text()
   state = program.template

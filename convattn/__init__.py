@@ -8,12 +8,24 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-  from convattn import analysis, data, equivalence, layers, models, ops, pretrained, properties, training, viz
+  from convattn import (
+    analysis,
+    data,
+    equivalence,
+    inference,
+    layers,
+    models,
+    ops,
+    pretrained,
+    properties,
+    training,
+    viz,
+  )
   from convattn.models import create_model, list_models
 
-_ROOMS = ("analysis", "data", "equivalence", "layers", "models", "ops", "pretrained", "properties", "training", "viz")
-__all__ = ["__version__", "analysis", "create_model", "data", "equivalence", "layers", "list_models", "models"]
-__all__ += ["ops", "pretrained", "properties", "training", "viz"]
+__all__ = ["__version__", "analysis", "create_model", "data", "equivalence", "inference", "layers", "list_models"]
+__all__ += ["models", "ops", "pretrained", "properties", "training", "viz"]
+_ROOMS = {*__all__} - {"__version__", "create_model", "list_models"}
 
 
 def __dir__() -> list[str]:

@@ -20,6 +20,8 @@ def one_line(error: BaseException | str, longest: int | None = None) -> str:
 def nearest(name: str, known: Iterable[str]) -> list[str]:
   """Up to three of the `known` names that `name` may have meant, best first; at least one if there are any.
 
+  Where none is alike and they are at most eight, all of them.
+
   Dotted names ("optimizer.beta1") are alike as a whole, or in their last part alone.
   """
   wanted = name.rpartition(".")[2]
@@ -32,6 +34,10 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
     ratios = (difflib.SequenceMatcher(None, *pair).ratio() for pair in ((name, candidate), (wanted, leaf)))
     return max(0.9 * shortened, *ratios)
 
-  best, *others = sorted(known, key=likeness, reverse=True) or [""]
-  found = [best, *(each for each in others[:2] if likeness(each) >= max(0.7, likeness(best) - 0.15))]
-  return found if best else []
+  names = list(known)
+  if not names:
+    return []
+  best, *others = sorted(names, key=likeness, reverse=True)
+  if likeness(best) < 0.4 and len(names) <= 8:
+    return names
+  return [best, *(each for each in others[:2] if likeness(each) >= max(0.7, likeness(best) - 0.15))]

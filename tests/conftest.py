@@ -1,7 +1,9 @@
 """Strict settings for every test. They must be in the environment before jax starts."""
 
+import importlib.util
 import os
 import pathlib
+import sys
 
 os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_PLATFORMS", "cpu")
 # Tests compile much and compute little: without LLVM's optimisations they take three quarters of the time.
@@ -20,7 +22,29 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import hypothesis  # noqa: E402
+import pytest  # noqa: E402
 
 # Every new shape is a compilation: few examples, the same ones each time, no deadline.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=20, database=None)
 hypothesis.settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="session")
+def toy():
+  """The module tests/training/toy.py."""
+  path = pathlib.Path(__file__).with_name("training") / "toy.py"
+  spec = importlib.util.spec_from_file_location("convattn_training_toy", path)
+  module = importlib.util.module_from_spec(spec)
+  sys.modules[spec.name] = module
+  spec.loader.exec_module(module)
+  return module
+
+
+@pytest.fixture(scope="session")
+def finished(toy, tmp_path_factory):
+  """(folder, final state) of a run that was never interrupted."""
+  from convattn.training import ImageClassification, run
+
+  folder = tmp_path_factory.mktemp("uninterrupted")
+  state = run(toy.EXPERIMENT, folder, model=toy.Toy(), task=ImageClassification(toy.dataset(), toy.EXPERIMENT))
+  return folder, state

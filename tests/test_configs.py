@@ -14,10 +14,9 @@ import pytest
 from convattn.analysis import memory
 from convattn.data import ArraySource, Dataset
 from convattn.models import list_models
-from convattn.training.dataset import load_dataset
+from convattn.training.classification import ImageClassification, load_dataset
 from convattn.training.program import build, lowerings, make_model
 from convattn.training.sharding import make_mesh
-from convattn.training.task import ImageClassification
 from convattn.training.validation import validate
 
 CONFIGS = sorted((pathlib.Path(__file__).parent.parent / "configs").glob("*.py"))
@@ -41,10 +40,10 @@ def shape_of(experiment):
 class FullSize(ImageClassification):
   """Batches of the size that the experiment asks for, of one and the same pixel; only their shape is seen."""
 
-  def train_batch(self, step):
+  def train_rows(self, step, rows):
     return self._batch(self.experiment.batch_size)
 
-  def evaluation_batches(self, split):
+  def evaluation_rows(self, split, rows):
     size = self.experiment.eval_batch_size
     yield {**self._batch(size), "mask": np.ones(size, np.float32)}
 

@@ -23,6 +23,7 @@ DOWNHILL = (
   "data",
   "analysis",
   "training",
+  "inference",
   "viz",
   "commands",
 )

@@ -1,12 +1,11 @@
 """`convattn NAME ...`, `python -m convattn NAME ...`: one thin module for each command."""
 
-import difflib
 import importlib
 import sys
 from collections.abc import Sequence
 
 from convattn.commands import compilation_cache
-from convattn.commands.errors import UsageError
+from convattn.errors import UserError, nearest, one_line
 
 COMMANDS = {
   "train": "train an experiment and draw its figures",
@@ -23,6 +22,10 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs a command and returns the exit status: 0, or 2 after one line on stderr that says what to change.
 
+  That line is the message of a UserError, of an OSError (the disk or the network did not do what was asked), or of a
+  FloatingPointError (a loss that diverged, logits that are not finite). Anything else that is raised is a fault of ours
+  and keeps its traceback. Ctrl-C gives 130.
+
   Args:
     arguments: the command's name and its own arguments; None: those of the process.
   """
@@ -32,13 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if name else 2
   try:
     if name not in COMMANDS:
-      nearest = difflib.get_close_matches(name, COMMANDS, n=1) or list(COMMANDS)
-      raise UsageError(f"there is no command {name!r}; did you mean {' or '.join(nearest)}? Try convattn --help.")
+      meant = " or ".join(nearest(name, COMMANDS))
+      raise UserError(f"there is no command {name!r}; did you mean {meant}? Try convattn --help.")
     # Imported here, so that --help and typing errors cost nothing.
     with compilation_cache.kept():
       importlib.import_module(f"convattn.commands.{name}").run(rest)
-  except UsageError as error:
-    print(f"convattn {name}: {error}", file=sys.stderr)
+  except (UserError, OSError, FloatingPointError) as error:
+    print(f"convattn {name}: {one_line(error)}", file=sys.stderr)
     return 2
   except KeyboardInterrupt as interruption:
     print(f"convattn {name}: {str(interruption) or 'interrupted'}", file=sys.stderr)

@@ -8,16 +8,15 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from convattn.commands.errors import UsageError, refusing
 from convattn.commands.options import named_options, output_file, positive_number, split_options
+from convattn.errors import UserError
 from convattn.training.config import Data, Experiment
 from convattn.training.overrides import apply_overrides, describe_settings
 from convattn.training.validation import settings, validate
 
 if TYPE_CHECKING:
-  from convattn.analysis import Classification
   from convattn.data import Dataset
-  from convattn.training import Restored
+  from convattn.inference import Classifier
 
 SPLITS = ("train", "validation", "test")
 
@@ -41,7 +40,7 @@ def run(arguments: Sequence[str]) -> None:
   """Prints accuracy, top-5 accuracy, loss, calibration error, confusion and the numbers of each class.
 
   Raises:
-    UsageError: a wrong argument, checkpoint or data set, or data of other classes than the model's.
+    UserError: a wrong argument, checkpoint or data set, or data of other classes than the model's.
   """
   if {"-h", "--help"} & set(arguments):
     print(_HELP.format(settings=_data_settings()))
@@ -56,33 +55,35 @@ def run(arguments: Sequence[str]) -> None:
     **named_options(rest, ("checkpoint", "split", "batch_size", "out"), related=every_setting),
   }
   if "checkpoint" not in values:
-    raise UsageError("which model? --checkpoint=DIR|TAG, such as --checkpoint=runs/digits.")
+    raise UserError("which model? --checkpoint=DIR|TAG, such as --checkpoint=runs/digits.")
   if values["split"] not in SPLITS:
-    raise UsageError(f"--split must be one of {', '.join(SPLITS)}, got {values['split']!r}.")
+    raise UserError(f"--split must be one of {', '.join(SPLITS)}, got {values['split']!r}.")
   batch_size = positive_number("batch_size", values["batch_size"])
   out = output_file("out", values["out"]) if "out" in values else None
-  with refusing(ValueError):
-    apply_overrides(Experiment(), overrides)  # before anything is read
+  apply_overrides(Experiment(), overrides)  # before anything is read
   # Imported here: --help and mistakes do without.
-  from convattn import training
+  from convattn import inference
+  from convattn.commands.counting import Counting
   from convattn.commands.scores import as_json, report
-  from convattn.training.dataset import load_dataset
+  from convattn.training.classification import load_dataset
+  from convattn.training.task import SKIPPED_PICTURES
   from convattn.training.workdir import write_json
-  from convattn.training.writer import SKIPPED_PICTURES
 
-  with refusing(ValueError, OSError):
-    restored = training.restore(values["checkpoint"])
-    data = _data_of(restored, overrides)
-    with _saying_whose(data, restored, overrides):
-      dataset = load_dataset(Experiment(data=data), restored.preprocessing)
-  notes = _check(restored, dataset, given=bool(overrides))
-  scores = _score(restored, dataset, values["split"], batch_size, data.workers)
+  restored = inference.restore_classifier(values["checkpoint"])
+  data = _data_of(restored, overrides)
+  with _saying_whose(data, restored, overrides):
+    dataset = load_dataset(Experiment(data=data), restored.preprocessing)
+  notes, split = _notes(restored, dataset, given=bool(overrides)), values["split"]
+  with Counting(len(getattr(dataset, split))) as counting:
+    scores = inference.classification(
+      restored, dataset, split, batch_size=batch_size, workers=data.workers, advance=counting.advance
+    )
   skipped = dataset.skipped()
   notes += [f"note: {skipped} pictures could not be read and are left out"] * bool(skipped)
-  print("\n".join([*_title(restored, data, values["split"]), *notes, report(scores, restored.class_names)]))
+  print("\n".join([*_title(restored, data, split), *notes, report(scores, restored.class_names)]))
   if out is not None:
     model = {"checkpoint": restored.source, "step": restored.step, "averaged": restored.averaged}
-    images = {"data": dataclasses.asdict(data), "split": values["split"], SKIPPED_PICTURES: skipped}
+    images = {"data": dataclasses.asdict(data), "split": split, SKIPPED_PICTURES: skipped}
     write_json(out, {**model, **images, **as_json(scores, restored.class_names)})
 
 
@@ -92,15 +93,15 @@ def _data_settings() -> str:
   return "\n".join(re.sub(r" = \S+", lambda default: " " * len(default[0]), line, count=1) for line in lines)
 
 
-def _data_of(restored: Restored, overrides: Sequence[tuple[str, str]]) -> Data:
+def _data_of(restored: Classifier, overrides: Sequence[tuple[str, str]]) -> Data:
   """The run's own data settings with the overrides, at the model's image size unless they give another."""
   names = [name for name, _ in overrides]
   if restored.experiment is None and "data.name" not in names:
-    raise ValueError(
+    raise UserError(
       f"{restored.source} comes without data; name some, such as --config.data.name=folder --config.data.dir=DIR."
     )
   if restored.task_passed and "data.name" not in names:
-    raise ValueError(
+    raise UserError(
       f"the task of {restored.source} was passed to training.run in Python, so its settings do not name its data; name "
       f"some with --config.data.name=..., or score its own in Python with training.restore({restored.source!r}) "
       f'(README, "From a notebook").'
@@ -117,79 +118,36 @@ def _data_of(restored: Restored, overrides: Sequence[tuple[str, str]]) -> Data:
 
 
 @contextlib.contextmanager
-def _saying_whose(data: Data, restored: Restored, overrides: Sequence[tuple[str, str]]) -> Iterator[None]:
+def _saying_whose(data: Data, restored: Classifier, overrides: Sequence[tuple[str, str]]) -> Iterator[None]:
   """Adds to an error of the data that their folder was named by the run, perhaps as seen from another one."""
   try:
     yield
   except (ValueError, OSError) as error:
     if not data.dir or "data.dir" in dict(overrides):
       raise
-    raise ValueError(
+    raise UserError(
       f"{error} (data.dir is {data.dir!r} in the settings of {restored.source}; give another by --config.data.dir.)"
     ) from error
 
 
-def _check(restored: Restored, dataset: Dataset, given: bool) -> list[str]:
+def _notes(restored: Classifier, dataset: Dataset, given: bool) -> list[str]:
   """Notes on class names that differ; `given` says that the user named the data.
 
   Raises:
-    UsageError: another number of classes, other names in what should be the run's own data, or images of a size that
-      the model does not take.
+    UserError: as `check_classes`, or other names in what should be the run's own data.
   """
-  from convattn.training.restoring import output_shape
+  from convattn.inference import check_classes
 
-  ours, theirs = len(restored.class_names), len(dataset.class_names)
-  if ours != theirs:
-    advice = "name the data it was trained on with --config.data.name, .dir and .classes"
-    raise UsageError(f"the model of {restored.source} has {ours} classes, but the data have {theirs}; {advice}.")
-  with refusing(ValueError):
-    output_shape(restored, dataset.image_shape)
-  different = _different_names(restored.class_names, dataset.class_names)
+  different = check_classes(restored, dataset)
   if different and not given:
-    raise UsageError(
+    raise UserError(
       f"the data that the settings of {restored.source} name are not those it was trained on ({different}); name "
       f"yours with --config.data.name and .dir."
     )
   return [f"note: classes are compared by their number, but named differently: {different}"] if different else []
 
 
-def _different_names(ours: Sequence[str], theirs: Sequence[str]) -> str:
-  """The first class whose name differs; "" if none does. A WordNet id is as good as the name."""
-  from convattn import pretrained
-
-  synsets = pretrained.synset_names()
-  for i, (our, their) in enumerate(zip(ours, theirs, strict=True)):
-    if our not in (their, synsets.get(their)):
-      return f"class {i} is {our!r} to the model, {their!r} in the data"
-  return ""
-
-
-def _score(restored: Restored, dataset: Dataset, split: str, batch_size: int, workers: int) -> Classification:
-  from convattn.analysis import classify, join_outcomes, outcomes
-  from convattn.commands.counting import Counting
-  from convattn.data import ArraySource, BrokenPicture, HostAugmentation, Workers, WorkersEnded, evaluation_batches
-  from convattn.training.inference import logits_of
-
-  source = getattr(dataset, split)
-  if not len(source):
-    raise UsageError(f"the {split} split has no images; choose another --split.")
-  pieces = []
-  with contextlib.ExitStack() as stack:
-    stack.enter_context(refusing(FloatingPointError, BrokenPicture, WorkersEnded))
-    counting = stack.enter_context(Counting(len(source)))
-    if workers and not isinstance(source, ArraySource):
-      pool = stack.enter_context(contextlib.closing(Workers(dataset, HostAugmentation(), workers)))
-      made = pool.evaluation_batches(split, batch_size)
-    else:
-      made = evaluation_batches(source, batch_size)
-    for logits, batch in logits_of(restored, ((batch["image"], batch) for batch in made), batch_size):
-      real = batch["mask"] > 0
-      pieces.append(outcomes(logits[real], batch["label"][real]))
-      counting.advance(int(real.sum()))
-  return classify(join_outcomes(pieces), len(restored.class_names))
-
-
-def _title(restored: Restored, data: Data, split: str) -> list[str]:
+def _title(restored: Classifier, data: Data, split: str) -> list[str]:
   step = "" if restored.step is None else f", step {restored.step}"
   weights = ", averaged weights" if restored.averaged else ""
   where = f" in {data.dir}" if data.dir else ""

@@ -1,6 +1,5 @@
 """An experiment from a file such as configs/digits.py."""
 
-import difflib
 import inspect
 import re
 import runpy
@@ -8,7 +7,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from convattn.commands.errors import UsageError
+from convattn.errors import UserError, nearest, one_line
 from convattn.training.config import Experiment
 from convattn.training.validation import settings
 
@@ -29,28 +28,28 @@ def load_experiment(reference: str) -> Experiment:
     reference: the file's path; "PATH:TEXT" calls `get_config("TEXT")`.
 
   Raises:
-    UsageError: no such file, with the nearest of its directory; an error in it, with its line; no get_config; or a
+    UserError: no such file, with the nearest of its directory; an error in it, with its line; no get_config; or a
       result that is no Experiment.
   """
   path, argument = _split(reference)
   try:
     get_config = runpy.run_path(str(path)).get("get_config")
   except Exception as error:  # whatever the user's file raises
-    raise UsageError(_located(path, error)) from error
+    raise UserError(_located(path, error)) from error
   if not callable(get_config):
-    raise UsageError(f"{path} has no function get_config() that returns an Experiment.")
+    raise UserError(f"{path} has no function get_config() that returns an Experiment.")
   arguments = [] if argument is None else [argument]
   try:
     inspect.signature(get_config).bind(*arguments)
   except TypeError as error:
     wanted = "takes an argument: --config=FILE:ARGUMENT" if argument is None else f"does not take {argument!r}"
-    raise UsageError(f"get_config{inspect.signature(get_config)} of {path} {wanted}.") from error
+    raise UserError(f"get_config{inspect.signature(get_config)} of {path} {wanted}.") from error
   try:
     experiment = get_config(*arguments)
   except Exception as error:  # as above
-    raise UsageError(_located(path, error)) from error
+    raise UserError(_located(path, error)) from error
   if not isinstance(experiment, Experiment):
-    raise UsageError(f"get_config() of {path} must return an Experiment, got {type(experiment).__name__}.")
+    raise UserError(f"get_config() of {path} must return an Experiment, got {type(experiment).__name__}.")
   return experiment
 
 
@@ -62,16 +61,15 @@ def _split(reference: str) -> tuple[Path, str | None]:
   if path.is_file():
     return path, argument
   siblings = [each.name for each in sorted(path.parent.glob("*.py"))]
-  nearest = difflib.get_close_matches(path.name, siblings, n=3, cutoff=0.4) or siblings[:3]
-  if nearest:
-    advice = f"did you mean {' or '.join(str(path.parent / each) for each in nearest)}?"
+  if siblings:
+    advice = f"did you mean {' or '.join(str(path.parent / each) for each in nearest(path.name, siblings))}?"
   else:
     found = "holds no Python file" if path.parent.is_dir() else "is no folder"
     advice = (
       f"{path.parent} {found}; the experiments of configs/ come with a checkout of the repository: start in its root, "
       f"or write a file of your own."
     )
-  raise UsageError(f"there is no experiment file {str(path)!r}; {advice}")
+  raise UserError(f"there is no experiment file {str(path)!r}; {advice}")
 
 
 def _located(path: Path, error: Exception) -> str:
@@ -79,7 +77,7 @@ def _located(path: Path, error: Exception) -> str:
   lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
   line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
   place = str(path) if line is None else f"{path}, line {line}"
-  return f"{place}: {type(error).__name__}: {' '.join(str(error).split())}{_hint(error)}"
+  return f"{place}: {type(error).__name__}: {one_line(error)}{_hint(error)}"
 
 
 def _hint(error: Any) -> str:
@@ -87,5 +85,4 @@ def _hint(error: Any) -> str:
   if unexpected is None:
     return ""
   names = sorted({part for name, _, _ in settings(Experiment()) for part in name.split(".")})
-  nearest = difflib.get_close_matches(unexpected[1], names, n=3)
-  return f"; did you mean {' or '.join(nearest)}?" if nearest else ""
+  return f"; did you mean {' or '.join(nearest(unexpected[1], names))}?"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from convattn.commands.errors import UsageError, refusing
 from convattn.commands.options import named_options, output_file, pixels, split_options
+from convattn.errors import UserError
 
 _HELP = """convattn export --checkpoint=DIR|TAG --out=FILE [--image_size=H|HxW] [--platforms=cpu,cuda,tpu]
 
@@ -28,16 +28,16 @@ def run(arguments: Sequence[str]) -> None:
   """Writes the program and its description, and prints what they are.
 
   Raises:
-    UsageError: a wrong argument, path or checkpoint, or a file that cannot be written.
+    UserError: a wrong argument, path or checkpoint, or a file that cannot be written.
   """
   if {"-h", "--help"} & set(arguments):
     print(_HELP)
     return
   values = named_options(split_options(arguments), ("checkpoint", "out", "image_size", "platforms"))
   if "checkpoint" not in values:
-    raise UsageError("which model? --checkpoint=DIR|TAG, such as --checkpoint=runs/digits.")
+    raise UserError("which model? --checkpoint=DIR|TAG, such as --checkpoint=runs/digits.")
   if "out" not in values:
-    raise UsageError("where to? --out=FILE, such as --out=model.stablehlo.")
+    raise UserError("where to? --out=FILE, such as --out=model.stablehlo.")
   out = output_file("out", values["out"])
   request: dict[str, Any] = {}
   if "image_size" in values:
@@ -45,14 +45,11 @@ def run(arguments: Sequence[str]) -> None:
   if "platforms" in values:
     request["platforms"] = tuple(values["platforms"].split(","))
   # Imported here: --help and mistakes do without.
-  from convattn import training
-  from convattn.training.exporting import ExportError, export_classifier
+  from convattn import inference
 
-  with refusing(ValueError, OSError):
-    restored = training.restore(values["checkpoint"])
-  with refusing(ExportError, OSError):
-    artifact = export_classifier(restored, **request)
-    path, beside = artifact.write(out)
+  restored = inference.restore_classifier(values["checkpoint"])
+  artifact = inference.export_classifier(restored, **request)
+  path, beside = artifact.write(out)
   print(f"{path}  {path.stat().st_size / 2**20:.1f} MiB")
   print(f"{beside}  class names, preprocessing, versions")
   description = artifact.description

@@ -4,8 +4,7 @@ import itertools
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from convattn.commands.errors import UsageError
-from convattn.errors import nearest
+from convattn.errors import UserError, nearest
 
 
 def split_options(arguments: Sequence[str]) -> list[tuple[str, str]]:
@@ -14,18 +13,18 @@ def split_options(arguments: Sequence[str]) -> list[tuple[str, str]]:
   A value of its own that begins with two dashes is written behind an equals sign.
 
   Raises:
-    UsageError: something that is no option, or an option without a value.
+    UserError: something that is no option, or an option without a value.
   """
   options = []
   remaining = iter(arguments)
   for argument in remaining:
     if not argument.startswith("--") or argument == "--":
-      raise UsageError(f"expected an option such as --name=value, got {argument!r}.")
+      raise UserError(f"expected an option such as --name=value, got {argument!r}.")
     name, equals, value = argument[2:].partition("=")
     if not equals:
       following = next(remaining, None)
       if following is None or following.startswith("--"):
-        raise UsageError(f"--{name} needs a value: --{name}=VALUE.")
+        raise UserError(f"--{name} needs a value: --{name}=VALUE.")
       value = following
     options.append((name, value))
   return options
@@ -38,7 +37,7 @@ def split_positional(arguments: Sequence[str]) -> tuple[list[tuple[str, str]], l
   everything behind a lone "--".
 
   Raises:
-    UsageError: an option without a value, or an argument with a single dash.
+    UserError: an option without a value, or an argument with a single dash.
   """
   before, others = list(arguments), []
   if "--" in before:
@@ -66,15 +65,15 @@ def named_options(
     related: other names to suggest where an option has none of the known ones.
 
   Raises:
-    UsageError: a name that is not among the `known` ones, with the nearest; or one that is given twice.
+    UserError: a name that is not among the `known` ones, with the nearest; or one that is given twice.
   """
   values: dict[str, str] = {}
   for name, value in options:
     if name not in known:
       meant = " or ".join(f"--{each}" for each in nearest(name, [*known, *related]))
-      raise UsageError(f"there is no option --{name}; did you mean {meant}?")
+      raise UserError(f"there is no option --{name}; did you mean {meant}?")
     if name in values:
-      raise UsageError(f"--{name} is given twice; keep one.")
+      raise UserError(f"--{name} is given twice; keep one.")
     values[name] = value
   return values
 
@@ -83,11 +82,11 @@ def positive_number(name: str, text: str) -> int:
   """The whole number, at least 1, that `--name=text` gives.
 
   Raises:
-    UsageError: it is none.
+    UserError: it is none.
   """
   # int() would take "1_000" and digits of other scripts too.
   if not (text.isascii() and text.isdigit() and int(text) > 0):
-    raise UsageError(f"--{name} must be a whole number of at least 1, got {text!r}.")
+    raise UserError(f"--{name} must be a whole number of at least 1, got {text!r}.")
   return int(text)
 
 
@@ -95,13 +94,13 @@ def output_file(name: str, text: str) -> Path:
   """The file that `--name=text` asks to write, checked before any work is done.
 
   Raises:
-    UsageError: it is a folder, or its folder is not there.
+    UserError: it is a folder, or its folder is not there.
   """
   path = Path(text).expanduser()
   if path.is_dir() or not path.name:
-    raise UsageError(f"--{name} must name a file, got {text!r}, which is a folder.")
+    raise UserError(f"--{name} must name a file, got {text!r}, which is a folder.")
   if not path.parent.is_dir():
-    raise UsageError(f"--{name}={text}: there is no folder {str(path.parent)!r}; make it, or name another.")
+    raise UserError(f"--{name}={text}: there is no folder {str(path.parent)!r}; make it, or name another.")
   return path
 
 
@@ -109,9 +108,9 @@ def pixels(name: str, text: str) -> tuple[int, int]:
   """(height, width) that `--name=384` or `--name=384x512` gives.
 
   Raises:
-    UsageError: it is neither.
+    UserError: it is neither.
   """
   sizes = text.split("x")
   if len(sizes) > 2 or not all(size.isascii() and size.isdigit() and int(size) > 0 for size in sizes):
-    raise UsageError(f"--{name} must be a number of pixels such as 384, or height x width as 384x512, got {text!r}.")
+    raise UserError(f"--{name} must be a number of pixels such as 384, or height x width as 384x512, got {text!r}.")
   return int(sizes[0]), int(sizes[-1])

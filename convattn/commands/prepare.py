@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from convattn.commands.errors import UsageError, refusing
 from convattn.commands.options import named_options, split_positional
+from convattn.errors import UserError
 from convattn.training.config import Data
 
 _HELP = """convattn prepare [NAME] [--data_dir=DIR] [--manual_dir=DIR]
@@ -20,7 +20,7 @@ def run(arguments: Sequence[str]) -> None:
   """Prepares the data set if it is missing; prints where it lies and how many examples its splits have.
 
   Raises:
-    UsageError: a wrong argument, an unknown data set, a directory that cannot be written, or no TensorFlow.
+    UserError: a wrong argument, an unknown data set, a directory that cannot be written, or no TensorFlow.
   """
   if {"-h", "--help"} & set(arguments):
     print(_HELP.format(name=Data().name))
@@ -28,17 +28,16 @@ def run(arguments: Sequence[str]) -> None:
   options, names = split_positional(arguments)
   directories = {"data_dir": "", "manual_dir": "", **named_options(options, ("data_dir", "manual_dir"))}
   if len(names) > 1:
-    raise UsageError(f"expected one data set, got {' '.join(map(repr, names))}; prepare one after the other.")
+    raise UserError(f"expected one data set, got {' '.join(map(repr, names))}; prepare one after the other.")
   name, directory = (names or [Data().name])[0], directories["data_dir"]
   # Imported here: --help does without.
   from convattn.data import load
   from convattn.data.preparation import data_root
   from convattn.data.stock import prepare_stock
 
-  with refusing(ValueError, OSError):
-    if name not in (Data().name, "folder"):
-      prepare_stock(name, data_root(directory), directories["manual_dir"])
-    dataset = load(name, directory)
+  if name not in (Data().name, "folder"):
+    prepare_stock(name, data_root(directory), directories["manual_dir"])
+  dataset = load(name, directory)
   root = data_root(directory)
   print(root if name == "folder" else root / name)
   for split in ("train", "validation", "test"):

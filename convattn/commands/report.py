@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from convattn.commands.errors import UsageError, refusing
 from convattn.commands.options import named_options, split_options
+from convattn.errors import UserError
 
 _HELP = """convattn report --workdir=DIR
 
@@ -15,18 +15,16 @@ def run(arguments: Sequence[str]) -> None:
   """Draws what the workdir's files say and prints the figures' paths.
 
   Raises:
-    UsageError: a wrong argument, or a workdir without metrics.
+    UserError: a wrong argument, or a workdir without metrics.
   """
   if {"-h", "--help"} & set(arguments):
     print(_HELP)
     return
   options = named_options(split_options(arguments), ("workdir",))
   if "workdir" not in options:
-    raise UsageError("which run? --workdir=DIR, such as --workdir=runs/digits.")
+    raise UserError("which run? --workdir=DIR, such as --workdir=runs/digits.")
   # Imported here: --help does without matplotlib.
   from convattn import viz
 
-  with refusing(FileNotFoundError, ValueError):
-    paths = viz.draw(Path(options["workdir"]).expanduser())
-  for path in paths:
+  for path in viz.draw(Path(options["workdir"]).expanduser()):
     print(path)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convattn.commands.errors import UsageError, refusing
 from convattn.commands.options import named_options, pixels, positive_number, split_positional
+from convattn.errors import UserError
 from convattn.training.validation import CHOICES
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def run(arguments: Sequence[str]) -> None:
   """Prints the table.
 
   Raises:
-    UsageError: a wrong argument; a name that is no model, tag or run, with the nearest.
+    UserError: a wrong argument; a name that is no model, tag or run, with the nearest.
   """
   if {"-h", "--help"} & set(arguments):
     print(_HELP)
@@ -48,9 +48,7 @@ def run(arguments: Sequence[str]) -> None:
   options, names = split_positional(arguments)
   values = named_options(options, _OPTIONS)
   if len(names) != 1:
-    raise UsageError(
-      f"name one model, tag or run, such as convattn summary coatnet_2; got {' '.join(names) or 'none'}."
-    )
+    raise UserError(f"name one model, tag or run, such as convattn summary coatnet_2; got {' '.join(names) or 'none'}.")
   size = pixels("image_size", values["image_size"]) if "image_size" in values else None
   batch_size = positive_number("batch_size", values.get("batch_size", "1"))
   changes = _changes(values)
@@ -70,7 +68,7 @@ def _changes(values: dict[str, str]) -> dict[str, Any]:
   for name in changes:
     choices = CHOICES[f"compute.{name}"]
     if changes[name] not in choices:
-      raise UsageError(f"--{name} must be one of {', '.join(choices)}, got {changes[name]!r}.")
+      raise UserError(f"--{name} must be one of {', '.join(choices)}, got {changes[name]!r}.")
   if "num_classes" in values:
     text = values["num_classes"]
     changes["num_classes"] = 0 if text == "0" else positive_number("num_classes", text)
@@ -82,18 +80,17 @@ def _find(name: str) -> tuple[CoAtNet, tuple[int, int], int]:
   from convattn.models import create_model, list_models
   from convattn.pretrained.tags import TAGS, find_tags
 
-  with refusing(ValueError, OSError):
-    if name not in list_models():
-      if Path(name).expanduser().exists() or os.sep in name:
-        from convattn import training
+  if name not in list_models():
+    if Path(name).expanduser().exists() or os.sep in name:
+      from convattn import training
 
-        restored = training.restore(name)
-        return restored.model, restored.preprocessing.image_size, len(restored.preprocessing.mean)
-      if "." in name:
-        (row,) = find_tags(name)
-        model = create_model(row.architecture, row.num_classes)
-        return model, row.preprocessing.image_size, len(row.preprocessing.mean)
-    model = create_model(name)
+      restored = training.restore_classifier(name)
+      return restored.model, restored.preprocessing.image_size, len(restored.preprocessing.mean)
+    if "." in name:
+      (row,) = find_tags(name)
+      model = create_model(row.architecture, row.num_classes)
+      return model, row.preprocessing.image_size, len(row.preprocessing.mean)
+  model = create_model(name)
   sizes = [row.preprocessing.image_size for row in TAGS if row.architecture == name]
   small = re.search(r"_mini_(\d+)$", name)
   return model, (sizes or [(int(small[1]),) * 2 if small else (224, 224)])[0], 3

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from convattn.commands.errors import naming_a_lack_of_memory, refusing
 from convattn.commands.experiment_file import default_file, load_experiment
+from convattn.commands.memory import naming_a_lack_of_memory
 from convattn.commands.options import named_options, split_options
 from convattn.training.config import Experiment
 from convattn.training.overrides import apply_overrides, describe_settings
 from convattn.training.validation import settings, validate
-
-if TYPE_CHECKING:
-  from convattn.data import Dataset
-  from convattn.training.initial import Initial
 
 WORKDIR = "runs/digits"
 
@@ -40,7 +35,7 @@ def run(arguments: Sequence[str]) -> None:
   """Trains as the arguments say and prints the paths of the figures.
 
   Raises:
-    UsageError: a wrong argument, setting, file or workdir, or settings that do not fit the model or the weights of
+    UserError: a wrong argument, setting, file or workdir, or settings that do not fit the model or the weights of
       init_from, before anything is trained; a loss that diverged; a picture that turns out to be broken; or a workdir
       that turns out to be in use, damaged or of another run.
     KeyboardInterrupt: Ctrl-C came while it trained; the state is saved.
@@ -58,16 +53,15 @@ def parse(options: Sequence[tuple[str, str]]) -> tuple[Experiment, Path]:
   """(experiment, workdir) that the options ask for.
 
   Raises:
-    UsageError: a wrong option, file, setting or value.
+    UserError: a wrong option, file, setting or value.
   """
   overrides = [(name.removeprefix("config."), text) for name, text in options if name.startswith("config.")]
   rest = [(name, text) for name, text in options if not name.startswith("config.")]
   every_setting = [f"config.{name}" for name, _, _ in settings(Experiment())]
   plain = named_options(rest, ("config", "workdir"), related=every_setting)
   experiment = load_experiment(plain.get("config", str(default_file())))
-  with refusing(ValueError):
-    experiment = apply_overrides(experiment, overrides)
-    validate(experiment)
+  experiment = apply_overrides(experiment, overrides)
+  validate(experiment)
   return experiment, Path(plain.get("workdir", WORKDIR)).expanduser()
 
 
@@ -84,52 +78,17 @@ def _help(experiment: Experiment, chosen: bool) -> str:
 
 def _train(experiment: Experiment, workdir: Path, trace_steps: int) -> None:
   # Imported here, so that --help and a mistyped setting do not wait for Orbax and matplotlib.
-  import jax
-
   from convattn import training, viz
-  from convattn.data import BrokenPicture, WorkersEnded
-  from convattn.training.distributed import LaunchError, initialize
+  from convattn.training.distributed import initialize, is_main
   from convattn.training.progress import show
 
-  with refusing(LaunchError):
-    initialize()
-  refused = (FloatingPointError, training.WorkdirError, training.SettingsError, BrokenPicture, WorkersEnded)
+  initialize()
   try:
-    with naming_a_lack_of_memory(_LESS_MEMORY), refusing(*refused):
-      dataset, initial = _check(experiment, workdir)
-      training.run(experiment, workdir, dataset=dataset, initial=initial, trace_steps=trace_steps)
+    with naming_a_lack_of_memory(_LESS_MEMORY):
+      training.run(experiment, workdir, trace_steps=trace_steps)
   except training.Terminated as end:  # as asked, by what will start the same command again
     show(end.message)
     return
-  if jax.process_index() == 0:
-    with refusing(OSError):
-      paths = viz.draw(workdir)
-    for path in paths:
+  if is_main():
+    for path in viz.draw(workdir):
       print(path)
-
-
-def _check(experiment: Experiment, workdir: Path) -> tuple[Dataset, Initial | None]:
-  """Tries everything that only a user's mistake can make fail, and returns the data set and the weights of init_from.
-
-  `training.run` checks all of it again; what it raises after this, but for what `_train` refuses, is a bug and keeps
-  its traceback.
-  """
-  from convattn.training.dataset import load_dataset
-  from convattn.training.determinism import request_deterministic_kernels
-  from convattn.training.initial import find_initial
-  from convattn.training.program import make_model
-  from convattn.training.sharding import make_mesh
-  from convattn.training.validation import validate_batch_sizes
-  from convattn.training.workdir import check_config, is_finished
-
-  if experiment.compute.deterministic:
-    request_deterministic_kernels()
-  with refusing(ValueError, OSError):
-    check_config(workdir, experiment)
-    make_model(experiment, num_classes=1)
-    if not is_finished(workdir):
-      validate_batch_sizes(experiment, make_mesh(fsdp=experiment.compute.fsdp).size)
-    initial = find_initial(experiment, workdir)
-    dataset = load_dataset(experiment, initial.preprocessing if initial else None)
-    workdir.mkdir(parents=True, exist_ok=True)
-  return dataset, initial

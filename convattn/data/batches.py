@@ -8,6 +8,7 @@ import numpy as np
 from convattn.data.broken import InARow, first_readable, readable
 from convattn.data.picture_source import in_threads
 from convattn.data.sources import Item, Source, skipped_of
+from convattn.errors import UserError
 
 WHOLE = slice(None)
 """All rows of a batch."""
@@ -34,7 +35,7 @@ def train_indexes(size: int, *, batch_size: int, seed: int, step: int) -> np.nda
   """
   for name, value, least in (("size", size, 1), ("batch_size", batch_size, 1), ("seed", seed, 0), ("step", step, 0)):
     if value < least:
-      raise ValueError(f"{name} must be at least {least}, got {value}.")
+      raise UserError(f"{name} must be at least {least}, got {value}.")
   positions = int(step) * batch_size + np.arange(batch_size, dtype=np.int64)
   epochs, places = np.divmod(positions, size)
   pieces = [_epoch_order(size, seed, int(epoch))[places[epochs == epoch]] for epoch in np.unique(epochs)]
@@ -51,7 +52,7 @@ def stack(items: Sequence[Item]) -> dict[str, np.ndarray]:
   kinds = {(image.shape, image.dtype) for image in images}
   if len(kinds) > 1 or images[0].ndim != 3 or images[0].dtype != np.uint8:
     found = " and ".join(sorted(f"{dtype} {list(shape)}" for shape, dtype in kinds))
-    raise ValueError(f"images of a source must be uint8 [h, w, c], all of one shape, got {found}; convert or resize.")
+    raise UserError(f"images of a source must be uint8 [h, w, c], all of one shape, got {found}; convert or resize.")
   return {"image": np.stack(images), "label": np.array([int(item["label"]) for item in items], np.int32)}
 
 
@@ -64,7 +65,7 @@ def train_places(
     ValueError: an empty source, or a number out of range.
   """
   if not len(source):
-    raise ValueError("there are no images to train on; the data set 'folder' needs them in train/CLASS/*.jpg.")
+    raise UserError("there are no images to train on; the data set 'folder' needs them in train/CLASS/*.jpg.")
   indexes = train_indexes(len(source), batch_size=batch_size, seed=seed, step=step).tolist()
   return list(enumerate(indexes))[rows]
 
@@ -111,7 +112,7 @@ def evaluation_batches(source: Source, batch_size: int, rows: slice = WHOLE) -> 
       the other, that something else is wrong.
   """
   if batch_size < 1:
-    raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+    raise UserError(f"batch_size must be at least 1, got {batch_size}.")
   return _evaluation_batches(source, batch_size, rows)
 
 

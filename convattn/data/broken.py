@@ -5,6 +5,8 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from convattn.errors import UserError
+
 _Made = TypeVar("_Made")
 
 CHOICES = ("stop", "skip")
@@ -14,7 +16,7 @@ IN_A_ROW = 100
 """So many unreadable examples, one behind the other, are not a few broken pictures but a disk that has gone."""
 
 
-class BrokenPicture(ValueError):
+class BrokenPicture(UserError):
   """A picture of a data set that is not there any more, or cannot be decoded; one line with its path.
 
   Attributes:

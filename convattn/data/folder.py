@@ -23,13 +23,12 @@ import numpy as np
 from convattn.data.broken import BrokenPicture, Skipped
 from convattn.data.picture_source import PREPROCESSING, PictureSource, readable_names
 from convattn.data.sources import Dataset
+from convattn.errors import UserError
 from convattn.pretrained import Preprocessing, open_picture
+from convattn.pretrained.pictures import SUFFIXES
 
 if TYPE_CHECKING:
   import PIL.Image
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-"""Of the files that are read."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -78,7 +77,7 @@ def load_folder(directory: str) -> Dataset:
       another part that train lacks; one line with the path and what to do.
   """
   if not directory:
-    raise ValueError(
+    raise UserError(
       "the data set 'folder' needs the folder's name, which holds train/CLASS/*.jpg and validation/CLASS/*.jpg; give "
       "--config.data.dir=DIR."
     )
@@ -92,7 +91,7 @@ def load_folder(directory: str) -> Dataset:
   for split, path in parts.items():
     unknown = sorted(set(found[split]) - set(classes))
     if unknown:
-      raise ValueError(
+      raise UserError(
         f"{path / unknown[0]} is a class that {parts['train']} lacks; add pictures of it there, or remove the folder."
       )
   return Dataset(
@@ -110,7 +109,7 @@ def load_folder(directory: str) -> Dataset:
 def _validation_folder(root: Path) -> Path:
   there = [path for path in (root / "validation", root / "val") if path.exists()]
   if len(there) == 2:
-    raise ValueError(f"{root} has both validation and val; keep one of them.")
+    raise UserError(f"{root} has both validation and val; keep one of them.")
   return there[0] if there else root / "validation"
 
 
@@ -126,17 +125,15 @@ def _pictures(folder: Path) -> dict[str, list[str]]:
     classes = [entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")]
     found = {name: _files_below(folder / name) for name in classes}
   except OSError as error:
-    raise ValueError(
+    raise UserError(
       f"cannot read {error.filename or folder}: {error.strerror}; the data set 'folder' needs train/CLASS/*.jpg and "
       "validation/CLASS/*.jpg, or val/CLASS/*.jpg, in data.dir."
     ) from error
   if not found:
-    raise ValueError(
-      f"{folder} has no folders; put its pictures into one folder per class, such as {folder}/cat/1.jpg."
-    )
+    raise UserError(f"{folder} has no folders; put its pictures into one folder per class, such as {folder}/cat/1.jpg.")
   for name in sorted(found):
     if not found[name]:
-      raise ValueError(f"{folder / name} holds no picture ({', '.join(SUFFIXES)}); add some, or remove the folder.")
+      raise UserError(f"{folder / name} holds no picture ({', '.join(SUFFIXES)}); add some, or remove the folder.")
   return found
 
 
@@ -147,7 +144,7 @@ def _files_below(folder: Path) -> list[str]:
   files, seen = [], set()
   for place, below, names in os.walk(folder, onerror=refuse, followlinks=True):
     if (real := os.path.realpath(place)) in seen:
-      raise ValueError(f"{place} is {real} once more, through a symbolic link; remove the link.")
+      raise UserError(f"{place} is {real} once more, through a symbolic link; remove the link.")
     seen.add(real)
     below[:] = [name for name in below if not name.startswith(".")]
     files += [

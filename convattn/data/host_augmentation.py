@@ -10,6 +10,7 @@ from convattn.data.broken import first_readable
 from convattn.data.picture_source import PictureSource, in_threads
 from convattn.data.randaugment import rand_augment
 from convattn.data.sources import Dataset, Item, Source, skipped_of
+from convattn.errors import UserError
 from convattn.pretrained import Preprocessing
 
 _ATTEMPTS = 10
@@ -51,7 +52,7 @@ def random_box(rng: np.random.Generator, height: int, width: int, least_area: fl
     ValueError: `least_area` out of range.
   """
   if not 0 < least_area <= 1:
-    raise ValueError(f"the least area of a random crop must be above 0 and at most 1, got {least_area}.")
+    raise UserError(f"the least area of a random crop must be above 0 and at most 1, got {least_area}.")
   for _ in range(_ATTEMPTS):
     area = height * width * rng.uniform(least_area, 1)
     ratio = math.exp(rng.uniform(math.log(_NARROWEST), math.log(_WIDEST)))
@@ -82,7 +83,7 @@ class Rows:
   def __post_init__(self) -> None:
     channels = self.dataset.image_shape[-1]
     if channels not in (1, 3) and not self.augmentation.is_identity:
-      raise ValueError(
+      raise UserError(
         f"random resized crops and RandAugment take grey or RGB images, 1 or 3 channels, got {channels}; set "
         "augmentation.resized_crop_area to 1 and augmentation.randaugment_layers to 0."
       )

@@ -12,6 +12,7 @@ from convattn.data.records import load_records, record_folder
 from convattn.data.selection import select
 from convattn.data.sources import ArraySource, Dataset, in_memory
 from convattn.data.stock import missing
+from convattn.errors import UserError
 from convattn.pretrained import Preprocessing
 
 
@@ -73,9 +74,9 @@ def load(
       without what they need, or a selection that the data set cannot give; one line.
   """
   if image_size < 0:
-    raise ValueError(f"image_size must be at least 0 (0: as they come), got {image_size}.")
+    raise UserError(f"image_size must be at least 0 (0: as they come), got {image_size}.")
   if broken not in CHOICES:
-    raise ValueError(f"broken must be one of {', '.join(map(repr, CHOICES))}, got {broken!r}.")
+    raise UserError(f"broken must be one of {', '.join(map(repr, CHOICES))}, got {broken!r}.")
   dataset = _LOADERS[name](directory) if name in _LOADERS else _load_prepared(name, directory)
   dataset = select(dataset, classes=classes, images_per_class=images_per_class, seed=subset_seed)
   if broken == "skip":

@@ -9,6 +9,8 @@ from typing import Any
 
 from absl import logging
 
+from convattn.errors import UserError
+
 
 def data_root(directory: str = "") -> pathlib.Path:
   """The directory of all prepared data: `directory`, else $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
@@ -53,11 +55,11 @@ def prepared(builder_class: Any, root: pathlib.Path) -> Any:
     except OSError as error:
       # Losing the race to another process ends here too: its directory is in the way of our rename.
       if not builder().info.splits:
-        raise ValueError(
+        raise UserError(
           f"cannot prepare data set {builder_class.name!r} in {str(root)!r}: {error.strerror or error}; name a "
           "directory that can be written with --config.data.dir=DIR or $TFDS_DATA_DIR."
         ) from error
     ready = builder()  # a builder sees only what lay on the disk when it was made
   if not ready.info.splits:
-    raise ValueError(f"{ready.data_dir!r} exists but holds no prepared {ready.name!r}; delete it and start again.")
+    raise UserError(f"{ready.data_dir!r} exists but holds no prepared {ready.name!r}; delete it and start again.")
   return ready

@@ -28,6 +28,7 @@ from convattn.data.broken import BrokenPicture, Skipped, first_readable
 from convattn.data.picture_source import PREPROCESSING, PictureSource, readable_names
 from convattn.data.preparation import quiet
 from convattn.data.sources import Dataset
+from convattn.errors import UserError
 from convattn.pretrained import Preprocessing, decode_picture
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def record_folder(root: Path, name: str) -> Path | None:
   configs = [path for path in complete if record_folder(folder, path.name) is not None]
   if len(configs) > 1:
     names = ", ".join(f"{name}/{path.name}" for path in configs)
-    raise ValueError(f"data set {name!r} has several configurations in {str(root)!r}: {names}; name one of these.")
+    raise UserError(f"data set {name!r} has several configurations in {str(root)!r}: {names}; name one of these.")
   return record_folder(folder, configs[0].name) if configs else None
 
 
@@ -160,7 +161,7 @@ def load_records(folder: Path) -> Dataset:
       builder = tfds.builder_from_directory(str(folder))
   except Exception as error:  # whatever its readers of JSON and of features raise
     reason = " ".join(str(error).split())
-    raise ValueError(
+    raise UserError(
       f"{folder} is no data set of TFDS, or damaged ({reason}); remove it and prepare it anew."
     ) from error
   shape, class_names = _checked(builder, folder)
@@ -197,18 +198,18 @@ def _checked(builder: Any, folder: Path) -> tuple[tuple[int | None, int | None, 
   image, label = named.get("image"), named.get("label")
   if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
     found = ", ".join(f"{name}: {type(feature).__name__}" for name, feature in sorted(named.items()))
-    raise ValueError(
+    raise UserError(
       f"a data set to learn classes from needs the features image: Image and label: ClassLabel, but {folder} has "
       f"{found or type(features).__name__}; name another."
     )
   if image.np_dtype != np.uint8 or len(image.shape) != 3 or image.shape[2] not in (1, 3, 4):
-    raise ValueError(
+    raise UserError(
       f"images must be uint8 with 1, 3 or 4 channels, but those of {folder} are {np.dtype(image.np_dtype).name} "
       f"{image.shape}; name another data set."
     )
   formats = {kind.value for kind in builder.info.available_file_formats()}
   if "array_record" not in formats:
-    raise ValueError(
+    raise UserError(
       f"{folder} holds {' and '.join(sorted(formats)) or 'no records'}, which cannot be read in any order; remove it "
       "and make it anew with convattn prepare, which writes array_record."
     )
@@ -227,7 +228,7 @@ def _splits(
     del whole["test"]
   if not whole:
     found = ", ".join(sorted(sizes))
-    raise ValueError(f"{folder} has the splits {found}; it needs train, validation, or test with labels.")
+    raise UserError(f"{folder} has the splits {found}; it needs train, validation, or test with labels.")
   train = whole.get("train", source(next(iter(whole)), np.arange(0)))
   if "validation" not in whole:
     if len(train):

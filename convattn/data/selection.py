@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from convattn.data.sources import Dataset, LabelledSource
+from convattn.errors import UserError
 
 _NO_CLASS = -1
 _DIGITS = 6
@@ -23,15 +24,15 @@ def parse_classes(text: str) -> tuple[int, ...]:
   for part in text.split(",") if text.strip() else ():
     first, dash, last = (each.strip() for each in part.partition("-"))
     if not _is_number(first) or (dash and not _is_number(last)):
-      raise ValueError(f"classes must be labels such as '0-4' or '0,3,7', got {text!r}.")
+      raise UserError(f"classes must be labels such as '0-4' or '0,3,7', got {text!r}.")
     if dash and int(last) < int(first):
-      raise ValueError(f"a range of classes must rise, got {part.strip()!r} in {text!r}; write {last}-{first}.")
+      raise UserError(f"a range of classes must rise, got {part.strip()!r} in {text!r}; write {last}-{first}.")
     if max(len(first), len(last)) > _DIGITS:
-      raise ValueError(f"classes must be labels of up to {_DIGITS} digits, got {part.strip()[:60]!r}.")
+      raise UserError(f"classes must be labels of up to {_DIGITS} digits, got {part.strip()[:60]!r}.")
     labels.extend(range(int(first), int(last if dash else first) + 1))
   repeated = sorted(label for label, count in collections.Counter(labels).items() if count > 1)
   if repeated:
-    raise ValueError(f"classes must name each label once, got {text!r} with {repeated[0]} more than once.")
+    raise UserError(f"classes must name each label once, got {text!r} with {repeated[0]} more than once.")
   return tuple(labels)
 
 
@@ -58,11 +59,11 @@ def select(dataset: Dataset, *, classes: str = "", images_per_class: int = 0, se
   """
   for name, value in (("images_per_class", images_per_class), ("subset_seed", seed)):
     if value < 0:
-      raise ValueError(f"{name} must be at least 0, got {value}.")
+      raise UserError(f"{name} must be at least 0, got {value}.")
   chosen = parse_classes(classes) or tuple(range(dataset.num_classes))
   beyond = [label for label in chosen if label >= dataset.num_classes]
   if beyond:
-    raise ValueError(
+    raise UserError(
       f"classes must be labels of the data set, 0 to {dataset.num_classes - 1}, got {beyond[0]} in {classes!r}."
     )
   if not classes.strip() and not images_per_class:
@@ -83,7 +84,7 @@ def _draw(labels: np.ndarray, names: dict[int, str], images_per_class: int, seed
   for label, name in names.items():
     candidates = np.flatnonzero(labels == label)
     if len(candidates) < images_per_class:
-      raise ValueError(
+      raise UserError(
         f"images_per_class must be at most {len(candidates)}, the training images of class {label} ({name}), got "
         f"{images_per_class}; take fewer, or leave the class out."
       )

@@ -7,6 +7,7 @@ from typing import Protocol, TypedDict, cast
 import numpy as np
 
 from convattn.data.broken import Skipped
+from convattn.errors import UserError
 from convattn.pretrained import Preprocessing
 
 
@@ -63,11 +64,11 @@ class ArraySource:
     chex.assert_rank(images, 4, custom_message="images must be [n, h, w, c]")
     chex.assert_shape(labels, (len(images),), custom_message="labels must be [n], one for each image")
     if images.dtype != np.uint8:
-      raise ValueError(f"images must be uint8, got {images.dtype}; scale to 0..255 and call .astype('uint8').")
+      raise UserError(f"images must be uint8, got {images.dtype}; scale to 0..255 and call .astype('uint8').")
     if not np.issubdtype(labels.dtype, np.integer):
-      raise ValueError(f"labels must be integers, got {labels.dtype}; pass class indexes from 0.")
+      raise UserError(f"labels must be integers, got {labels.dtype}; pass class indexes from 0.")
     if labels.size and labels.min() < 0:
-      raise ValueError(f"labels must not be negative, got {labels.min()}; number the classes from 0.")
+      raise UserError(f"labels must not be negative, got {labels.min()}; number the classes from 0.")
     object.__setattr__(self, "images", images)
     object.__setattr__(self, "labels", labels.astype(np.int32))
 
@@ -132,15 +133,15 @@ class Dataset:
 
   def __post_init__(self) -> None:
     if len(self.image_shape) != 3:
-      raise ValueError(f"image_shape must be (h, w, c), got {self.image_shape}.")
+      raise UserError(f"image_shape must be (h, w, c), got {self.image_shape}.")
     channels = self.image_shape[-1]
     for name in ("mean", "std"):
       if len(getattr(self, name)) != channels:
-        raise ValueError(f"{name} must have {channels} numbers, one per channel, got {getattr(self, name)}.")
+        raise UserError(f"{name} must have {channels} numbers, one per channel, got {getattr(self, name)}.")
     if not all(value > 0 for value in self.std):
-      raise ValueError(f"std must be positive, got {self.std}; use 1.0 for a channel that never varies.")
+      raise UserError(f"std must be positive, got {self.std}; use 1.0 for a channel that never varies.")
     if not self.class_names:
-      raise ValueError("class_names must name at least one class, got ().")
+      raise UserError("class_names must name at least one class, got ().")
 
   @property
   def num_classes(self) -> int:
@@ -158,7 +159,7 @@ class Dataset:
       source = getattr(self, split)
       # Looked up without asking for them: labels may take a pass over all records.
       if any(inspect.getattr_static(source, name, None) is None for name in ("labels", "take", "processed")):
-        raise ValueError(f"{split} must be a source with labels, got {type(source).__name__}; use in_memory(source).")
+        raise UserError(f"{split} must be a source with labels, got {type(source).__name__}; use in_memory(source).")
       sources[split] = cast(LabelledSource, source)
     return sources
 

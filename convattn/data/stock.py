@@ -12,9 +12,10 @@ from typing import Any
 
 from convattn.data.preparation import quiet
 from convattn.data.records import record_folder
+from convattn.errors import UserError
 
 
-def missing(name: str, root: Path, own: Collection[str]) -> ValueError:
+def missing(name: str, root: Path, own: Collection[str]) -> UserError:
   """The error for a data set that is not under `root`: the command that makes it, or the nearest known names.
 
   Args:
@@ -24,14 +25,14 @@ def missing(name: str, root: Path, own: Collection[str]) -> ValueError:
   """
   stock = _stock_names()
   if name.partition("/")[0] in stock:
-    return ValueError(
+    return UserError(
       f"data set {name!r} is not in {str(root)!r}; make it with: convattn prepare {name} --data_dir={root}"
     )
   prepared = sorted(path.name for path in root.glob("[!.]*") if path.name not in own and _is_prepared(path))
   nearest = difflib.get_close_matches(name, [*own, *prepared], n=3) or difflib.get_close_matches(name, stock, n=3)
   hint = f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
   known = ", ".join([*sorted(own), *prepared])
-  return ValueError(f"unknown data set {name!r}; {hint}Known: {known}, and TFDS's own, which convattn prepare makes.")
+  return UserError(f"unknown data set {name!r}; {hint}Known: {known}, and TFDS's own, which convattn prepare makes.")
 
 
 def _is_prepared(folder: Path) -> bool:
@@ -67,7 +68,7 @@ def prepare_stock(name: str, root: Path, manual_dir: str = "") -> Path:
   if name.partition("/")[0] not in _stock_names():
     raise missing(name, root, ("digits", "folder"))
   if importlib.util.find_spec("tensorflow") is None:
-    raise ValueError(
+    raise UserError(
       f"preparing {name!r} takes TensorFlow (reading it does not); install it with: pip install '.[prepare]' in the "
       "checkout, or pip install tensorflow."
     )
@@ -80,7 +81,7 @@ def prepare_stock(name: str, root: Path, manual_dir: str = "") -> Path:
       _download_and_prepare(name, root, manual_dir)
       folder = record_folder(root, name)
   if folder is None:
-    raise ValueError(f"TFDS reports no error, but there is no {name!r} in {str(root)!r}.")
+    raise UserError(f"TFDS reports no error, but there is no {name!r} in {str(root)!r}.")
   return folder
 
 
@@ -104,4 +105,4 @@ def _download_and_prepare(name: str, root: Path, manual_dir: str) -> Any:
       builder.download_and_prepare(download_dir=str(downloads), download_config=config)
     except Exception as error:  # any of a hundred programs may fail, in its own way
       reason = " ".join(str(error).split())
-      raise ValueError(f"TFDS cannot prepare {name!r} in {str(root)!r}: {type(error).__name__}: {reason}") from error
+      raise UserError(f"TFDS cannot prepare {name!r} in {str(root)!r}: {type(error).__name__}: {reason}") from error

@@ -34,6 +34,7 @@ from convattn.data.batches import (
 from convattn.data.broken import BrokenPicture, InARow, readable
 from convattn.data.host_augmentation import HostAugmentation, Rows
 from convattn.data.sources import Dataset, Item, Source, skipped_of
+from convattn.errors import UserError
 
 Batch = dict[str, np.ndarray]
 Found = tuple[Batch, list[BrokenPicture]]
@@ -44,7 +45,7 @@ _AHEAD = 2  # evaluation batches in the making behind the one that is asked for
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class WorkersEnded(RuntimeError):
+class WorkersEnded(UserError):
   """The processes that decode are gone; one line."""
 
 
@@ -62,7 +63,7 @@ class Workers:
 
   def __init__(self, dataset: Dataset, augmentation: HostAugmentation, count: int):
     if count < 1:
-      raise ValueError(f"workers must be at least 1, got {count}; without any, use augmented_batch.")
+      raise UserError(f"workers must be at least 1, got {count}; without any, use augmented_batch.")
     self._dataset, self._augmentation, self._count = dataset, augmentation, count
     self._lock = threading.Lock()
     self._pool: concurrent.futures.ProcessPoolExecutor | None = None

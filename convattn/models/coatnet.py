@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from convattn.errors import UserError
 from convattn.layers.classifier import Classifier
 from convattn.layers.convnext import ConvNeXtBlock
 from convattn.layers.inputs import check_input
@@ -44,7 +45,7 @@ class CoAtNet(nn.Module):
 
   def setup(self):
     if self.remat not in REMAT:
-      raise ValueError(f"remat is {self.remat!r}, but must be one of {', '.join(map(repr, REMAT))}.")
+      raise UserError(f"remat is {self.remat!r}, but must be one of {', '.join(map(repr, REMAT))}.")
     spec = self.spec
     dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
     conv_norm: dict[str, Any] = {

@@ -10,6 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from convattn.errors import UserError
 from convattn.models.coatnet import CoAtNet
 from convattn.models.spec import Spec, check_fields, with_overrides
 from convattn.models.variants import VARIANTS
@@ -31,7 +32,7 @@ def spec_for(name: str, **overrides: Any) -> Spec:
   """
   if name not in VARIANTS:
     near = difflib.get_close_matches(name, VARIANTS, n=3, cutoff=0.4) or list_models()
-    raise ValueError(f"there is no model {name!r}; did you mean {', '.join(near)}? convattn.list_models() lists all.")
+    raise UserError(f"there is no model {name!r}; did you mean {', '.join(near)}? convattn.list_models() lists all.")
   return with_overrides(VARIANTS[name], **overrides)
 
 
@@ -65,4 +66,4 @@ def create_model(
 
 def _check_num_classes(value: Any) -> None:
   if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
-    raise ValueError(f"num_classes is {value!r}, but must be a whole number of at least 0 (0: no last dense layer).")
+    raise UserError(f"num_classes is {value!r}, but must be a whole number of at least 0 (0: no last dense layer).")

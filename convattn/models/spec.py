@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from convattn.errors import UserError
 from convattn.layers import convnext
 from convattn.layers.activations import ACTIVATIONS
 from convattn.layers.attention import POSITIONS, RELATIVE, TABLE_RESIZE
@@ -101,35 +102,35 @@ class Spec:
   def __post_init__(self):
     for name, choices in CHOICES.items():
       if getattr(self, name) not in choices:
-        raise ValueError(f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(map(repr, choices))}.")
+        raise UserError(f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(map(repr, choices))}.")
     for name in ("stochastic_depth", "relative_dropout"):
       if not 0 <= getattr(self, name) < 1:
-        raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 0 and less than 1.")
+        raise UserError(f"{name} is {getattr(self, name)}, but must be at least 0 and less than 1.")
     for name in ("conv_layer_scale", "attention_layer_scale"):
       if getattr(self, name) < 0:
-        raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 0.")
+        raise UserError(f"{name} is {getattr(self, name)}, but must be at least 0.")
     for name in ("stages", "stem_widths"):
       if not getattr(self, name):
-        raise ValueError(f"{name} is (), but must have at least one element.")
+        raise UserError(f"{name} is (), but must have at least one element.")
     for name, value in self._numbers():
       if value <= 0:
-        raise ValueError(f"{name} is {value}, but must be greater than 0.")
+        raise UserError(f"{name} is {value}, but must be greater than 0.")
     self._check_blocks()
 
   def _check_blocks(self) -> None:
     channels = self.stem_widths[-1]
     for block, width, _ in self.blocks:
       if block not in BLOCKS:
-        raise ValueError(f"block is {block!r}, but must be one of {', '.join(map(repr, BLOCKS))}.")
+        raise UserError(f"block is {block!r}, but must be one of {', '.join(map(repr, BLOCKS))}.")
       attention_width = {"output": width, "input": channels}[self.attention_width_from]
       if block == "T" and attention_width % self.head_size:
         wanted = f"must divide the width {attention_width} of every Transformer stage"
-        raise ValueError(f"head_size is {self.head_size}, but {wanted}.")
+        raise UserError(f"head_size is {self.head_size}, but {wanted}.")
       if block == "X" and width % channels:
-        raise ValueError(f"a ConvNeXt block's width is {width}, but must be a multiple of its input's {channels}.")
+        raise UserError(f"a ConvNeXt block's width is {width}, but must be a multiple of its input's {channels}.")
       if block == "X" and self.conv_stride not in convnext.STRIDES_AT:
         wanted = " or ".join(map(repr, convnext.STRIDES_AT))
-        raise ValueError(f"conv_stride is {self.conv_stride!r}, but must be {wanted} in a model with ConvNeXt blocks.")
+        raise UserError(f"conv_stride is {self.conv_stride!r}, but must be {wanted} in a model with ConvNeXt blocks.")
       channels = width
 
   def _numbers(self) -> Iterator[tuple[str, float]]:
@@ -188,7 +189,7 @@ def check_fields(names: Iterable[str], related: Sequence[str] = ()) -> None:
     if name not in fields:
       known = [*fields, *related]
       near = difflib.get_close_matches(name, known, n=3) or difflib.get_close_matches(name, known, n=3, cutoff=0.0)
-      raise ValueError(f"a model has no field {name!r}; did you mean {', '.join(near)}?")
+      raise UserError(f"a model has no field {name!r}; did you mean {', '.join(near)}?")
 
 
 def with_overrides(spec: Spec, **overrides: Any) -> Spec:

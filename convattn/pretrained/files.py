@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from convattn.errors import UserError
+
 # safetensors' names of element types. It also has some of less than a byte, which no array of ours holds.
 DTYPES = {
   "BOOL": np.bool_,
@@ -51,23 +53,23 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   shown = repr(os.fspath(path))
   if not os.path.isfile(path):
     problem = "is a folder, not a file" if os.path.isdir(path) else "is not there"
-    raise ValueError(f"{shown} {problem}; give the path of a safetensors file.")
+    raise UserError(f"{shown} {problem}; give the path of a safetensors file.")
   if os.path.getsize(path) == 0:
-    raise ValueError(f"{shown} is empty; fetch it again.")
+    raise UserError(f"{shown} is empty; fetch it again.")
   try:
     with safe_open(path, framework="numpy"):  # checks sizes, offsets and shapes against each other and the file
       pass
     return _read(path)
   except OSError as error:
-    raise ValueError(f"{shown} cannot be read ({error}).") from error
+    raise UserError(f"{shown} cannot be read ({error}).") from error
   except (SafetensorError, ValueError) as error:
     with open(path, "rb") as file:
       start = file.read(4)
     if start.startswith(_PICKLE_STARTS) or str(path).endswith(_PICKLE_ENDINGS):
       advice = "nothing is unpickled here, since that can run any program; convert it to safetensors"
-      raise ValueError(f"{shown} is a pickled file; {advice} (safetensors.torch.save_file).") from error
+      raise UserError(f"{shown} is a pickled file; {advice} (safetensors.torch.save_file).") from error
     reason = " ".join(str(error).split())[:200]  # it may quote the file
-    raise ValueError(f"{shown} is cut short, damaged or no safetensors file ({reason}); fetch it again.") from error
+    raise UserError(f"{shown} is cut short, damaged or no safetensors file ({reason}); fetch it again.") from error
 
 
 def find_weights(tag: str) -> Path:
@@ -85,12 +87,12 @@ def find_weights(tag: str) -> Path:
     from huggingface_hub import hf_hub_download
   except ImportError:
     reason = "huggingface_hub, which would download them, is not installed (pip install huggingface_hub)"
-    raise ValueError(_by_hand(tag, reason)) from None
+    raise UserError(_by_hand(tag, reason)) from None
   try:
     return Path(hf_hub_download(f"timm/{tag}", WEIGHTS, cache_dir=_cache()))
   except Exception as error:  # its own, its HTTP library's (which changed between releases) or the disk's
     reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-    raise ValueError(_by_hand(tag, f"downloading them failed ({reason})")) from error
+    raise UserError(_by_hand(tag, f"downloading them failed ({reason})")) from error
 
 
 def cached_weights(tag: str) -> Path | None:
@@ -139,7 +141,7 @@ def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 def _tensor(file: Any, start: int, name: str, entry: dict[str, Any]) -> np.ndarray:
   if entry["dtype"] not in DTYPES:
-    raise ValueError(f"tensor {name!r} is of type {entry['dtype']}, which is none of {', '.join(DTYPES)}")
+    raise UserError(f"tensor {name!r} is of type {entry['dtype']}, which is none of {', '.join(DTYPES)}")
   begin, end = entry["data_offsets"]
   file.seek(start + begin)
   return np.fromfile(file, np.uint8, end - begin).view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
@@ -149,5 +151,5 @@ def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
   """A JSON object, refused where a name comes twice: one of the two would be dropped silently."""
   (name, count), *_ = Counter(name for name, _ in pairs).most_common(1) or [("", 0)]
   if count > 1:
-    raise ValueError(f"the name {name!r} comes twice")
+    raise UserError(f"the name {name!r} comes twice")
   return dict(pairs)

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from convattn.errors import UserError
 from convattn.models.coatnet import CoAtNet
 from convattn.pretrained.shapes import image_channels, variable_shapes
 
@@ -58,7 +59,7 @@ def _check(given: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int,
   for name in sorted({*given, *wanted}):
     if given.get(name) != wanted.get(name):
       ours, theirs = (shapes.get(name, "no such array") for shapes in (given, wanted))
-      raise ValueError(
+      raise UserError(
         f"the variables are another architecture's: at {name!r} they have {ours}, but the model has {theirs}; "
         "replace_head changes the last dense layer only."
       )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from convattn.errors import UserError
 from convattn.models.coatnet import CoAtNet
 from convattn.models.create import create_model
 from convattn.pretrained.files import cached_weights, find_weights
@@ -24,11 +25,11 @@ def load(tag: str) -> tuple[CoAtNet, dict, Preprocessing]:
   """
   rows = find_tags(tag)
   if len(rows) > 1:
-    raise ValueError(f"{tag!r} has several weights; name one of {', '.join(row.name for row in rows)}.")
+    raise UserError(f"{tag!r} has several weights; name one of {', '.join(row.name for row in rows)}.")
   (row,) = rows
   if not row.trained:
     own = cached_weights(row.name) or cached_weights(row.architecture)
-    raise ValueError(
+    raise UserError(
       f"nobody has published trained weights of {row.architecture!r}; the nearest that are trained: "
       f"{', '.join(nearest_trained(row.architecture))}. For weights of your own, call "
       f"convattn.pretrained.from_timm({row.architecture!r}, {str(own or 'PATH')!r})."

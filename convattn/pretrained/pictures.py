@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from convattn.errors import UserError
+
 if TYPE_CHECKING:
   from PIL import Image
 
 CROP_MODES = ("center", "squash")
 INTERPOLATIONS = ("bicubic", "bilinear", "nearest")
 
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+"""Of the files in a folder that count as pictures, in upper or lower case."""
 
 LARGEST = 2**28
 """Pixels that a picture may have while it is resized."""
@@ -52,16 +57,16 @@ class Preprocessing:
     for name, convert in (("image_size", operator.index), ("mean", float), ("std", float)):
       object.__setattr__(self, name, tuple(convert(value) for value in getattr(self, name)))
     if len(self.image_size) != 2 or min(self.image_size) < 1:
-      raise ValueError(f"image_size is {self.image_size}, but must be (height, width), at least 1 pixel each.")
+      raise UserError(f"image_size is {self.image_size}, but must be (height, width), at least 1 pixel each.")
     if not self.mean or len(self.mean) != len(self.std):
-      raise ValueError(f"mean is {self.mean} and std {self.std}, but each must have one number per channel.")
+      raise UserError(f"mean is {self.mean} and std {self.std}, but each must have one number per channel.")
     if not all(value > 0 for value in self.std):
-      raise ValueError(f"std is {self.std}, but must be positive; use 1.0 for a channel that never varies.")
+      raise UserError(f"std is {self.std}, but must be positive; use 1.0 for a channel that never varies.")
     if not 0 < self.crop_fraction <= 1:
-      raise ValueError(f"crop_fraction is {self.crop_fraction}, but must be greater than 0 and at most 1.")
+      raise UserError(f"crop_fraction is {self.crop_fraction}, but must be greater than 0 and at most 1.")
     for name, choices in (("crop_mode", CROP_MODES), ("interpolation", INTERPOLATIONS)):
       if getattr(self, name) not in choices:
-        raise ValueError(f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(map(repr, choices))}.")
+        raise UserError(f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(map(repr, choices))}.")
 
   def __call__(self, picture: Image.Image | np.ndarray) -> np.ndarray:
     """normalize(pixels(picture)): float32 [h, w, c], what a model is fed, without the batch axis."""
@@ -86,7 +91,7 @@ class Preprocessing:
     width, height = channels[0].size
     size = self._size_before_the_crop(height, width)
     if math.prod(size) > LARGEST:  # resized whole, as timm does; a thin picture would fill the memory
-      raise ValueError(
+      raise UserError(
         f"a picture of {height} x {width} would be resized to {size[0]} x {size[1]} in front of the crop, but at most "
         f"{LARGEST:,} pixels are; cut it to a less extreme shape."
       )
@@ -101,7 +106,7 @@ class Preprocessing:
     """(pixels / 255 - mean) / std: uint8 [..., c] -> float32 [..., c]. Raises ValueError for another dtype or c."""
     if pixels.dtype != np.uint8 or pixels.shape[-1:] != (len(self.mean),):
       wanted = f"uint8 with a last axis of {len(self.mean)}, the channels of mean"
-      raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}, but must be {wanted}.")
+      raise UserError(f"pixels are {pixels.dtype} {pixels.shape}, but must be {wanted}.")
     mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
     return (pixels.astype(np.float32) / 255 - mean) / std
 
@@ -119,7 +124,7 @@ class Preprocessing:
       *(set(fields) - set(known)),
     ]:
       problem = "lacks" if name in known else "has no"
-      raise ValueError(f"preprocessing {problem} field {name!r}; its fields are {', '.join(known)}.")
+      raise UserError(f"preprocessing {problem} field {name!r}; its fields are {', '.join(known)}.")
     return cls(**fields)
 
   def _size_before_the_crop(self, height: int, width: int) -> tuple[int, int]:
@@ -143,7 +148,7 @@ def open_picture(path: str | os.PathLike[str]) -> Image.Image:
   """
   if not os.path.isfile(path):
     problem = "is a folder, not a picture" if os.path.isdir(path) else "is not there"
-    raise ValueError(f"{os.fspath(path)!r} {problem}; give the path of an image file, such as a JPEG or PNG.")
+    raise UserError(f"{os.fspath(path)!r} {problem}; give the path of an image file, such as a JPEG or PNG.")
   return decode_picture(path, os.fspath(path))
 
 
@@ -159,10 +164,10 @@ def decode_picture(file: str | os.PathLike[str] | BinaryIO, name: str) -> Image.
     with Image.open(file) as picture:
       picture.load()
   except UnidentifiedImageError as error:
-    raise ValueError(f"{name!r} is no picture that Pillow can read; save it as JPEG or PNG.") from error
+    raise UserError(f"{name!r} is no picture that Pillow can read; save it as JPEG or PNG.") from error
   except Exception as error:  # each decoder has its own: OSError, SyntaxError, RuntimeError, struct.error, ...
     reason = " ".join(str(error).split())
-    raise ValueError(f"{name!r} is a damaged or too large picture ({reason}); fetch or save it again.") from error
+    raise UserError(f"{name!r} is a damaged or too large picture ({reason}); fetch or save it again.") from error
   return picture
 
 
@@ -172,17 +177,17 @@ def _channels(picture: Image.Image | np.ndarray, count: int) -> list[Image.Image
 
   if isinstance(picture, Image.Image):
     if count not in (1, 3):
-      raise ValueError(f"a picture has 1 or 3 channels, but mean has {count}; pass an array [h, w, {count}].")
+      raise UserError(f"a picture has 1 or 3 channels, but mean has {count}; pass an array [h, w, {count}].")
     return [_converted(picture, "L" if count == 1 else "RGB")]
   array = np.asarray(picture)
   array = array[..., None] if array.ndim == 2 else array
   if array.dtype != np.uint8 or array.ndim != 3 or 0 in array.shape:
-    raise ValueError(f"a picture is {array.dtype} {array.shape}, but must be uint8 [h, w, {count}] or [h, w].")
+    raise UserError(f"a picture is {array.dtype} {array.shape}, but must be uint8 [h, w, {count}] or [h, w].")
   planes = [Image.fromarray(array[..., i]) for i in range(array.shape[-1])]
   if {len(planes), count} <= {1, 3}:
     return [_converted(Image.merge("RGB", planes) if len(planes) == 3 else planes[0], "L" if count == 1 else "RGB")]
   if len(planes) != count:
-    raise ValueError(f"a picture has {len(planes)} channels, but mean has {count}; they must be equal, or 1 and 3.")
+    raise UserError(f"a picture has {len(planes)} channels, but mean has {count}; they must be equal, or 1 and 3.")
   return planes
 
 
@@ -192,7 +197,7 @@ def _converted(picture: Image.Image, mode: str) -> Image.Image:
   if picture.mode.startswith("I;16"):  # Pillow would cut every value off at 255
     picture = Image.fromarray((np.asarray(picture) // 257).astype(np.uint8))
   if picture.mode in ("I", "F"):
-    raise ValueError(
+    raise UserError(
       f"a picture of mode {picture.mode!r} (32 bits per pixel) has no known range; save it with 8 or 16."
     )
   if "transparency" in picture.info and picture.mode == "P":  # Pillow asks for this detour

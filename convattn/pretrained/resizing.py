@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from convattn.errors import UserError
 from convattn.models.coatnet import CoAtNet
 from convattn.ops.positions import RESIZE_METHODS, resize_table, table_grid
 from convattn.pretrained.shapes import image_channels, variable_shapes
@@ -31,7 +32,7 @@ def resize(model: CoAtNet, variables: Mapping, image_size: int | tuple[int, int]
     ValueError: an unknown method, an image size of another form, or a table that the model does not have.
   """
   if method not in RESIZE_METHODS:
-    raise ValueError(f"method is {method!r}, but must be one of {', '.join(map(repr, RESIZE_METHODS))}.")
+    raise UserError(f"method is {method!r}, but must be one of {', '.join(map(repr, RESIZE_METHODS))}.")
   wanted = variable_shapes(model, image_size, image_channels(variables))["params"]
   grids = {path: table_grid(shape) for path, shape in _leaves(wanted) if path.endswith("/bias_table")}
 
@@ -41,7 +42,7 @@ def resize(model: CoAtNet, variables: Mapping, image_size: int | tuple[int, int]
       return array
     grid = next((grid for place, grid in grids.items() if name.endswith(f"/{place}")), None)
     if grid is None:
-      raise ValueError(f"the model has no table {name!r}; are these the variables of another architecture?")
+      raise UserError(f"the model has no table {name!r}; are these the variables of another architecture?")
     if table_grid(array) == grid:
       return array
     if isinstance(array, np.ndarray):  # may be of float64, which JAX would narrow

@@ -11,6 +11,7 @@ import difflib
 import importlib.resources
 from typing import Any
 
+from convattn.errors import UserError
 from convattn.pretrained.pictures import Preprocessing
 
 _SIZES = ("pico", "nano", "0", "1", "2", "3", "4", "5")
@@ -117,7 +118,7 @@ def find_tags(tag: str) -> tuple[Tag, ...]:
   if not found:
     known = [*(row.name for row in TAGS), *(row.architecture for row in TAGS)]
     near = list(dict.fromkeys(difflib.get_close_matches(tag, known, n=3, cutoff=0.0)))
-    raise ValueError(f"timm has no CoAtNet {tag!r}; did you mean {', '.join(near)}?")
+    raise UserError(f"timm has no CoAtNet {tag!r}; did you mean {', '.join(near)}?")
   return found
 
 
@@ -143,5 +144,5 @@ def _size_and_family(architecture: str) -> tuple[int, set[str]]:
 def _agreed(tag: str, field: str) -> Any:
   rows = find_tags(tag)
   if len({getattr(row, field) for row in rows}) > 1:
-    raise ValueError(f"{tag!r} has several weights, which differ in {field}; name {' or '.join(r.name for r in rows)}.")
+    raise UserError(f"{tag!r} has several weights, which differ in {field}; name {' or '.join(r.name for r in rows)}.")
   return getattr(rows[0], field)

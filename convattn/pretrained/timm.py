@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from convattn.errors import UserError
 from convattn.models.coatnet import CoAtNet
 from convattn.models.spec import Spec
 from convattn.models.timm_variants import TIMM_VARIANTS
@@ -52,7 +53,7 @@ def from_timm(
     shapes = [_get(wanted, path).shape for path in tensor.paths]
     array, expected = np.asarray(given[tensor.name]), tensor.save(*map(np.zeros, shapes)).shape
     if array.shape != expected:
-      raise ValueError(f"{name}: tensor {tensor.name!r} has shape {array.shape}, but must be {expected}.")
+      raise UserError(f"{name}: tensor {tensor.name!r} has shape {array.shape}, but must be {expected}.")
     for path, ours in zip(tensor.paths, tensor.load(array, *shapes), strict=True):
       # float64 stays float64, as a NumPy array where JAX would narrow it
       _set(variables, path, jnp.asarray(ours) if jax.dtypes.canonicalize_dtype(ours.dtype) == ours.dtype else ours)
@@ -78,7 +79,7 @@ def _model(name: str, num_classes: int) -> CoAtNet:
   architecture = name.partition(".")[0]
   if architecture not in TIMM_VARIANTS:
     near = difflib.get_close_matches(architecture, TIMM_VARIANTS, n=3, cutoff=0.4) or sorted(TIMM_VARIANTS)
-    raise ValueError(f"timm has no CoAtNet {name!r}; did you mean {', '.join(near)}?")
+    raise UserError(f"timm has no CoAtNet {name!r}; did you mean {', '.join(near)}?")
   return CoAtNet(TIMM_VARIANTS[architecture], num_classes)
 
 
@@ -94,7 +95,7 @@ def _square_size(spec: Spec, weights: Mapping[str, Any]) -> int:
       side = math.isqrt(rows)
       if side * side != rows or side % 2 == 0:
         wanted = "which no square grid gives; pass image_size=(height, width)"
-        raise ValueError(f"tensor {tensor.name!r} has {rows} rows, {wanted}.")
+        raise UserError(f"tensor {tensor.name!r} has {rows} rows, {wanted}.")
       return (side + 1) // 2 * stride
   return stride  # no tables: any image
 
@@ -104,13 +105,13 @@ def _check_names(wanted: set[str], given: set[str], name: str) -> None:
   for problem, names in (("is missing", wanted - given), ("is not part of it", given - wanted)):
     if names:
       more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-      raise ValueError(f"{name}: tensor {min(names)!r}{more} {problem}; are these the weights of another architecture?")
+      raise UserError(f"{name}: tensor {min(names)!r}{more} {problem}; are these the weights of another architecture?")
 
 
 def _get(tree: Mapping, path: Path) -> Any:
   for part in path:
     if part not in tree:
-      raise ValueError(f"the variables have no {'/'.join(path)!r}; are they of another architecture?")
+      raise UserError(f"the variables have no {'/'.join(path)!r}; are they of another architecture?")
     tree = tree[part]
   return tree
 

@@ -7,57 +7,47 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  from convattn.training.config import (
-    Augmentation,
-    Checkpoint,
-    Compute,
-    Data,
-    Experiment,
-    Loss,
-    Model,
-    Optimizer,
-  )
+  from convattn.training.classification import ImageClassification
+  from convattn.training.config import Augmentation, Checkpoint, Compute, Data, Experiment, Loss, Model, Optimizer
   from convattn.training.description import model_from_description
   from convattn.training.determinism import request_deterministic_kernels
-  from convattn.training.exporting import export_classifier
-  from convattn.training.initial import Initial, find_initial
+  from convattn.training.init_from import Initial, find_initial
   from convattn.training.program import Program, build, lowerings
-  from convattn.training.restoring import Restored, restore
+  from convattn.training.restoring import Classifier, Restored, restore, restore_classifier
+  from convattn.training.runs import run
   from convattn.training.sharding import make_mesh
   from convattn.training.signals import Terminated
-  from convattn.training.starting import run
   from convattn.training.state import TrainState, sha256
-  from convattn.training.task import ImageClassification, Task
-  from convattn.training.validation import SettingsError, validate
-  from convattn.training.workdir import WorkdirError
+  from convattn.training.task import Ranking, Task
+  from convattn.training.validation import validate
 
 _HOMES = {
   "Augmentation": "config",
   "Checkpoint": "config",
+  "Classifier": "restoring",
   "Compute": "config",
   "Data": "config",
   "Experiment": "config",
-  "ImageClassification": "task",
-  "Initial": "initial",
+  "ImageClassification": "classification",
+  "Initial": "init_from",
   "Loss": "config",
   "Model": "config",
   "Optimizer": "config",
   "Program": "program",
+  "Ranking": "task",
   "Restored": "restoring",
-  "SettingsError": "validation",
   "Task": "task",
   "Terminated": "signals",
   "TrainState": "state",
-  "WorkdirError": "workdir",
   "build": "program",
-  "export_classifier": "exporting",
-  "find_initial": "initial",
+  "find_initial": "init_from",
   "lowerings": "program",
   "make_mesh": "sharding",
   "model_from_description": "description",
   "request_deterministic_kernels": "determinism",
   "restore": "restoring",
-  "run": "starting",
+  "restore_classifier": "restoring",
+  "run": "runs",
   "sha256": "state",
   "validate": "validation",
 }
@@ -65,6 +55,7 @@ _HOMES = {
 __all__ = [
   "Augmentation",
   "Checkpoint",
+  "Classifier",
   "Compute",
   "Data",
   "Experiment",
@@ -74,20 +65,19 @@ __all__ = [
   "Model",
   "Optimizer",
   "Program",
+  "Ranking",
   "Restored",
-  "SettingsError",
   "Task",
   "Terminated",
   "TrainState",
-  "WorkdirError",
   "build",
-  "export_classifier",
   "find_initial",
   "lowerings",
   "make_mesh",
   "model_from_description",
   "request_deterministic_kernels",
   "restore",
+  "restore_classifier",
   "run",
   "sha256",
   "validate",

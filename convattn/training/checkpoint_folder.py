@@ -1,7 +1,7 @@
-"""The folder of a run's checkpoints: which of them count, and what becomes of the others.
+"""The folder of a run's checkpoints: which of them count, what becomes of the others, and what lies in one.
 
 A checkpoint is a folder named by its step. It counts if its manifest verifies. What a process left that was killed
-while it saved or deleted has a longer name.
+while it saved or deleted has a longer name. Everything is read without the program that wrote it, on any devices.
 """
 
 import json
@@ -10,12 +10,20 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from convattn.training.manifest import MANIFEST, verify
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import tensorstore
+
+from convattn.errors import UserError, one_line
+from convattn.training.manifest import verify
+from convattn.training.task import Ranking
 
 DAMAGED = "damaged"
 METRICS = "metrics"
-RANKED_BY = "validation/accuracy"
 
 _UNFINISHED = re.compile(r"\d+\.(orbax-checkpoint-tmp.*|deleted)")
 
@@ -27,24 +35,15 @@ def step_folders(folder: Path) -> list[tuple[int, Path]]:
   return sorted((int(child.name), child) for child in folder.iterdir() if child.name.isdecimal() and child.is_dir())
 
 
-def is_unsigned(step_folder: Path) -> bool:
-  """Whether it is of a version of convattn that wrote no manifests; a lost one is not taken for that."""
-  # There Orbax's manager wrote the metrics, under another name.
-  return not (step_folder / MANIFEST).exists() and (step_folder / METRICS / METRICS).is_file()
-
-
 def newest_verified(folder: Path, *, show: bool = False) -> Path | None:
-  """The newest checkpoint that counts or is of a version without manifests; None if there is none. Changes nothing.
+  """The newest checkpoint that counts; None if there is none. Changes nothing.
 
   Args:
     folder: that of the checkpoints.
-    show: one line on stderr for each damaged one that is newer, and for one without a manifest.
+    show: one line on stderr for each damaged one that is newer.
   """
   for _, child in reversed(step_folders(folder)):
-    unsigned = is_unsigned(child)
-    problem = None if unsigned else verify(child)
-    if unsigned and show:
-      warn_of_unsigned(child)
+    problem = verify(child)
     if problem is None:
       return child
     if show:
@@ -80,19 +79,22 @@ def remove(step_folder: Path) -> None:
   shutil.rmtree(deleted)
 
 
-def accuracy(step_folder: Path) -> float | None:
-  """The validation accuracy that was saved with a checkpoint that counts."""
-  return json.loads((step_folder / METRICS / "metadata").read_bytes()).get(RANKED_BY)
+def score_of(step_folder: Path, ranking: Ranking | None) -> float | None:
+  """The score that was saved with a checkpoint that counts; None where there is none of that name."""
+  saved = json.loads((step_folder / METRICS / "metadata").read_bytes())
+  return None if ranking is None else saved.get(ranking.score)
 
 
-def kept(accuracies: Mapping[int, float | None], newest: int, best: int) -> set[int]:
-  """The newest steps and, of those with an accuracy, the best (of equals the later)."""
-  ranked = sorted((value, step) for step, value in accuracies.items() if value is not None)
-  return {*sorted(accuracies)[-newest:], *(step for _, step in ranked[len(ranked) - min(best, len(ranked)) :])}
+def ranked(scores: Mapping[int, float | None], ranking: Ranking | None) -> list[int]:
+  """The steps that have a score, the best one last (of equals the later)."""
+  sign = -1 if ranking is not None and not ranking.higher_is_better else 1
+  return [step for _, step in sorted((sign * score, step) for step, score in scores.items() if score is not None)]
 
 
-def warn_of_unsigned(step_folder: Path) -> None:
-  warn(f"the checkpoint {step_folder} is of a version of convattn that wrote no digests: it is read unverified.")
+def kept(scores: Mapping[int, float | None], newest: int, best: int, ranking: Ranking | None) -> set[int]:
+  """The newest steps and, of those with a score, the best."""
+  order = ranked(scores, ranking)
+  return {*sorted(scores)[-newest:], *order[len(order) - min(best, len(order)) :]}
 
 
 def warn(line: str) -> None:
@@ -113,3 +115,72 @@ def _free(folder: Path, name: str) -> Path:
     number += 1
     path = folder / f"{name}.{number}"
   return path
+
+
+_DAMAGE = (ValueError, KeyError, OSError)
+"""What Orbax and TensorStore raise on broken and missing files."""
+
+
+def _damaged(folder: Path, reason: str) -> UserError:
+  return UserError(f"the checkpoint {folder} is damaged ({reason}); name another, such as the one before it.")
+
+
+def check_files(folder: Path) -> None:
+  """Compares the files of a checkpoint with its manifest.
+
+  Raises:
+    UserError: it does not verify; one line.
+  """
+  problem = verify(folder)
+  if problem is not None:
+    raise _damaged(folder, problem)
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+  """What lies beside the state: {"model", "experiment"} and the task's metadata.
+
+  Raises:
+    UserError: it is damaged; one line.
+  """
+  try:
+    description = ocp.JsonCheckpointHandler().restore(folder.absolute() / "description", args=ocp.args.JsonRestore())
+    if not (isinstance(description, dict) and {"model", "experiment"} <= set(description)):
+      raise ValueError("its description has no model or no experiment")
+  except _DAMAGE as error:
+    raise _damaged(folder, f"{type(error).__name__}: {one_line(error, 200)}") from error
+  return description
+
+
+def read_weights(folder: Path) -> dict[str, Any]:
+  """{"step", "ema", "params", "model_state"} on the default device; the latter two are {} where there are averages.
+
+  Raises:
+    UserError: they are damaged; one line.
+  """
+  path, handler = folder.absolute() / "state", ocp.PyTreeCheckpointHandler()
+  try:
+    names = _readable_parts(path)
+    saved = handler.metadata(path).tree
+    wanted = {name: saved[name] for name in names}
+    # As NumPy: the shardings that were saved speak of devices that may not be here.
+    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+    state = handler.restore(path, args=ocp.args.PyTreeRestore(wanted, restore_args=as_numpy, partial_restore=True))
+  except _DAMAGE as error:
+    raise _damaged(folder, f"{type(error).__name__}: {one_line(error, 200)}") from error
+  return {"ema": {}, "params": {}, "model_state": {}, **jax.tree.map(jnp.asarray, state)}
+
+
+def _readable_parts(path: Path) -> tuple[str, ...]:
+  """The parts of the state to restore, after the bytes of each of their arrays have been read once.
+
+  Orbax reads all arrays at once; when one fails, those on their way print tracebacks from other threads.
+  """
+  store = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{path}/"}).result()
+  keys = [key.decode() for key in store.list().result()]
+  averaged = any(key.startswith("ema.") for key in keys)
+  names = ("step", "ema") if averaged else ("step", "params", "model_state")
+  wanted = [key for key in keys if re.split(r"[./]", key)[0] in names or key.endswith((".zarray", "zarr.json"))]
+  for key, reading in [(key, store.read(key)) for key in wanted]:
+    if not reading.result().value:  # so TensorStore gives what lay in a file that is gone
+      raise ValueError(f"the bytes of {key} are missing")
+  return names

@@ -1,6 +1,7 @@
 """Orbax checkpoints with digests: the newest and the best, written while training goes on."""
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,36 +10,27 @@ from types import TracebackType
 from typing import Any, Self
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from convattn.training.checkpoint_folder import (
-  METRICS,
-  RANKED_BY,
-  accuracy,
-  is_unsigned,
-  kept,
-  remove,
-  set_aside,
-  step_folders,
-)
+from convattn.errors import UserError
+from convattn.training.checkpoint_folder import METRICS, kept, ranked, remove, score_of, set_aside, step_folders
 from convattn.training.config import Checkpoint
-from convattn.training.differences import shape_difference
-from convattn.training.full_disk import full_disk_line, is_full_disk
+from convattn.training.distributed import is_main
 from convattn.training.manifest import write_manifest
-from convattn.training.saving_errors import told_once
+from convattn.training.saving_errors import full_disk_line, is_full_disk, told_once
 from convattn.training.state import TrainState
-from convattn.training.workdir import WorkdirError
-
-__all__ = ["RANKED_BY", "Checkpoints"]
+from convattn.training.task import Ranking
+from convattn.training.workdir import shape_difference
 
 
 class Checkpoints:
   """The checkpoints in a directory, each with the state and with what it takes to rebuild the model (`description`).
 
-  The newest `keep_newest` and, of those saved with a validation accuracy, the best `keep_best` are kept (of equals the
-  later). One is deleted only when a later one counts.
+  The newest `keep_newest` and, of those saved with the score that `ranking` names, the best `keep_best` are kept (of
+  equals the later). One is deleted only when a later one counts.
 
   A checkpoint counts when all of its files are as its manifest says (`manifest.verify`), which is written when Orbax
   has finished. All are read and verified here, once: one that a killed run did not finish is removed; any other that
@@ -48,25 +40,16 @@ class Checkpoints:
 
   With several processes each of them has one of these, on the same shared directory: the first verifies, moves, signs
   and deletes; all agree on the steps.
-
-  Raises:
-    WorkdirError: the checkpoints are of a version of convattn that wrote no manifests; nothing is changed then.
   """
 
-  def __init__(self, directory: Path, settings: Checkpoint):
-    self._directory, self._settings = directory.absolute(), settings
-    for _, folder in step_folders(self._directory):
-      if is_unsigned(folder):
-        raise WorkdirError(
-          f"the checkpoint {folder} is of an earlier version of convattn, whose runs this one does not continue; give "
-          f"another --workdir (WORKDIR= with make), with --config.init_from={folder} to start from its weights."
-        )
-    if _is_main():
+  def __init__(self, directory: Path, settings: Checkpoint, ranking: Ranking | None):
+    self._directory, self._settings, self._ranking = directory.absolute(), settings, ranking
+    if is_main():
       self._directory.mkdir(parents=True, exist_ok=True)
-    moved = _is_main() and set_aside(self._directory)
+    moved = is_main() and set_aside(self._directory)
     steps = _agreed([step for step, _ in step_folders(self._directory)])
     self.lost_all = moved and not steps
-    self._accuracies = {step: accuracy(self._folder(step)) for step in steps}
+    self._scores = {step: score_of(self._folder(step), ranking) for step in steps}
     self._checkpointer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
     self._thread = ThreadPoolExecutor(1)
     self._saving: Future[None] | None = None
@@ -81,59 +64,68 @@ class Checkpoints:
     It counts when `wait` returns, or soon before. The one before it is complete when this returns.
 
     Raises:
-      WorkdirError: a checkpoint of that step or a later one is already there, or the disk is full, which may be told
+      UserError: a checkpoint of that step or a later one is already there, or the disk is full, which may be told
         of the former save; the earlier checkpoints are whole.
     """
     latest = self.latest_step()
     if latest is not None and latest >= step:
-      raise WorkdirError(
+      raise UserError(
         f"no checkpoint of step {step} was saved in {self._directory}, whose latest is {latest}; "
         f"delete those that are not of this run, or use another workdir."
       )
-    value = metrics.get(RANKED_BY, math.nan)
-    ranked = {RANKED_BY: value} if math.isfinite(value) else {}  # an accuracy that is not a number has no rank
+    name = "" if self._ranking is None else self._ranking.score
+    value = metrics.get(name, math.nan)
+    score = {name: value} if math.isfinite(value) else {}  # what is not a number has no rank
     items = {
       "state": ocp.args.StandardSave(state),
       "description": ocp.args.JsonSave(description),
-      METRICS: ocp.args.JsonSave(ranked),
+      METRICS: ocp.args.JsonSave(score),
     }
     try:
       self._checkpointer.save(self._folder(step), args=ocp.args.Composite(**items))
     except Exception as error:
       self._explain(error)
       raise
-    self._saving = self._thread.submit(self._complete, step, ranked.get(RANKED_BY))
+    self._saving = self._thread.submit(self._complete, step, score.get(name))
 
   def _complete(self, step: int, value: float | None) -> None:
     """Waits for Orbax, signs, and only then deletes what is not kept any more; in a thread of its own."""
     self._checkpointer.wait_until_finished()
-    if _is_main():
+    if is_main():
       write_manifest(self._folder(step))
-    accuracies = {**self._accuracies, step: value}
-    keep = kept(accuracies, self._settings.keep_newest, self._settings.keep_best)
-    if _is_main():
-      for old in sorted(set(accuracies) - keep):
+    scores = {**self._scores, step: value}
+    keep = kept(scores, self._settings.keep_newest, self._settings.keep_best, self._ranking)
+    if is_main():
+      for old in sorted(set(scores) - keep):
         remove(self._folder(old))
-    self._accuracies = {each: accuracies[each] for each in sorted(keep)}
+    self._scores = {each: scores[each] for each in sorted(keep)}
 
   def restore(self, template: TrainState, step: int | None = None) -> TrainState | None:
     """The state of `step`, or of the latest checkpoint; None where there is none. `template` gives the shardings.
 
+    Metrics are no part of what must fit: the window's sum of one that was not counted then is nan, so that its first
+    mean is null in the record, and that of one which is not counted any more is left out.
+
     Raises:
-      WorkdirError: what was saved is no state like `template`; one line.
+      UserError: what was saved is no state like `template`; one line.
     """
     step = self.latest_step() if step is None else step
     if step is None:
       return None
+    saved = ocp.PyTreeCheckpointHandler().metadata(self._folder(step) / "state").tree
+    number: Any = jax.ShapeDtypeStruct((), jnp.float32, sharding=template.step.sharding)
+    as_saved = dataclasses.replace(template, window=dict.fromkeys(saved.get("window", {}), number))
     # Orbax finds that out as well, but leaves unfinished readings behind.
-    differing = shape_difference(ocp.PyTreeCheckpointHandler().metadata(self._folder(step) / "state").tree, template)
+    differing = shape_difference(saved, as_saved)
     if differing:
-      raise WorkdirError(
+      raise UserError(
         f"the checkpoint {self._folder(step)} holds no state of this run ({differing}); delete it, or use another "
         "workdir."
       )
-    items = ocp.args.Composite(state=ocp.args.StandardRestore(template))
-    return self._checkpointer.restore(self._folder(step), args=items)["state"]
+    items = ocp.args.Composite(state=ocp.args.StandardRestore(as_saved))
+    state: TrainState = self._checkpointer.restore(self._folder(step), args=items)["state"]
+    new = {name: jax.device_put(np.float32(np.nan), like.sharding) for name, like in template.window.items()}
+    return dataclasses.replace(state, window={name: state.window.get(name, missing) for name, missing in new.items()})
 
   def description(self, step: int) -> dict[str, Any]:
     """What was saved with the state of `step`."""
@@ -144,7 +136,7 @@ class Checkpoints:
   def steps(self) -> list[int]:
     """Those of the checkpoints that count, when all that was saved is complete."""
     self.wait()
-    return sorted(self._accuracies)
+    return sorted(self._scores)
 
   def latest_step(self) -> int | None:
     return max(self.steps(), default=None)
@@ -153,7 +145,7 @@ class Checkpoints:
     """Returns when everything that was saved is complete on the disk, its manifest too.
 
     Raises:
-      WorkdirError: the disk is full; the earlier checkpoints are whole.
+      UserError: the disk is full; the earlier checkpoints are whole.
     """
     saving, self._saving = self._saving, None
     try:
@@ -164,28 +156,29 @@ class Checkpoints:
       raise
 
   def best(self) -> tuple[int, float] | None:
-    """(step, validation accuracy) of the best checkpoint, of equals the latest; None if none was validated."""
+    """(step, score) of the best checkpoint, of equals the latest; None if none has a score."""
     self.wait()
-    ranked = [(value, step) for step, value in self._accuracies.items() if value is not None]
-    if not ranked:
+    order = ranked(self._scores, self._ranking)
+    if not order:
       return None
-    value, step = max(ranked)
-    return step, value
+    score = self._scores[order[-1]]
+    assert score is not None  # `ranked` leaves those out
+    return order[-1], score
 
-  def rank(self, accuracies: Mapping[int, float]) -> None:
-    """Validation accuracies by step, for those of the checkpoints that were saved without one."""
+  def rank(self, scores: Mapping[int, float]) -> None:
+    """Scores by step, for those of the checkpoints that were saved without one."""
     self.wait()
-    for step, value in accuracies.items():
-      if step in self._accuracies and self._accuracies[step] is None:
-        self._accuracies[step] = value
+    for step, value in scores.items():
+      if step in self._scores and self._scores[step] is None:
+        self._scores[step] = value
 
   def _folder(self, step: int) -> Path:
     return self._directory / str(step)
 
   def _explain(self, error: Exception) -> None:
-    """Raises a WorkdirError in place of an error that says that the disk is full."""
-    if is_full_disk(error) and not isinstance(error, WorkdirError):
-      raise WorkdirError(full_disk_line(self._directory)) from error
+    """Raises a UserError in place of an error that says that the disk is full."""
+    if is_full_disk(error) and not isinstance(error, UserError):
+      raise UserError(full_disk_line(self._directory)) from error
 
   def __enter__(self) -> Self:
     return self
@@ -201,14 +194,10 @@ class Checkpoints:
       raise
 
 
-def _is_main() -> bool:
-  return jax.process_index() == 0
-
-
 def _agreed(steps: list[int]) -> list[int]:
   """The steps of the first process, when it has them; another may see an older listing of a shared disk."""
   count = int(multihost_utils.broadcast_one_to_all(np.int32(len(steps))))
   if not count:
     return []
-  own = np.asarray(steps if _is_main() else [0] * count, np.int32)
+  own = np.asarray(steps if is_main() else [0] * count, np.int32)
   return [int(step) for step in multihost_utils.broadcast_one_to_all(own)]

@@ -6,9 +6,11 @@ import re
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from convattn.errors import UserError
 from convattn.models import CoAtNet, Run, Spec, Stage
 from convattn.training.state import sha256
 
@@ -55,6 +57,20 @@ def model_from_description(description: dict[str, Any]) -> CoAtNet:
   )
 
 
+def describe_inputs(inputs: Any) -> Any:
+  """[shape, dtype] in the place of each array of a task's example inputs."""
+  return jax.tree.map(lambda leaf: [list(np.shape(leaf)), jnp.result_type(leaf).name], inputs)
+
+
+def inputs_from_description(described: Any) -> Any:
+  """The shapes and dtypes that `describe_inputs` described, also after it has been stored as JSON."""
+
+  def is_array(node: Any) -> bool:
+    return isinstance(node, list | tuple) and len(node) == 2 and isinstance(node[1], str)
+
+  return jax.tree.map(lambda node: jax.ShapeDtypeStruct(tuple(node[0]), node[1]), described, is_leaf=is_array)
+
+
 def _is_dtype(name: str) -> bool:
   return name in ("dtype", "param_dtype")
 
@@ -68,10 +84,10 @@ def describe_data(metadata: dict[str, Any], batches: dict[str, dict[str, np.ndar
   """A task's metadata and the SHA-256 of the first batch of each split.
 
   Raises:
-    ValueError: the metadata is not JSON.
+    UserError: the metadata is not JSON.
   """
   try:
     json.dumps(metadata, allow_nan=False)
   except (TypeError, ValueError) as error:
-    raise ValueError(f"the task's metadata must be JSON, to be stored with each checkpoint: {error}.") from error
+    raise UserError(f"the task's metadata must be JSON, to be stored with each checkpoint: {error}.") from error
   return {"metadata": metadata, "sha256": {split: sha256(batch) for split, batch in batches.items()}}

@@ -8,6 +8,8 @@ from typing import Any
 
 import jax
 
+from convattn.errors import UserError
+
 TIMEOUTS = {
   "CONVATTN_INITIALIZATION_TIMEOUT": 300,
   "CONVATTN_HEARTBEAT_TIMEOUT": 60,
@@ -20,8 +22,9 @@ ALONE = "set JAX_NUM_PROCESSES=1 for a process that trains alone"
 _RECIPES = "see docs/launch"
 
 
-class LaunchError(ValueError):
-  """An environment that contradicts itself or lacks something; the message is one line and says what to set."""
+def is_main() -> bool:
+  """Whether this process is the one that writes files and prints."""
+  return jax.process_index() == 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +54,7 @@ def find_launch(environment: Mapping[str, str]) -> Launch | None:
   takes the package `kubernetes`.
 
   Raises:
-    LaunchError: a number that is none, numbers that contradict each other, or one that is missing.
+    UserError: a number that is none, numbers that contradict each other, or one that is missing.
   """
   address = environment.get("JAX_COORDINATOR_ADDRESS")
   given_size, given_rank = _number(environment, "JAX_NUM_PROCESSES", 1), _number(environment, "JAX_PROCESS_ID")
@@ -60,20 +63,20 @@ def find_launch(environment: Mapping[str, str]) -> Launch | None:
     return None
   launcher, size, rank = _launcher(environment)
   if given_size is not None and size not in (None, 1) and size != given_size:
-    raise LaunchError(f"JAX_NUM_PROCESSES is {given_size}, but {launcher} says {size}; unset one of them.")
+    raise UserError(f"JAX_NUM_PROCESSES is {given_size}, but {launcher} says {size}; unset one of them.")
   if address is None:
     if given_size is not None or given_rank is not None:
-      raise LaunchError(
+      raise UserError(
         "JAX_NUM_PROCESSES and JAX_PROCESS_ID need JAX_COORDINATOR_ADDRESS, the host:port of process 0; set it, or "
         "unset them."
       )
     return _found_by_jax(environment, launcher, size)
   if not address.rpartition(":")[0] or not address.rpartition(":")[2].isdecimal():
-    raise LaunchError(f"JAX_COORDINATOR_ADDRESS must be host:port of process 0, got {address!r}.")
+    raise UserError(f"JAX_COORDINATOR_ADDRESS must be host:port of process 0, got {address!r}.")
   size, rank = given_size if given_size is not None else size, given_rank if given_rank is not None else rank
   for name, value in (("JAX_NUM_PROCESSES", size), ("JAX_PROCESS_ID", rank)):
     if value is None:
-      raise LaunchError(f"JAX_COORDINATOR_ADDRESS is set, but {name} is not; set it too, or {ALONE}.")
+      raise UserError(f"JAX_COORDINATOR_ADDRESS is set, but {name} is not; set it too, or {ALONE}.")
   _check_rank("JAX_PROCESS_ID", rank, size)
   return Launch("explicit", address, size, rank) if size != 1 else None
 
@@ -94,7 +97,7 @@ def _found_by_jax(environment: Mapping[str, str], launcher: str, size: int | Non
     if launcher not in environment:
       return None
     if importlib.util.find_spec("kubernetes") is None:
-      raise LaunchError(
+      raise UserError(
         "JOB_COMPLETION_INDEX says that this is one pod of an indexed Job, but not of how many; set "
         f"JAX_COORDINATOR_ADDRESS and JAX_NUM_PROCESSES ({_RECIPES}), or {ALONE}."
       )
@@ -103,13 +106,13 @@ def _found_by_jax(environment: Mapping[str, str], launcher: str, size: int | Non
     return None
   if launcher == "OMPI_COMM_WORLD_SIZE":
     if "OMPI_MCA_orte_hnp_uri" not in environment:
-      raise LaunchError(
+      raise UserError(
         f"OMPI_COMM_WORLD_SIZE is {size}, but this Open MPI does not say where process 0 is; set "
         f"JAX_COORDINATOR_ADDRESS to its host:port ({_RECIPES}), or {ALONE}."
       )
     return Launch("ompi")
   if not {"SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID"} <= environment.keys():
-    raise LaunchError(
+    raise UserError(
       f"SLURM_NTASKS is {size}, but this process was not started by srun; start it with srun ({_RECIPES}), or {ALONE}."
     )
   return Launch("slurm")
@@ -122,7 +125,7 @@ def initialize(environment: Mapping[str, str] | None = None) -> bool:
   CONVATTN_HEARTBEAT_TIMEOUT seconds at the latest (see `TIMEOUTS`).
 
   Raises:
-    LaunchError: see `find_launch`; or the others did not come in time.
+    UserError: see `find_launch`; or the others did not come in time.
   """
   environment = os.environ if environment is None else environment
   launch = find_launch(environment)
@@ -147,7 +150,7 @@ def initialize(environment: Mapping[str, str] | None = None) -> bool:
     if "DEADLINE_EXCEEDED" not in str(error):
       raise
     seconds = arguments["initialization_timeout"]
-    raise LaunchError(
+    raise UserError(
       f"the processes did not all meet at {launch.coordinator_address or 'process 0'} within {seconds} seconds; start "
       f"all of them, or set CONVATTN_INITIALIZATION_TIMEOUT to more seconds."
     ) from error
@@ -159,10 +162,10 @@ def _number(environment: Mapping[str, str], name: str, lowest: int = 0) -> int |
   if text is None:
     return None
   if not text.strip().isdecimal() or int(text) < lowest:
-    raise LaunchError(f"{name} must be a whole number of at least {lowest}, got {text!r}.")
+    raise UserError(f"{name} must be a whole number of at least {lowest}, got {text!r}.")
   return int(text)
 
 
 def _check_rank(name: str, rank: int | None, size: int | None) -> None:
   if rank is not None and size is not None and rank >= size:
-    raise LaunchError(f"{name} must be below the number of processes, {size}, got {rank}.")
+    raise UserError(f"{name} must be below the number of processes, {size}, got {rank}.")

@@ -6,17 +6,16 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-import numpy as np
+from convattn.training.signals import Asked
+from convattn.training.task import Batch
 
 AHEAD = 2
 """Batches that lie ready on the devices beside the one in use."""
 
 PATIENCE = 5.0
 """Seconds that an interrupted run waits for a batch in the making."""
-
-Batch = dict[str, Any]
 
 
 class Feeder:
@@ -50,14 +49,20 @@ class Feeder:
         self._ready.put(made, timeout=0.1)
         return
 
-  def next(self, is_asked: Callable[[], bool] = lambda: False) -> Batch | None:
-    """The next batch; None if it is not there yet when `is_asked` says that nobody wants it any more."""
+  def next(self, is_asked: Callable[[], bool] = lambda: False) -> Batch:
+    """The next batch.
+
+    Raises:
+      Asked: it is not there yet, and `is_asked` says that nobody wants it any more.
+    """
     started = time.perf_counter()
     made: Batch | BaseException | None = None
     while made is None and not is_asked():
       with contextlib.suppress(queue.Empty):
         made = self._ready.get(timeout=0.1)
     self.waited += time.perf_counter() - started
+    if made is None:
+      raise Asked
     if isinstance(made, BaseException):
       raise made
     return made
@@ -72,23 +77,3 @@ class Feeder:
     # After an error too: a thread inside jax while the interpreter ends would abort the process. But a batch that
     # never comes is not waited for longer than that.
     self._thread.join(timeout=None if error is None else PATIENCE)
-
-
-def rows_of(task: Any, step: int, rows: slice) -> dict[str, np.ndarray]:
-  """The rows `rows` of the batch of `step`: the task's `train_rows`, or part of the whole `train_batch`.
-
-  A class that changes `train_batch` alone is asked for that, even where a class that it extends has `train_rows`.
-  """
-  if knows_rows(task, "train_rows", "train_batch"):
-    return task.train_rows(step, rows)
-  return {name: array[rows] for name, array in task.train_batch(step).items()}
-
-
-def knows_rows(task: Any, part: str, whole: str) -> bool:
-  """Whether the task's method `part` is of the class that has its method `whole`, or of one that extends that."""
-  for kind in type(task).__mro__:
-    if part in vars(kind):
-      return True
-    if whole in vars(kind):
-      return False
-  return False

@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from convattn.files import write_whole
+
 MANIFEST = "manifest.json"
 
 # hashlib lets go of the interpreter's lock while it reads and digests.
@@ -28,12 +30,7 @@ def write_manifest(folder: Path) -> None:
     entries = list(threads.map(lambda path: _entry(folder / path, sync=True), paths))
   for root, _, _ in os.walk(folder):
     _sync_folder(Path(root))
-  temporary = folder / f".{MANIFEST}.partial"
-  with temporary.open("w") as file:
-    json.dump({"files": dict(zip(paths, entries, strict=True))}, file, indent=1)
-    file.flush()
-    os.fsync(file.fileno())
-  temporary.replace(folder / MANIFEST)
+  write_whole({folder / MANIFEST: json.dumps({"files": dict(zip(paths, entries, strict=True))}, indent=1).encode()})
   _sync_folder(folder)
 
 

@@ -1,12 +1,14 @@
 """AdamW as an optax chain: which parameters decay or stand still, and what the learning rate is at each step."""
 
+import re
 from typing import Any
 
 import jax
 import optax
 
+from convattn.errors import UserError
 from convattn.training.config import Optimizer
-from convattn.training.parts import check_freeze, frozen, layer_depths, split_parts
+from convattn.training.freezing import check_freeze, frozen, names_of, split_parts
 
 
 def learning_rate_schedule(settings: Optimizer, num_steps: int) -> optax.Schedule:
@@ -24,7 +26,7 @@ def learning_rate_schedule(settings: Optimizer, num_steps: int) -> optax.Schedul
     case "constant":
       body = optax.constant_schedule(peak)
     case unknown:
-      raise ValueError(f"optimizer.schedule must be 'cosine', 'linear' or 'constant', got {unknown!r}.")
+      raise UserError(f"optimizer.schedule must be 'cosine', 'linear' or 'constant', got {unknown!r}.")
   if not settings.warmup_steps:
     return body
   return optax.join_schedules([optax.linear_schedule(0.0, peak, settings.warmup_steps), body], [settings.warmup_steps])
@@ -38,7 +40,7 @@ def decay_mask(params: Any) -> Any:
   """
 
   def decays(path: jax.tree_util.KeyPath, leaf: Any) -> bool:
-    names = [jax.tree_util.keystr((key,), simple=True) for key in path]
+    names = names_of(path)
     return names[-1] == "kernel" and "bias_mlp" not in names and leaf.ndim >= 2
 
   return jax.tree_util.tree_map_with_path(decays, params)
@@ -48,7 +50,7 @@ def make_optimizer(settings: Optimizer, num_steps: int) -> optax.GradientTransfo
   """Clipping by global norm (not with `clip_norm` 0), then AdamW with `decay_mask`.
 
   Parameters in the parts that `freeze` names get updates of 0, have no moments, and do not count in the norm. With
-  `layer_decay` below 1 the updates, weight decay included, are multiplied by layer_decay ** `parts.layer_depths`.
+  `layer_decay` below 1 the updates, weight decay included, are multiplied by layer_decay ** `layer_depths`.
 
   Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019.
   """
@@ -77,11 +79,48 @@ def _scale_by_depth(layer_decay: float) -> optax.GradientTransformation:
   return optax.stateless(scale)
 
 
+def layer_depths(params: Any) -> Any:
+  """The distance of each parameter from the classifier, counted in blocks.
+
+  0: the classifier. 1, 2, ..: the blocks of all stages, from the last one backwards; all of a block, its norms,
+  shortcut and bias table too. Then the stem. These are the groups of BEiT (Bao et al., "BEiT: BERT Pre-Training of
+  Image Transformers", ICLR 2022), with our stem in the place of its embedding.
+
+  Raises:
+    UserError: a parameter that lies in none of stem, stage_N/block_M and classifier.
+  """
+  blocks = sorted(
+    {block for path, _ in jax.tree_util.tree_leaves_with_path(params) if (block := _block(names_of(path)))}
+  )
+
+  def depth(path: jax.tree_util.KeyPath, _: Any) -> int:
+    names = names_of(path)
+    if names[0] == "classifier":
+      return 0
+    if names[0] == "stem":
+      return len(blocks) + 1
+    block = _block(names)
+    if block is None:
+      raise UserError(
+        f"optimizer.layer_decay needs a model of parts stem, stage_N/block_M and classifier, got {'/'.join(names)!r}; "
+        f"set it to 1.0."
+      )
+    return len(blocks) - blocks.index(block)
+
+  return jax.tree_util.tree_map_with_path(depth, params)
+
+
+def _block(names: tuple[str, ...]) -> tuple[int, int] | None:
+  """(stage, block) of a path, which sort as numbers: block_10 comes after block_9."""
+  match = re.match(r"stage_(\d+)/block_(\d+)(/|$)", "/".join(names))
+  return (int(match[1]), int(match[2])) if match else None
+
+
 def check_optimizer(settings: Optimizer, params: Any) -> None:
   """What `freeze` and `layer_decay` ask of the tree of parameters (arrays or their shapes).
 
   Raises:
-    SettingsError: see `parts.check_freeze` and `parts.layer_depths`.
+    UserError: see `freezing.check_freeze` and `layer_depths`.
   """
   check_freeze(settings.freeze, params)
   if settings.layer_decay < 1:

@@ -7,7 +7,7 @@ import typing
 from collections.abc import Iterable
 from typing import Any
 
-from convattn.errors import nearest
+from convattn.errors import UserError, nearest
 from convattn.training.config import Experiment
 from convattn.training.validation import describe_kind, settings
 
@@ -20,15 +20,15 @@ def apply_overrides(experiment: Experiment, overrides: Iterable[tuple[str, str]]
     overrides: (dotted name, text) such as ("optimizer.beta1", "0.95"); see `parse_value` for the text.
 
   Raises:
-    ValueError: an unknown name, with the nearest ones; a section; a text of the wrong type; a name given twice.
+    UserError: an unknown name, with the nearest ones; a section; a text of the wrong type; a name given twice.
   """
   kinds = {name: kind for name, kind, _ in settings(experiment)}
   seen = set()
   for name, text in overrides:
     if name not in kinds:
-      raise ValueError(_unknown(name, kinds))
+      raise UserError(_unknown(name, kinds))
     if name in seen:
-      raise ValueError(f"{name} is given twice; keep one.")
+      raise UserError(f"{name} is given twice; keep one.")
     seen.add(name)
     experiment = _replaced(experiment, name.split("."), parse_value(name, kinds[name], text))
   return experiment
@@ -53,7 +53,7 @@ def parse_value(name: str, kind: Any, text: str) -> Any:
   (with a capital N, since 'none' is a word that some settings take), or whatever X takes.
 
   Raises:
-    ValueError: one line with the setting's name, the text and the type it must have.
+    UserError: one line with the setting's name, the text and the type it must have.
   """
   kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
   if type(None) in kinds and text == "None":
@@ -62,7 +62,7 @@ def parse_value(name: str, kind: Any, text: str) -> Any:
   try:
     return _PARSERS[plain](text)
   except ValueError:
-    raise ValueError(f"{name} must be {describe_kind(name, kind)}, got {text!r}.") from None
+    raise UserError(f"{name} must be {describe_kind(name, kind)}, got {text!r}.") from None
 
 
 def _parse_bool(text: str) -> bool:

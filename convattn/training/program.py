@@ -16,7 +16,7 @@ from convattn.training.config import Experiment
 from convattn.training.optimizer import check_optimizer, learning_rate_schedule, make_optimizer
 from convattn.training.state import TrainState
 from convattn.training.steps import make_eval_step, make_init, make_train_step
-from convattn.training.task import Task
+from convattn.training.task import ALL_ROWS, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,7 @@ def build(experiment: Experiment, model: nn.Module, task: Task, mesh: Mesh) -> P
   The matmul precision is fixed while the functions are traced and leaves JAX's global setting alone.
 
   Raises:
-    SettingsError: the optimizer's settings name parts that the model does not have.
+    UserError: the optimizer's settings name parts that the model does not have.
   """
   optimizer = make_optimizer(experiment.optimizer, experiment.num_steps)
   train_step = make_train_step(
@@ -128,9 +128,9 @@ def lowerings(
   """
   key = jax.eval_shape(lambda: jax.random.key(0))
   state = program.template
-  traced = {"train": program.train_step.trace(state, _shapes(task.train_batch(0)), key)}
+  traced = {"train": program.train_step.trace(state, _shapes(task.train_rows(0, ALL_ROWS)), key)}
   for split in task.evaluation_splits[:1]:
-    batch = _shapes(next(iter(task.evaluation_batches(split))))
+    batch = _shapes(next(iter(task.evaluation_rows(split, ALL_ROWS))))
     traced["eval"] = program.eval_step.trace(state.params, state.model_state, batch)
   return {
     (name, platform): step.lower(lowering_platforms=(platform,)).as_text()

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,6 +18,7 @@ import tqdm
 from convattn.analysis import Cost, by_stage, costs
 from convattn.models import CoAtNet
 from convattn.training.config import Compute
+from convattn.training.distributed import is_main
 
 _QUIET_SECONDS = 5.0
 
@@ -132,7 +133,7 @@ def device_memory() -> dict[str, float]:
 def show(*lines: str | None) -> None:
   """Prints those that are not None, on the first process."""
   for line in lines:
-    if line is not None and jax.process_index() == 0:
+    if line is not None and is_main():
       print(line, flush=True)
 
 
@@ -149,7 +150,8 @@ class Progress:
   The first step, which compiles, is left out of the pace: `advance` is called when it has been taken.
   """
 
-  def __init__(self, num_steps: int, step: int, *, enabled: bool):
+  def __init__(self, num_steps: int, step: int, metric_names: Sequence[str] = ("loss", "accuracy"), *, enabled: bool):
+    self._shown = scores(metric_names)
     self._num_steps, self._first, self._enabled = num_steps, step + 1, enabled
     self._printed = time.perf_counter()
     self._started: float | None = None
@@ -163,9 +165,12 @@ class Progress:
       self._bar.update()
 
   def report(self, step: int, numbers: dict[str, float]) -> None:
-    """Shows loss, images per second and time left, and validation accuracies where there are some."""
-    validated = {name: value for name, value in numbers.items() if name.endswith("/accuracy") and "train" not in name}
-    shown = ", ".join(f"{name} {value:.2%}" for name, value in validated.items())
+    """Shows loss, images per second and time left, and the scores of evaluations where there are some."""
+    parts_of = {name: name.rpartition("/") for name in numbers}
+    wanted = [
+      name for name, (split, _, metric) in parts_of.items() if split not in ("", "train") and metric in self._shown
+    ]
+    shown = ", ".join(f"{name} {as_text(name, numbers[name])}" for name in wanted)
     if self._bar is not None:
       parts = {"loss": f"{numbers['train/loss']:.4f}"} if "train/loss" in numbers else {}
       parts |= {"images/s": f"{numbers['images_per_second']:.0f}"} if "images_per_second" in numbers else {}
@@ -197,17 +202,32 @@ class Progress:
       self._bar.close()
 
 
+def scores(metric_names: Iterable[str]) -> tuple[str, ...]:
+  """Those of a task's metrics that are shown of an evaluation: all but the loss, or that alone where it is all."""
+  names = tuple(metric_names)
+  return tuple(name for name in names if name != "loss") or names
+
+
+def as_text(name: str, value: float | None) -> str:
+  """An accuracy in per cent, another score with four digits."""
+  if value is None:
+    return "not finite"
+  return f"{value:.2%}" if name.rpartition("/")[2] == "accuracy" else f"{value:.4g}"
+
+
 def summary(result: dict[str, Any], folder: Any) -> str:
   """A few lines about a finished run, from its result.json."""
   lines = []
   for split in ("test", "test_ema"):
-    if f"{split}/accuracy" in result:
-      accuracy, count = result[f"{split}/accuracy"], result[f"{split}/count"]
-      shown = "not finite" if accuracy is None else f"{accuracy:.2%}"
-      lines.append(f"{split} accuracy {shown} of {count} after {result['step']} steps")
-  if "best/step" in result:
-    accuracy = result["best/validation/accuracy"]
-    lines.append(f"best validation accuracy {accuracy:.2%}, checkpoint of step {result['best/step']}")
+    metrics = {name.partition("/")[2]: value for name, value in result.items() if name.startswith(f"{split}/")}
+    count = metrics.pop("count", None)
+    for name in scores(metrics):
+      lines.append(f"{split} {name} {as_text(name, metrics[name])} of {count} after {result['step']} steps")
+  for name in result:
+    if name.startswith("best/") and name != "best/step":
+      score = name.removeprefix("best/")
+      shown = as_text(score, result[name])
+      lines.append(f"best {score.replace('/', ' ')} {shown}, checkpoint of step {result['best/step']}")
   speed = f", {result['images_per_second']:.0f} images/s" if result["images_per_second"] else ""
   lines.append(f"{result['seconds']:.1f} s{speed}; state {result['state_sha256'][:12]}; everything is in {folder}")
   return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""A trained classifier, ready to use, from what a run left on the disk or from released weights."""
+"""A trained model, ready to use, from what a run left on the disk or from released weights."""
 
 from __future__ import annotations
 
@@ -13,16 +13,21 @@ import jax
 import jax.numpy as jnp
 
 from convattn import pretrained
-from convattn.models import CoAtNet
+from convattn.errors import UserError, one_line
 from convattn.pretrained.pictures import Preprocessing
 from convattn.pretrained.tags import find_tags
 from convattn.training import workdir as files
-from convattn.training.checkpoint_files import check_files, read_description, read_weights
-from convattn.training.checkpoint_folder import newest_verified, step_folders
+from convattn.training.checkpoint_folder import (
+  check_files,
+  newest_verified,
+  read_description,
+  read_weights,
+  step_folders,
+)
 from convattn.training.config import Experiment
-from convattn.training.description import COATNET, TASK_PASSED, model_from_description
-from convattn.training.differences import shape_difference
+from convattn.training.description import COATNET, TASK_PASSED, inputs_from_description, model_from_description
 from convattn.training.manifest import MANIFEST
+from convattn.training.workdir import shape_difference
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,29 +37,38 @@ class Restored:
   Attributes:
     model: called as `model.apply(variables, images, train=False)`: a CoAtNet, or the module given to `restore`.
     variables: {"params"} and, with BatchNorm, {"batch_stats"}.
-    preprocessing: makes a picture of any size an input of the model.
-    class_names: the name of each logit.
+    preprocessing: makes a picture of any size an input of the model; None where the run's task was not of images.
+    class_names: the name of each logit; () where the run's task was not to classify.
     experiment: the settings of the run; None for released weights. Settings that its version of convattn had and this
       one has not are left out, new ones have their defaults.
     step: updates applied; None for released weights.
     source: the checkpoint's folder, or the tag.
     averaged: the variables are the run's averaged ones.
     task_passed: the run's task was passed to it in Python, so that `experiment` does not name its data.
+    metadata: of the run's task, as it was saved; {} for released weights.
   """
 
   model: Any
   variables: dict[str, Any]
-  preprocessing: Preprocessing
+  preprocessing: Preprocessing | None
   class_names: tuple[str, ...]
   experiment: Experiment | None
   step: int | None
   source: str
   averaged: bool = False
   task_passed: bool = False
+  metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Classifier(Restored):
+  """A restored model that tells classes of images apart: it has a preprocessing, and a name for each logit."""
+
+  preprocessing: Preprocessing
 
 
 def restore(source: str | os.PathLike[str], *, model: nn.Module | None = None) -> Restored:
-  """The classifier that lies at `source`, its variables on the default device.
+  """The model that lies at `source`, its variables on the default device: of any task, a `Classifier` where it is one.
 
   Of a run it is the newest checkpoint whose files are as its manifest says, with the averaged weights where the run
   keeps them; each damaged one that is newer is named on stderr. How many devices the run had does not matter, and its
@@ -67,16 +81,15 @@ def restore(source: str | os.PathLike[str], *, model: nn.Module | None = None) -
       be rebuilt from a checkpoint.
 
   Raises:
-    ValueError: nothing is there, no checkpoint yet, a damaged one, one of no image classifier, an unknown tag, or a
-      `model` that is missing, superfluous, or of other variables; one line. For a tag also whatever `pretrained.load`
-      raises.
+    UserError: nothing is there, no checkpoint yet, a damaged one, an unknown tag, or a `model` that is missing,
+      superfluous, or of other variables; one line. For a tag also whatever `pretrained.load` raises.
   """
   _check_is_module(model)
   text = os.fspath(source)
   path = Path(text).expanduser()
   if not path.exists() and _looks_like_tag(text):
     if model is not None:
-      raise ValueError(f"{text!r} is a tag, whose model is known; leave model out, or name a run's workdir.")
+      raise UserError(f"{text!r} is a tag, whose model is known; leave model out, or name a run's workdir.")
     return _released(text)
   return _from_checkpoint(_checkpoint_folder(path), model)
 
@@ -84,38 +97,38 @@ def restore(source: str | os.PathLike[str], *, model: nn.Module | None = None) -
 def _check_is_module(model: Any) -> None:
   if model is not None and not isinstance(model, nn.Module):
     name = getattr(model, "__name__", "MyModule")
-    raise ValueError(f"model must be a linen module, got {type(model).__name__}; make one, such as {name}().")
+    raise UserError(f"model must be a linen module, got {type(model).__name__}; make one, such as {name}().")
 
 
 def _looks_like_tag(text: str) -> bool:
   return bool(text) and not any(separator in text for separator in ("/", os.sep, "~"))
 
 
-def _released(tag: str) -> Restored:
+def _released(tag: str) -> Classifier:
   try:
     find_tags(tag)
   except ValueError as error:  # it may have been meant as a folder
-    raise ValueError(f"there is no folder {tag!r}, and {error}") from error
+    raise UserError(f"there is no folder {tag!r}, and {error}") from error
   model, variables, preprocessing = pretrained.load(tag)
   names = pretrained.class_names(tag)
   if len(names) != model.num_classes:
-    raise ValueError(
+    raise UserError(
       f"the weights found for {tag!r} have {model.num_classes} classes, but those of that tag have {len(names)}; "
       f"fetch its own, or load these with convattn.pretrained.from_timm."
     )
-  return Restored(model, variables, preprocessing, names, None, None, tag)
+  return Classifier(model, variables, preprocessing, names, None, None, tag)
 
 
 def _checkpoint_folder(path: Path) -> Path:
   """The folder of one checkpoint: `path` itself, or the newest in it."""
   if not path.is_dir():
     if path.suffix == ".safetensors":
-      raise ValueError(
+      raise UserError(
         f"{path} is a file of weights, which says neither its model nor its classes; load it with "
         "convattn.pretrained.from_timm, or train from it with --config.init_from."
       )
     found = f"{path} is no folder" if path.exists() else f"there is no folder {path}"
-    raise ValueError(f"{found}; name a run's workdir, one of its checkpoints, or a tag of released weights.")
+    raise UserError(f"{found}; name a run's workdir, one of its checkpoints, or a tag of released weights.")
   if any((path / name).exists() for name in ("state", "description", MANIFEST)):
     check_files(path)
     return path
@@ -124,99 +137,111 @@ def _checkpoint_folder(path: Path) -> Path:
   newest = newest_verified(folder, show=True)
   if newest is None:
     found = "no checkpoint but damaged ones" if step_folders(folder) else "no checkpoint"
-    raise ValueError(f"{path} holds {found}; name a run's workdir that has one, or a tag of released weights.")
+    raise UserError(f"{path} holds {found}; name a run's workdir that has one, or a tag of released weights.")
   return newest
+
+
+def restore_classifier(source: str | os.PathLike[str], *, model: nn.Module | None = None) -> Classifier:
+  """`restore`, where only an image classifier will do.
+
+  Raises:
+    UserError: it is none, or as `restore`; one line.
+  """
+  restored = restore(source, model=model)
+  if not isinstance(restored, Classifier):
+    raise UserError(f"{restored.source} is a checkpoint of no image classifier; name another.")
+  return restored
 
 
 def _from_checkpoint(folder: Path, given: nn.Module | None) -> Restored:
   description = read_description(folder)
   model = _model(folder, description["model"], given)
-  for name in ("class_names", "image_shape", "mean", "std"):
-    if name not in description:
-      raise ValueError(f"{folder} is a checkpoint of no image classifier (its metadata has no {name}); name another.")
   state = read_weights(folder)
   weights = state["ema"] or {"params": state["params"], "model_state": state["model_state"]}
-  restored = Restored(
-    model=model,
-    variables={"params": weights["params"], **weights["model_state"]},
-    preprocessing=_preprocessing(description),
-    class_names=tuple(map(str, description["class_names"])),
-    experiment=files.experiment_from_json(description["experiment"]),
-    step=int(state["step"]),
-    source=str(folder),
-    averaged=bool(state["ema"]),
-    task_passed=description.get(TASK_PASSED) is True,
-  )
-  _check(restored)
-  return restored
+  found = description.get("preprocessing")
+  fields: dict[str, Any] = {
+    "model": model,
+    "variables": {"params": weights["params"], **weights["model_state"]},
+    "preprocessing": None if found is None else Preprocessing.from_json(found),
+    "class_names": tuple(map(str, description.get("class_names", ()))),
+    "experiment": files.experiment_from_json(description["experiment"]),
+    "step": int(state["step"]),
+    "source": str(folder),
+    "averaged": bool(state["ema"]),
+    "task_passed": description.get(TASK_PASSED) is True,
+    "metadata": {name: value for name, value in description.items() if name not in _NOT_OF_THE_TASK},
+  }
+  restored = Restored(**fields)
+  inputs = _inputs(description)
+  if inputs is None:  # saved before they were described, of a task that is not of images
+    return restored
+  if given is not None:
+    _check_given(restored, inputs)
+  outputs = _outputs(restored, inputs)
+  names = len(restored.class_names)
+  is_classifier = restored.preprocessing is not None and getattr(outputs, "shape", None) == (1, names)
+  return Classifier(**fields) if is_classifier else restored
+
+
+_NOT_OF_THE_TASK = ("model", "experiment", "inputs", TASK_PASSED)
+
+
+def _inputs(description: dict[str, Any]) -> Any:
+  """Shapes and dtypes of the model's inputs, [1, ...]; None where they are not known."""
+  if "inputs" in description:
+    return inputs_from_description(description["inputs"])
+  if "image_shape" in description:
+    return jax.ShapeDtypeStruct((1, *description["image_shape"]), jnp.float32)
+  return None
+
+
+def _outputs(restored: Restored, inputs: Any) -> Any:
+  """Shapes and dtypes of what the model makes of its inputs."""
+  try:
+    return outputs_of(restored, inputs)
+  except UserError as error:
+    raise UserError(f"the weights of the checkpoint {restored.source} do not fit its model: {error}") from error
 
 
 def _model(folder: Path, description: dict[str, Any], given: nn.Module | None) -> nn.Module:
   """The CoAtNet of the description; of another class the module that was given."""
   kind = description.get("class")
   if kind == COATNET and given is not None:
-    raise ValueError(f"the checkpoint {folder} holds a CoAtNet, which is rebuilt from it; leave model out.")
+    raise UserError(f"the checkpoint {folder} holds a CoAtNet, which is rebuilt from it; leave model out.")
   if given is not None:
     return given
   if kind is not None and kind != COATNET:
-    raise ValueError(
+    raise UserError(
       f"the checkpoint {folder} holds a model of class {kind!r}, which its description does not rebuild; make that one "
       f"yourself: training.restore({str(folder)!r}, model=...)."
     )
   try:
     return model_from_description(description)
   except (TypeError, KeyError, ValueError) as error:
-    reason = " ".join(str(error).split())
-    raise ValueError(f"the model of the checkpoint {folder} cannot be rebuilt: {reason}") from error
+    raise UserError(f"the model of the checkpoint {folder} cannot be rebuilt: {one_line(error)}") from error
 
 
-def _preprocessing(description: dict[str, Any]) -> Preprocessing:
-  if "preprocessing" in description:
-    return Preprocessing.from_json(description["preprocessing"])
-  # Checkpoints of the first version: images came as they were.
-  height, width, _ = description["image_shape"]
-  return Preprocessing((height, width), tuple(description["mean"]), tuple(description["std"]))
-
-
-def _check(restored: Restored) -> None:
-  image_shape = (*restored.preprocessing.image_size, len(restored.preprocessing.mean))
-  if not isinstance(restored.model, CoAtNet):
-    _check_given(restored, image_shape)
-  try:
-    logits = output_shape(restored, image_shape)
-  except ValueError as error:
-    raise ValueError(f"the weights of the checkpoint {restored.source} do not fit its model: {error}") from error
-  if logits != (1, len(restored.class_names)):
-    raise ValueError(
-      f"{restored.source} is a checkpoint of no image classifier (outputs {list(logits)}, {len(restored.class_names)} "
-      f"class names); name another."
-    )
-
-
-def _check_given(restored: Restored, image_shape: tuple[int, int, int]) -> None:
+def _check_given(restored: Restored, inputs: Any) -> None:
   """Its own variables must be those of the checkpoint, of which apply would ignore what it does not use."""
-  images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
   try:
-    made = jax.eval_shape(lambda x: restored.model.init(jax.random.key(0), x, train=False), images)
+    made = jax.eval_shape(lambda x: restored.model.init(jax.random.key(0), x, train=False), inputs)
     differing = shape_difference(restored.variables, {name: made.get(name, {}) for name in restored.variables})
   except (flax.errors.FlaxError, AssertionError, TypeError, ValueError) as error:
-    differing = " ".join(str(error).split())[:400]
+    differing = one_line(error, 400)
   if differing:
-    raise ValueError(
+    raise UserError(
       f"the weights of the checkpoint {restored.source} do not fit the model that was given, "
       f"{type(restored.model).__name__}: {differing}; give the one that was trained."
     )
 
 
-def output_shape(restored: Restored, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
-  """The shape of the logits of one image [height, width, channels]. Traces the model; computes nothing.
+def outputs_of(restored: Restored, inputs: Any) -> Any:
+  """Shapes and dtypes of what the model makes of such inputs. Traces the model; computes nothing.
 
   Raises:
-    ValueError: the variables do not fit the model, or not with images of that size; one line.
+    UserError: the variables do not fit the model, or not with inputs of those shapes; one line.
   """
-  images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
   try:
-    logits = jax.eval_shape(lambda v, x: restored.model.apply(v, x, train=False), restored.variables, images)
+    return jax.eval_shape(lambda v, x: restored.model.apply(v, x, train=False), restored.variables, inputs)
   except (flax.errors.FlaxError, AssertionError, ValueError) as error:
-    raise ValueError(" ".join(str(error).split())[:400]) from error
-  return tuple(logits.shape)
+    raise UserError(one_line(error, 400)) from error

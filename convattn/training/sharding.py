@@ -9,6 +9,8 @@ import jax
 import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
+from convattn.errors import UserError
+
 AXES = ("data", "fsdp")
 
 SMALLEST_SPLIT = 2**12
@@ -19,18 +21,18 @@ def check_fsdp(fsdp: int, num_devices: int) -> None:
   """The devices are split evenly into groups of `fsdp`.
 
   Raises:
-    ValueError: they are not; one line with the values that fit.
+    UserError: they are not; one line with the values that fit.
   """
   if num_devices % fsdp:
     divisors = ", ".join(str(each) for each in range(1, num_devices + 1) if num_devices % each == 0)
-    raise ValueError(f"compute.fsdp must divide the {num_devices} devices, got {fsdp}; try one of {divisors}.")
+    raise UserError(f"compute.fsdp must divide the {num_devices} devices, got {fsdp}; try one of {divisors}.")
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None, fsdp: int = 1) -> Mesh:
   """A mesh over `devices` (all of them, on all hosts, by default) with the axes "data" and "fsdp", `fsdp` long.
 
   Raises:
-    ValueError: `fsdp` does not divide their number.
+    UserError: `fsdp` does not divide their number.
   """
   devices = jax.devices() if devices is None else devices
   check_fsdp(fsdp, len(devices))
@@ -106,14 +108,14 @@ def put_rows(rows: Mapping[str, np.ndarray], mesh: Mesh, batch_size: int) -> dic
   """The global batch of `batch_size` rows on the devices, of which this host passes `local_rows` only.
 
   Raises:
-    ValueError: another number of rows.
+    UserError: another number of rows.
   """
   sharding, mine = by_batch(mesh), local_rows(mesh, batch_size)
   count = mine.stop - mine.start
 
   def place(name: str, array: np.ndarray) -> jax.Array:
     if len(array) != count:
-      raise ValueError(f"{name!r} must have the {count} rows from {mine.start} to {mine.stop}, got {len(array)}.")
+      raise UserError(f"{name!r} must have the {count} rows from {mine.start} to {mine.stop}, got {len(array)}.")
 
     def block(index: Any) -> np.ndarray:
       start, stop, _ = index[0].indices(batch_size)

@@ -20,6 +20,10 @@ class Terminated(SystemExit):
     self.message = message
 
 
+class Asked(Exception):
+  """The run has been asked to end, and this is a place where it can; the loop saves its state and says so."""
+
+
 class Stop:
   """What has been asked for. `signal` is None, SIGTERM or SIGINT."""
 
@@ -48,6 +52,11 @@ class Stop:
       self._asked += 1
       return bool(multihost_utils.reached_preemption_sync_point(self._asked))
     return self.is_asked()
+
+  def check(self) -> None:
+    """Raises `Asked` if the run is to end here."""
+    if self.is_due():
+      raise Asked
 
   def exception(self, message: str) -> BaseException:
     """What a run raises when it has saved its state: for Ctrl-C in any process a KeyboardInterrupt in all of them."""

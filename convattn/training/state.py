@@ -2,6 +2,8 @@
 
 import hashlib
 import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import flax.struct
@@ -59,6 +61,27 @@ def count_nonfinite(counters: dict[str, jax.Array], *, finite: jax.Array, number
     "first": jnp.where(~finite & (count == 0), number, counters["first"]),
     "steps": jnp.where(here, number, steps),
   }
+
+
+def check_finite(state: TrainState, allowed: int, latest_step: Callable[[], int | None], folder: Path) -> None:
+  """Refuses a state in which more updates were not finite than are `allowed` to be skipped.
+
+  Raises:
+    FloatingPointError: the steps, the last good checkpoint (`latest_step` is asked for it) and what to do; one line.
+  """
+  count = int(state.nonfinite["count"])
+  if count <= allowed:
+    return
+  found = jax.device_get(state.nonfinite)
+  steps = sorted({int(found["first"]), *(int(step) for step in found["steps"] if step >= 0)})
+  good = latest_step()
+  raise FloatingPointError(
+    f"loss or gradient was not finite at step{'s' * (len(steps) > 1)} {', '.join(map(str, steps))} ({count} in all, "
+    f"max_skipped_steps is {allowed}); "
+    + (f"the checkpoint of step {good} in {folder} is the last good one. " if good else "")
+    + "Raise max_skipped_steps to leave such updates out, and give the same command; or lower "
+    "optimizer.peak_learning_rate, raise optimizer.warmup_steps or set optimizer.clip_norm, in another workdir."
+  )
 
 
 def update_average(average: Any, values: Any, *, decay: float, count: jax.Array) -> Any:

@@ -9,12 +9,8 @@ import typing
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from convattn.errors import UserError
 from convattn.training.config import Experiment
-
-
-class SettingsError(ValueError):
-  """Settings that do not fit the model or the weights at hand; the message is one line and says what to change."""
-
 
 CHOICES: dict[str, tuple[str, ...]] = {
   "data.broken": ("stop", "skip"),
@@ -100,7 +96,7 @@ def settings(experiment: Experiment) -> Iterator[tuple[str, Any, Any]]:
   """(dotted name, declared type, value) of every setting, sections opened.
 
   Raises:
-    ValueError: something else in the place of a section.
+    UserError: something else in the place of a section.
   """
 
   def walk(node: Any, prefix: str) -> Iterator[tuple[str, Any, Any]]:
@@ -110,7 +106,7 @@ def settings(experiment: Experiment) -> Iterator[tuple[str, Any, Any]]:
       is_section = dataclasses.is_dataclass(kind)
       if is_section:
         if not isinstance(value, kind):
-          raise ValueError(f"{field.name} must be {kind.__name__}(...), a group of settings, got {value!r}.")
+          raise UserError(f"{field.name} must be {kind.__name__}(...), a group of settings, got {value!r}.")
         yield from walk(value, f"{prefix}{field.name}.")
       else:
         yield f"{prefix}{field.name}", kind, value
@@ -122,50 +118,50 @@ def validate(experiment: Experiment) -> None:
   """Checks every setting by itself and those that must fit each other.
 
   Raises:
-    ValueError: one line with the setting, the value given and the value wanted.
+    UserError: one line with the setting, the value given and the value wanted.
   """
   for name, kind, value in settings(experiment):
     if not _has_type(value, kind):
-      raise ValueError(f"{name} must be {describe_kind(name, kind)}, got {value!r}.")
+      raise UserError(f"{name} must be {describe_kind(name, kind)}, got {value!r}.")
     if name in CHOICES and value not in CHOICES[name]:
       nearest = difflib.get_close_matches(value, CHOICES[name], n=1)
       hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
-      raise ValueError(f"{name} must be one of {', '.join(map(repr, CHOICES[name]))}, got {value!r}{hint}")
+      raise UserError(f"{name} must be one of {', '.join(map(repr, CHOICES[name]))}, got {value!r}{hint}")
     if name in _RANGES and value is not None:
       wanted, fits = _RANGES[name]
       if not fits(value):
-        raise ValueError(f"{name} must be {wanted}, got {value!r}.")
+        raise UserError(f"{name} must be {wanted}, got {value!r}.")
     _check_size(name, kind, value)
   _check_together(experiment)
 
 
 def _check_size(name: str, kind: Any, value: Any) -> None:
   if type(value) is int and float not in _kinds(kind) and value > _LARGEST.get(name, _INT32):
-    raise ValueError(f"{name} must be at most {_LARGEST.get(name, _INT32)}, got {value}.")
+    raise UserError(f"{name} must be at most {_LARGEST.get(name, _INT32)}, got {value}.")
   if value and float in _kinds(kind) and not _SMALLEST_REAL <= abs(value) <= _LARGEST_REAL:
-    raise ValueError(
+    raise UserError(
       f"{name} must be 0 or {_SMALLEST_REAL} to {_LARGEST_REAL} in size, as float32 can hold it, got {value}."
     )
 
 
 def _check_together(experiment: Experiment) -> None:
   if experiment.optimizer.warmup_steps >= experiment.num_steps:
-    raise ValueError(
+    raise UserError(
       f"optimizer.warmup_steps must be below num_steps ({experiment.num_steps}), so that the peak learning rate is "
       f"reached, got {experiment.optimizer.warmup_steps}."
     )
   if experiment.wandb_project and not importlib.util.find_spec("wandb"):
-    raise ValueError(
+    raise UserError(
       f"wandb_project is {experiment.wandb_project!r}, but Weights & Biases is not installed; pip install wandb."
     )
   every, eval_every = experiment.checkpoint.every, experiment.eval_every
   if experiment.checkpoint.keep_best and every % eval_every and eval_every % every:
-    raise ValueError(
+    raise UserError(
       f"checkpoint.every must be a multiple of eval_every ({eval_every}) or divide it, so that some can be ranked, got "
       f"{every}; change one of them or set checkpoint.keep_best to 0."
     )
   if experiment.compute.debug_nans and experiment.max_skipped_steps:
-    raise ValueError(
+    raise UserError(
       f"compute.debug_nans stops at the first nan, which max_skipped_steps={experiment.max_skipped_steps} would leave "
       "out; set that to 0."
     )
@@ -198,7 +194,7 @@ def validate_batch_sizes(experiment: Experiment, num_devices: int) -> None:
   """Each batch is split evenly over the devices; one to train on, over the micro-batches too.
 
   Raises:
-    ValueError: one line with the setting, its value and the nearest ones that fit.
+    UserError: one line with the setting, its value and the nearest ones that fit.
   """
   parts = experiment.micro_batches
   for name, factor in (("batch_size", num_devices * parts), ("eval_batch_size", num_devices)):
@@ -207,4 +203,4 @@ def validate_batch_sizes(experiment: Experiment, num_devices: int) -> None:
       below, above = size // factor * factor, (size // factor + 1) * factor
       nearest = f"{below} or {above}" if below else f"{above}"
       product = f" times {parts} micro_batches" if factor != num_devices else ""
-      raise ValueError(f"{name} must be a multiple of the {num_devices} devices{product}, got {size}; try {nearest}.")
+      raise UserError(f"{name} must be a multiple of the {num_devices} devices{product}, got {size}; try {nearest}.")

@@ -5,14 +5,16 @@ import dataclasses
 import fcntl
 import json
 import math
-import os
 import typing
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
+
+from convattn.errors import UserError, one_line
+from convattn.files import write_whole
 from convattn.training.config import Experiment
-from convattn.training.differences import differences
 
 CONFIG, RESULT, CONFUSION, METRICS, CHECKPOINTS, PROFILE, LOCK = (
   "config.json",
@@ -29,27 +31,23 @@ IDENTITY = "identity"
 _ANOTHER = "another --workdir (WORKDIR= with make)"
 
 
-class WorkdirError(ValueError):
-  """A workdir that a run cannot use as it is; the message is one line and says what to do."""
-
-
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
   """Makes `folder` and keeps every other run out of it; the kernel ends this with the process, however that ends.
 
   Raises:
-    WorkdirError: another run is in it.
+    UserError: another run is in it.
   """
   try:
     folder.mkdir(parents=True, exist_ok=True)
     opened = (folder / LOCK).open("a")
   except OSError as error:
-    raise WorkdirError(f"cannot write in {folder} ({error.strerror}); make it writable, or give {_ANOTHER}.") from error
+    raise UserError(f"cannot write in {folder} ({error.strerror}); make it writable, or give {_ANOTHER}.") from error
   with opened as file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-      raise WorkdirError(f"another run is working in {folder}; let it end, or give this one {_ANOTHER}.") from None
+      raise UserError(f"another run is working in {folder}; let it end, or give this one {_ANOTHER}.") from None
     yield
 
 
@@ -60,71 +58,59 @@ def finite(numbers: dict[str, Any]) -> dict[str, Any]:
   }
 
 
-def write_text(path: Path, text: str) -> None:
-  """Writes beside `path`, then renames: whoever reads `path` sees all of it or nothing."""
-  temporary = path.with_name(f".{path.name}.partial")
-  with temporary.open("w") as file:
-    file.write(text)
-    file.flush()
-    os.fsync(file.fileno())
-  temporary.replace(path)
-
-
 def write_json(path: Path, value: Any) -> None:
-  """As `write_text`."""
-  write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+  """Whoever reads `path` sees all of the old value or all of the new."""
+  write_whole({path: (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()})
 
 
 def read_json(path: Path, advice: str = "") -> dict[str, Any] | None:
   """The object in `path`; None if there is no such file.
 
   Raises:
-    WorkdirError: it holds something else; the message ends with `advice`.
+    UserError: it holds something else; the message ends with `advice`.
   """
   if not path.exists():
     return None
   try:
     value = json.loads(path.read_bytes())
   except ValueError as error:
-    raise WorkdirError(f"{path} is damaged ({error}); {advice or 'restore it.'}") from error
+    raise UserError(f"{path} is damaged ({error}); {advice or 'restore it.'}") from error
   if not isinstance(value, dict):
-    raise WorkdirError(f"{path} is damaged (it holds no JSON object); {advice or 'restore it.'}")
+    raise UserError(f"{path} is damaged (it holds no JSON object); {advice or 'restore it.'}")
   return value
-
-
-def is_finished(folder: Path) -> bool:
-  return (folder / RESULT).exists()
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
   """The result of a finished run; None before.
 
   Raises:
-    WorkdirError: result.json is damaged.
+    UserError: result.json is damaged.
   """
   path = folder / RESULT
   advice = "delete this file alone and start again: the last checkpoint is then scored anew."
   result = read_json(path, advice)
   if result is not None and not {"step", "seconds", "images_per_second", "state_sha256"} <= set(result):
-    raise WorkdirError(f"{path} is damaged (numbers are missing); {advice}")
+    raise UserError(f"{path} is damaged (numbers are missing); {advice}")
   return result
 
 
 def experiment_from_json(tree: dict[str, Any]) -> Experiment:
   """The inverse of dataclasses.asdict for an experiment that was stored as JSON, as in config.json.
 
-  Settings that there are no longer are left out; those that are new have their defaults.
+  Settings that there are no longer are left out. One that there was not yet means what its version did: the setting's
+  default, unless its field says otherwise by the metadata "before".
   """
 
-  def rebuild(kind: Any, fields: dict[str, Any]) -> Any:
+  def rebuild(kind: Any, stored: dict[str, Any]) -> Any:
     kinds = typing.get_type_hints(kind)
-    return kind(
-      **{
-        name: rebuild(kinds[name], value) if dataclasses.is_dataclass(kinds[name]) else value
-        for name, value in fields.items()
-        if name in kinds
-      }
-    )
+    values = {}
+    for field in dataclasses.fields(kind):
+      if field.name in stored:
+        value = stored[field.name]
+        values[field.name] = rebuild(kinds[field.name], value) if dataclasses.is_dataclass(kinds[field.name]) else value
+      elif "before" in field.metadata:
+        values[field.name] = field.metadata["before"]
+    return kind(**values)
 
   return rebuild(Experiment, tree)
 
@@ -151,21 +137,67 @@ def check_config(folder: Path, experiment: Experiment, identity: dict[str, Any] 
   Settings of `MAY_CHANGE` are passed over.
 
   Raises:
-    WorkdirError: config.json there differs or is damaged; one line lists what differs, with its old and new value. Or
+    UserError: config.json there differs or is damaged; one line lists what differs, with its old and new value. Or
       a file is where the workdir or a folder above it should be.
   """
   nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
   if not nearest.is_dir():
-    raise WorkdirError(f"{nearest} is a file, but the workdir must be a folder; give {_ANOTHER}.")
-  stored = read_json(folder / CONFIG, f"restore it, delete {folder}, or give {_ANOTHER}.")
+    raise UserError(f"{nearest} is a file, but the workdir must be a folder; give {_ANOTHER}.")
+  advice = f"restore it, delete {folder}, or give {_ANOTHER}."
+  stored = read_json(folder / CONFIG, advice)
   if stored is None:
     return
   its_own = stored.pop(IDENTITY, {})
-  others = {"settings": differences(stored, dataclasses.asdict(experiment), but=MAY_CHANGE)}
+  try:
+    settings = dataclasses.asdict(experiment_from_json(stored))
+  except (TypeError, ValueError) as error:
+    raise UserError(f"{folder / CONFIG} is damaged ({one_line(error)}); {advice}") from error
+  others = {"settings": differences(settings, dataclasses.asdict(experiment), but=MAY_CHANGE)}
   if identity is not None:
     others["model or data"] = differences(its_own, identity)
   for what, differing in others.items():
     if differing:
-      raise WorkdirError(
+      raise UserError(
         f"{folder} holds a run with other {what} ({differing}). Give this one {_ANOTHER}, or delete {folder}."
       )
+
+
+_LONGEST = 100
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], but: Collection[str] = ()) -> str:
+  """What differs between two JSON trees, on one line: "seed: 3 there, 5 now; loss.kind: ..."; empty if nothing does.
+
+  The names in `but` are passed over.
+  """
+  # A tuple and the list that JSON makes of it are the same.
+  there, now = _flat(json.loads(json.dumps(old))), _flat(json.loads(json.dumps(new)))
+  return "; ".join(
+    f"{name}: {_short(there, name)} there, {_short(now, name)} now"
+    for name in dict.fromkeys([*there, *now])
+    if name not in but and (name not in there or name not in now or there[name] != now[name])
+  )
+
+
+def shape_difference(given: Any, wanted: Any) -> str:
+  """The first leaf whose shape differs: "head/bias is (3,), but must be (4,)", or absent; empty if none does."""
+  ours, theirs = (
+    {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in leaves}
+    for leaves in map(jax.tree_util.tree_leaves_with_path, (wanted, given))
+  )
+  for path in [*ours, *theirs]:
+    if ours.get(path) != theirs.get(path):
+      return f"{path} is {theirs.get(path, 'absent')}, but must be {ours.get(path, 'absent')}"
+  return ""
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+  flat: dict[str, Any] = {}
+  for name, value in tree.items():
+    flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+  return flat
+
+
+def _short(flat: dict[str, Any], name: str) -> str:
+  text = repr(flat.get(name, "absent"))
+  return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

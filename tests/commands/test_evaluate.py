@@ -8,9 +8,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from convattn import training
-from convattn.commands import evaluate
+from convattn import inference, training
 from convattn.data import load
+from convattn.inference import evaluating
 
 
 def test_it_repeats_what_training_has_measured(digits_run, call, tmp_path):
@@ -166,7 +166,7 @@ def test_a_broken_picture_and_a_broken_model_are_one_line(digits_run, refusal, t
   assert out == ""
   restored = training.restore(digits_run)
   object.__setattr__(restored, "variables", jax.tree.map(lambda leaf: leaf * np.inf, restored.variables))
-  monkeypatch.setattr(training, "restore", lambda source: restored)
+  monkeypatch.setattr(inference, "restore_classifier", lambda source: restored)
   assert "gives logits that are not finite" in refusal("evaluate", f"--checkpoint={digits_run}")[0]
 
 
@@ -209,7 +209,7 @@ def test_a_damaged_checkpoint_is_one_line_also_past_python(digits_run, refusal, 
 
 
 def test_a_wordnet_id_is_as_good_as_the_name():
-  different = evaluate._different_names
+  different = evaluating._different_names
   assert different(("tench", "goldfish"), ("n01440764", "n01443537")) == ""
   assert different(("tench", "a"), ("tench", "b")) == "class 1 is 'a' to the model, 'b' in the data"
   assert different(("goldfish",), ("n01440764",)) == "class 0 is 'goldfish' to the model, 'n01440764' in the data"

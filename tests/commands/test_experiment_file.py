@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from convattn.commands.errors import UsageError
 from convattn.commands.experiment_file import default_file, load_experiment
+from convattn.errors import UserError
 from convattn.training.config import Experiment, Optimizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,7 +22,7 @@ def write(tmp_path):
 
 
 def refusal(reference):
-  with pytest.raises(UsageError) as refused:
+  with pytest.raises(UserError) as refused:
     load_experiment(reference)
   message = str(refused.value)
   assert len(message.splitlines()) == 1
@@ -81,4 +81,4 @@ def test_an_error_in_the_file_names_its_line(write):
 def test_a_wrong_field_in_the_file_gives_the_nearest(write):
   message = refusal(write("def get_config(): return Experiment(optimizer=Optimizer(peak_learning=1))"))
   assert "line 2: TypeError: " in message
-  assert message.endswith("did you mean peak_learning_rate or end_learning_rate?")
+  assert message.endswith("did you mean peak_learning_rate?")

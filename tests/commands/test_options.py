@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convattn.commands.errors import UsageError
 from convattn.commands.options import (
   named_options,
   output_file,
@@ -12,6 +11,7 @@ from convattn.commands.options import (
   split_options,
   split_positional,
 )
+from convattn.errors import UserError
 
 names = st.text("abc._", min_size=1)
 values = st.text().filter(lambda text: not text.startswith("--"))
@@ -39,7 +39,7 @@ def test_a_value_may_hold_dashes_and_equals_signs():
   ],
 )
 def test_what_is_no_option_is_refused(arguments, message):
-  with pytest.raises(UsageError) as refusal:
+  with pytest.raises(UserError) as refusal:
     split_options(arguments)
   assert str(refusal.value) == message
 
@@ -49,14 +49,14 @@ def test_known_options_become_a_mapping():
 
 
 def test_an_unknown_option_gives_the_nearest():
-  with pytest.raises(UsageError, match=r"there is no option --wrkdir; did you mean --workdir\?"):
+  with pytest.raises(UserError, match=r"there is no option --wrkdir; did you mean --workdir\?"):
     named_options([("wrkdir", "a")], ("config", "workdir"))
-  with pytest.raises(UsageError, match=r"did you mean --config.seed\?"):
+  with pytest.raises(UserError, match=r"did you mean --config.seed\?"):
     named_options([("seed", "1")], ("config",), related=["config.seed", "config.flip"])
 
 
 def test_an_option_given_twice_is_refused():
-  with pytest.raises(UsageError, match="--config is given twice"):
+  with pytest.raises(UserError, match="--config is given twice"):
     named_options([("config", "a"), ("config", "a")], ("config",))
 
 
@@ -97,7 +97,7 @@ def test_without_other_arguments_both_ways_to_split_agree():
   ],
 )
 def test_an_option_without_its_value_is_refused_among_other_arguments(arguments, message):
-  with pytest.raises(UsageError) as refusal:
+  with pytest.raises(UserError) as refusal:
     split_positional(arguments)
   assert str(refusal.value) == message
 
@@ -105,14 +105,14 @@ def test_an_option_without_its_value_is_refused_among_other_arguments(arguments,
 @pytest.mark.parametrize("text", ["0", "-1", "1.0", "1_000", "²", "", "x", " 1"])
 def test_what_is_no_positive_number_is_refused(text):
   assert positive_number("top", "12") == 12
-  with pytest.raises(UsageError) as refusal:
+  with pytest.raises(UserError) as refusal:
     positive_number("top", text)
   assert str(refusal.value) == f"--top must be a whole number of at least 1, got {text!r}."
 
 
 def test_an_output_file_has_a_folder_and_is_none(tmp_path):
   assert output_file("out", str(tmp_path / "a.json")) == tmp_path / "a.json"
-  with pytest.raises(UsageError, match="--out must name a file, got .*, which is a folder"):
+  with pytest.raises(UserError, match="--out must name a file, got .*, which is a folder"):
     output_file("out", str(tmp_path))
-  with pytest.raises(UsageError, match="there is no folder '.*missing'; make it"):
+  with pytest.raises(UserError, match="there is no folder '.*missing'; make it"):
     output_file("out", str(tmp_path / "missing" / "a.json"))

@@ -10,9 +10,10 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from convattn import training
-from convattn.commands.predict import find_pictures, most_likely
+from convattn import inference, training
+from convattn.commands.predict import find_pictures
 from convattn.data import load
+from convattn.inference import most_likely
 from convattn.pretrained import open_picture
 
 
@@ -153,7 +154,7 @@ def test_a_checkpoint_of_another_kind_is_one_line(edited, refusal):
 def test_a_model_that_diverged_is_one_line(digits_run, scans, refusal, monkeypatch):
   restored = training.restore(digits_run)
   object.__setattr__(restored, "variables", jax.tree.map(lambda leaf: leaf * np.inf, restored.variables))
-  monkeypatch.setattr(training, "restore", lambda source: restored)
+  monkeypatch.setattr(inference, "restore_classifier", lambda source: restored)
   line, _ = refusal("predict", f"--checkpoint={digits_run}", scans)
   assert "gives logits that are not finite; its training diverged" in line
 

@@ -4,10 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from convattn import create_model, pretrained
+from convattn import create_model
 from convattn.analysis import costs, memory
-from convattn.commands.errors import UsageError
 from convattn.commands.options import pixels
+from convattn.errors import UserError
 
 
 def table(out):
@@ -66,7 +66,7 @@ def test_what_a_name_stands_for_needs_no_network(name, first, call, monkeypatch)
   def refuse(*_):
     raise AssertionError("weights were asked for")
 
-  monkeypatch.setattr(pretrained.loading, "find_weights", refuse)
+  monkeypatch.setattr("convattn.pretrained.loading.find_weights", refuse)
   monkeypatch.setattr("convattn.commands.summary.table", lambda *_: "")
   status, out, err = call("summary", name)
   assert (status, err) == (0, "")
@@ -85,7 +85,7 @@ def test_a_run_is_what_its_description_says(digits_run, call):
   [
     ([], "name one model, tag or run, such as convattn summary coatnet_2; got none."),
     (["coatnet_0", "coatnet_1"], "name one model, tag or run, such as convattn summary coatnet_2; got coatnet_0 coat"),
-    (["coatnet_22"], "there is no model 'coatnet_22'; did you mean coatnet_2, "),
+    (["coatnet_22"], "there is no model 'coatnet_22'; did you mean coatnet_2"),
     (
       ["coatnet_0_rw_224.sw_in1l"],
       "timm has no CoAtNet 'coatnet_0_rw_224.sw_in1l'; did you mean coatnet_0_rw_224.sw_in",
@@ -108,5 +108,5 @@ def test_pixels_are_one_number_or_two():
   assert pixels("image_size", "384") == (384, 384)
   assert pixels("image_size", "8x512") == (8, 512)
   for text in ("", "x", "8x", "8x8x8", "-8", "8.0", "0", "8X8", "٣"):
-    with pytest.raises(UsageError, match="--image_size must be a number of pixels such as 384"):
+    with pytest.raises(UserError, match="--image_size must be a number of pixels such as 384"):
       pixels("image_size", text)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from convattn import training
 from convattn.commands import main, train
-from convattn.commands.errors import UsageError
 from convattn.commands.experiment_file import default_file, load_experiment
+from convattn.errors import UserError
 from convattn.training.config import Experiment
 from convattn.training.validation import settings
 
@@ -88,8 +88,9 @@ def test_a_workdir_that_is_a_file_or_of_another_run_is_refused(tmp_path):
 def fake_run(monkeypatch):
   calls = []
 
-  def run(experiment, workdir, dataset, initial, trace_steps):
-    calls.append((experiment, workdir, dataset, trace_steps))
+  def run(experiment, workdir, trace_steps):
+    calls.append((experiment, workdir, trace_steps))
+    workdir.mkdir(exist_ok=True)
     (workdir / "metrics.jsonl").write_text('{"step": 1, "train/loss": 2.5}\n')
 
   monkeypatch.setattr(training, "run", run)
@@ -99,21 +100,25 @@ def fake_run(monkeypatch):
 def test_it_trains_then_draws_what_lies_on_the_disk(tmp_path, capsys, fake_run):
   status = main(["train", f"--workdir={tmp_path / 'run'}", "--config.seed=5", f"--config.data.dir={tmp_path}"])
   assert status == 0
-  ((experiment, workdir, dataset, trace_steps),) = fake_run
-  assert (experiment.seed, workdir, dataset.num_classes, trace_steps) == (5, tmp_path / "run", 10, 0)
+  ((experiment, workdir, trace_steps),) = fake_run
+  assert (experiment.seed, workdir, trace_steps) == (5, tmp_path / "run", 0)
   assert capsys.readouterr().out == f"{tmp_path / 'run' / 'curves.png'}\n"
   assert (workdir / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_reproducible_kernels_are_asked_for_before_a_backend_starts(tmp_path, monkeypatch, fake_run):
+def test_reproducible_kernels_are_asked_for_before_a_backend_starts(tmp_path, monkeypatch):
   order = []
-  make_mesh = training.make_mesh
-  monkeypatch.setattr("convattn.training.determinism.request_deterministic_kernels", lambda: order.append("flag"))
-  monkeypatch.setattr("convattn.training.sharding.make_mesh", lambda fsdp: order.append("mesh") or make_mesh())
+
+  def mesh(**_):
+    order.append("mesh")
+    raise UserError("far enough")
+
+  monkeypatch.setattr("convattn.training.runs.request_deterministic_kernels", lambda: order.append("flag"))
+  monkeypatch.setattr("convattn.training.runs.make_mesh", mesh)
   where = [f"--workdir={tmp_path / 'run'}", f"--config.data.dir={tmp_path}"]
-  assert main(["train", *where]) == 0
+  assert refusal(*where) == "far enough"
   assert order == ["mesh"]
-  assert main(["train", *where, "--config.compute.deterministic=true"]) == 0
+  assert refusal(*where, "--config.compute.deterministic=true") == "far enough"
   assert order == ["mesh", "flag", "mesh"]
 
 
@@ -158,11 +163,13 @@ def test_a_lack_of_memory_is_one_line_with_what_to_lower(tmp_path, monkeypatch):
 
 def test_a_workdir_that_cannot_be_used_is_one_line(tmp_path, monkeypatch):
   def in_use(*_, **__):
-    raise training.WorkdirError("another run is working in there")
+    raise UserError("another run is working in there")
 
   where = [f"--workdir={tmp_path / 'run'}", f"--config.data.dir={tmp_path}"]
   monkeypatch.setattr(training, "run", in_use)
   assert refusal(*where) == "another run is working in there"
+  monkeypatch.undo()
+  (tmp_path / "run").mkdir()
   (tmp_path / "run" / "config.json").write_text("{")
   assert "config.json is damaged" in refusal(*where)
 
@@ -189,13 +196,13 @@ def test_a_run_that_was_asked_to_end_says_so(tmp_path, monkeypatch, capsys):
   assert capsys.readouterr().err == "convattn train: stopped after step 4 of 9\n"
 
 
-def test_a_finished_run_is_not_asked_about_its_batches(tmp_path, fake_run):
+def test_a_finished_run_is_not_asked_about_its_batches(tmp_path):
   where = [f"--workdir={tmp_path / 'run'}", f"--config.data.dir={tmp_path}", "--config.batch_size=7"]
   assert "multiple of the 4 devices" in refusal(*where)
+  assert not (tmp_path / "run").exists()
   (tmp_path / "run").mkdir()
   (tmp_path / "run" / "result.json").write_text("{}")
-  assert main(["train", *where]) == 0
-  assert len(fake_run) == 1
+  assert "result.json is damaged (numbers are missing)" in refusal(*where)
 
 
 def test_a_wrong_group_in_the_file_is_one_line(tmp_path):
@@ -209,7 +216,7 @@ def test_a_wrong_group_in_the_file_is_one_line(tmp_path):
 def test_help_shows_the_values_that_the_options_give(capsys):
   assert main(["train", "--config.seed=41", "--help"]) == 0
   assert "int = 41 " in capsys.readouterr().out
-  with pytest.raises(UsageError):
+  with pytest.raises(UserError):
     train.run(["--config.seed=x", "--help"])
 
 

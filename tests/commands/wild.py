@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 
 from convattn.commands import main
 from convattn.models.spec import CHOICES as WORDS_OF_MODELS
-from convattn.training import starting
+from convattn.training import runs
 from convattn.training.config import Experiment
 from convattn.training.loop import Loop
 from convattn.training.overrides import apply_overrides, parse_value
 from convattn.training.program import run_keys
 from convattn.training.sharding import put_batch
+from convattn.training.task import ALL_ROWS
 from convattn.training.validation import CHOICES, settings, validate
 
 KINDS = {name: kind for name, kind, _ in settings(Experiment())}
@@ -117,8 +118,8 @@ def stop_at_the_first_step(loop, variables):
   program, task = loop.program, loop.task
   init_key, train_key = run_keys(loop.experiment.seed)
   state = jax.eval_shape(program.init, init_key)
-  jax.eval_shape(program.train_step, state, task.train_batch(0), train_key)
-  put_batch(task.train_batch(0), program.mesh)
+  jax.eval_shape(program.train_step, state, task.train_rows(0, ALL_ROWS), train_key)
+  put_batch(task.train_rows(0, ALL_ROWS), program.mesh)
   raise Ready
 
 
@@ -129,7 +130,7 @@ def harness(folder):
   environment = {**os.environ, "TFDS_DATA_DIR": str(folder / "data"), "HF_HUB_OFFLINE": "1"}
   with (
     mock.patch.object(Loop, "train", stop_at_the_first_step),
-    mock.patch.object(starting, "request_deterministic_kernels"),
+    mock.patch.object(runs, "request_deterministic_kernels"),
     mock.patch("convattn.training.determinism.request_deterministic_kernels"),
     mock.patch.dict(os.environ, environment),
   ):
@@ -220,7 +221,7 @@ def check(folder, chosen, write):
   """In a new workdir, and in that of a run."""
   new, run = folder / "new", folder / "run"
   refusal = outcome(folder, write(folder, chosen, new))
-  assert refusal is None or not any(new.rglob("*")), f"left behind after {refusal}"
+  assert refusal is None or not new.exists(), f"left behind after {refusal}"
   shutil.rmtree(new, ignore_errors=True)
   before = contents(run)
   refused_there = outcome(folder, write(folder, chosen, run))

@@ -52,13 +52,13 @@ def train(workdir, stall_step, *options):
   from convattn.commands.options import split_options
   from convattn.commands.train import parse
   from convattn.training import ImageClassification, run
-  from convattn.training.dataset import load_dataset
+  from convattn.training.classification import load_dataset
 
   class Stalled(ImageClassification):
-    def train_batch(self, step):
+    def train_rows(self, step, rows):
       if step == int(stall_step):
         threading.Event().wait()
-      return super().train_batch(step)
+      return super().train_rows(step, rows)
 
   experiment, _ = parse(split_options([f"--workdir={workdir}", *options]))
   run(experiment, workdir, task=Stalled(load_dataset(experiment, None), experiment))
@@ -69,13 +69,13 @@ def leave(workdir, at, *options):
   from convattn.commands.options import split_options
   from convattn.commands.train import parse
   from convattn.training import ImageClassification, run
-  from convattn.training.dataset import load_dataset
+  from convattn.training.classification import load_dataset
 
   made = [-1]
 
   class Asked(ImageClassification):
-    def evaluation_batches(self, split):
-      for batch in super().evaluation_batches(split):
+    def evaluation_rows(self, split, rows):
+      for batch in super().evaluation_rows(split, rows):
         made[0] += split == "validation"
         if made[0] == int(at) and split == "validation" and jax.process_index() == jax.process_count() - 1:
           os.kill(os.getpid(), signal.SIGTERM)

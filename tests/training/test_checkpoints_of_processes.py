@@ -18,6 +18,7 @@ import jax, numpy as np
 from convattn.training.checkpoints import Checkpoints
 from convattn.training.config import Checkpoint
 from convattn.training.state import TrainState, no_nonfinite, sha256
+from convattn.training.task import Ranking
 
 jax.distributed.initialize(f"localhost:{sys.argv[2]}", 2, int(sys.argv[1]))
 mesh = jax.sharding.Mesh(np.array(jax.devices()), ("data",))
@@ -32,7 +33,7 @@ def state(step):
   return TrainState(put(np.int32(step)), {"w": put(values, "data")}, {}, (), {}, {}, counts)
 
 template = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state(0))
-with Checkpoints(pathlib.Path(sys.argv[3]), Checkpoint(keep_newest=2)) as checkpoints:
+with Checkpoints(pathlib.Path(sys.argv[3]), Checkpoint(keep_newest=2), Ranking("validation/accuracy")) as checkpoints:
   restored = checkpoints.restore(template)
   first = 0 if restored is None else int(restored.step)
   for shard in [] if restored is None else restored.params["w"].addressable_shards:

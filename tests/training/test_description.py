@@ -13,7 +13,8 @@ from convattn.training import ImageClassification, model_from_description, run
 from convattn.training import workdir as files
 from convattn.training.checkpoints import Checkpoints
 from convattn.training.description import describe_data, describe_model
-from convattn.training.differences import differences
+from convattn.training.task import Ranking
+from convattn.training.workdir import differences
 
 
 class Small(nn.Module):
@@ -30,7 +31,7 @@ def test_a_checkpoint_alone_rebuilds_its_coatnet(toy, tmp_path, capsys):
   shown = capsys.readouterr().out.splitlines()
   assert shown[0] == f"{jax.device_count()} × cpu | bfloat16 | matmul precision default"
   assert [line.split()[0] for line in shown[1:6]] == ["part", "stem", "stage_1", "stage_2", "classifier"]
-  with Checkpoints(tmp_path / files.CHECKPOINTS, experiment.checkpoint) as checkpoints:
+  with Checkpoints(tmp_path / files.CHECKPOINTS, experiment.checkpoint, Ranking("validation/accuracy")) as checkpoints:
     description = checkpoints.description(4)
   assert files.experiment_from_json(description["experiment"]) == experiment
   assert description["image_shape"] == [5, 7, 2]

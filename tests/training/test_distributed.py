@@ -3,8 +3,9 @@
 import jax
 import pytest
 
+from convattn.errors import UserError
 from convattn.training import distributed
-from convattn.training.distributed import Launch, LaunchError, find_launch
+from convattn.training.distributed import Launch, find_launch
 
 SLURM = {
   "SLURM_JOB_ID": "77", "SLURM_NTASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_STEP_NODELIST": "n[1-2]",
@@ -64,7 +65,7 @@ def test_the_environment_says_how_a_process_finds_the_others(environment, launch
 )
 def test_what_contradicts_itself_or_is_missing_is_one_line(environment, message, monkeypatch):
   monkeypatch.setattr(distributed.importlib.util, "find_spec", lambda name: None)
-  with pytest.raises(LaunchError) as raised:
+  with pytest.raises(UserError) as raised:
     find_launch(environment)
   assert message in str(raised.value)
   assert len(str(raised.value).splitlines()) == 1

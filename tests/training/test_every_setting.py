@@ -10,11 +10,12 @@ import pytest
 from convattn.data import ArraySource, Dataset
 from convattn.models import Run, Spec, Stage, variants
 from convattn.training.checkpoints import Checkpoints
+from convattn.training.classification import ImageClassification
 from convattn.training.config import Data, Experiment, Model
 from convattn.training.determinism import request_deterministic_kernels
 from convattn.training.program import build, lowerings, make_model, run_keys
 from convattn.training.sharding import make_mesh
-from convattn.training.task import ImageClassification
+from convattn.training.task import ALL_ROWS, Ranking
 from convattn.training.validation import settings
 
 BASE = Experiment(num_steps=40, batch_size=4, eval_batch_size=4, ema_decay=0.5, model=Model("tiny"))
@@ -167,7 +168,7 @@ def test_a_setting_changes_the_program(name):
 
 def test_the_seed_changes_the_keys_and_the_order():
   assert not np.array_equal(*(jax.random.key_data(run_keys(seed)[0]) for seed in (0, 1)))
-  batches = [toy_task(changed("seed", seed)).train_batch(0)["image"] for seed in (0, 1)]
+  batches = [toy_task(changed("seed", seed)).train_rows(0, ALL_ROWS)["image"] for seed in (0, 1)]
   assert not np.array_equal(*batches)
 
 
@@ -194,7 +195,7 @@ def test_newest_and_best_checkpoints_are_kept(tmp_path, newest, best, kept):
   program = build(BASE, make_model(BASE, 3), toy_task(BASE), make_mesh(jax.devices()[:1]))
   state = program.init(run_keys(0)[0])
   settings_ = dataclasses.replace(BASE.checkpoint, keep_newest=newest, keep_best=best)
-  with Checkpoints(tmp_path, settings_) as checkpoints:
+  with Checkpoints(tmp_path, settings_, Ranking("validation/accuracy")) as checkpoints:
     for step, accuracy in ((1, 0.9), (2, 0.8), (3, 0.1), (4, 0.2)):
       checkpoints.save(step, state.replace(step=np.int32(step)), {}, {"validation/accuracy": accuracy})
     checkpoints.wait()

@@ -1,11 +1,11 @@
 import threading
 import time
 
-import numpy as np
 import pytest
 
 from convattn.training import feeding
-from convattn.training.feeding import AHEAD, Feeder, knows_rows, rows_of
+from convattn.training.feeding import AHEAD, Feeder
+from convattn.training.signals import Asked
 
 
 def test_batches_come_in_order_and_none_is_made_twice():
@@ -55,7 +55,8 @@ def test_whoever_is_asked_to_stop_does_not_wait_for_a_batch_that_never_comes():
   batches = Feeder(make, 0, 9)
   assert batches.next(asked.is_set) == {"step": 0}
   threading.Timer(0.05, asked.set).start()
-  assert batches.next(asked.is_set) is None
+  with pytest.raises(Asked):
+    batches.next(asked.is_set)
   assert batches.waited > 0
   never.set()
 
@@ -74,25 +75,3 @@ def test_after_an_error_the_thread_is_waited_for(monkeypatch):
   batches.__exit__(KeyError, KeyError(), None)
   assert not batches._thread.is_alive()
   assert len(ended) < 9
-
-
-def test_a_task_without_rows_of_its_own_is_sliced():
-  class Whole:
-    def train_batch(self, step):
-      return {"image": np.arange(12).reshape(6, 2) + step, "label": np.arange(6)}
-
-  class Parts(Whole):
-    def train_rows(self, step, rows):
-      return {"label": np.arange(6)[rows] + 100 * step}
-
-  class Changed(Parts):
-    def train_batch(self, step):
-      return {"label": np.full(6, 7)}
-
-  np.testing.assert_array_equal(rows_of(Changed(), 1, slice(2, 4))["label"], [7, 7])
-  found = rows_of(Whole(), 5, slice(2, 4))
-  np.testing.assert_array_equal(found["image"], [[9, 10], [11, 12]])
-  np.testing.assert_array_equal(found["label"], [2, 3])
-  np.testing.assert_array_equal(rows_of(Parts(), 1, slice(2, 4))["label"], [102, 103])
-  known = [knows_rows(kind(), "train_rows", "train_batch") for kind in (Whole, Parts, Changed)]
-  assert known == [False, True, False]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from convattn import training
 from convattn.data import BrokenPicture, FolderSource
+from convattn.errors import UserError
 from convattn.pretrained import Preprocessing
 from convattn.training import workdir as files
 from convattn.training.writer import read_metrics
@@ -144,7 +145,7 @@ def resumed_like(toy, interrupted, copy, chosen, damage):
   unchanged = path.exists() and path.read_bytes() == before
   with contextlib.redirect_stderr(io.StringIO()) as told, contextlib.redirect_stdout(io.StringIO()):
     task = training.ImageClassification(toy.dataset(), experiment)
-    with refused_in_one_line(training.WorkdirError, naming=copy):
+    with refused_in_one_line(UserError, naming=copy):
       training.run(experiment, copy, model=toy.Toy(), task=task)
       assert toy.lines(copy) == lines
       ours, theirs = ({k: v for k, v in each.items() if "best" not in k} for each in (toy.result(copy), result))
@@ -177,7 +178,7 @@ def test_a_workdir_with_a_damaged_file_is_used_or_refused(toy, trained, tmp_path
   shutil.rmtree(copy, ignore_errors=True)
   shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(files.CHECKPOINTS))
   (copy / name).write_bytes(damage((copy / name).read_bytes()))
-  with refused_in_one_line(training.WorkdirError, naming=copy):
+  with refused_in_one_line(UserError, naming=copy):
     files.check_config(copy, experiment)
     files.read_result(copy)
     read_metrics(copy / files.METRICS)

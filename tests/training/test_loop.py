@@ -6,11 +6,14 @@ import jax
 import numpy as np
 import pytest
 
-from convattn.training import ImageClassification, build, make_mesh, run, sha256, starting
+from convattn.training import ImageClassification, build, make_mesh, run, runs, sha256
 from convattn.training import workdir as files
 from convattn.training.checkpoints import Checkpoints
 from convattn.training.config import Augmentation, Checkpoint, Compute, Data, Experiment, Loss, Model, Optimizer
 from convattn.training.evaluation import evaluate
+from convattn.training.task import Ranking
+
+RANKING = Ranking("validation/accuracy")
 
 
 class Overfitter(nn.Module):
@@ -76,7 +79,7 @@ def test_saved_steps_are_exactly_the_promised_ones(toy, tmp_path):
   validated = {line["step"]: line["validation/accuracy"] for line in lines if "validation/accuracy" in line}
   assert set(validated) == {3, 6, 9, 10}
   best = max((6, 10), key=lambda step: (validated[step], step))
-  with Checkpoints(tmp_path / files.CHECKPOINTS, experiment.checkpoint) as checkpoints:
+  with Checkpoints(tmp_path / files.CHECKPOINTS, experiment.checkpoint, RANKING) as checkpoints:
     assert checkpoints.steps() == [6, 10]
     assert checkpoints.best() == (best, validated[best])
   result = files.read_json(tmp_path / files.RESULT)
@@ -84,7 +87,7 @@ def test_saved_steps_are_exactly_the_promised_ones(toy, tmp_path):
 
 
 def test_a_checkpoint_says_what_it_is_of(toy, finished):
-  with Checkpoints(finished[0] / files.CHECKPOINTS, toy.EXPERIMENT.checkpoint) as checkpoints:
+  with Checkpoints(finished[0] / files.CHECKPOINTS, toy.EXPERIMENT.checkpoint, RANKING) as checkpoints:
     description = checkpoints.description(24)
   assert files.experiment_from_json(description["experiment"]) == toy.EXPERIMENT
   assert description["class_names"] == ["dark", "grey", "light"]
@@ -124,7 +127,7 @@ def _stop(*arguments):
 
 
 def test_the_settings_of_the_data_reach_load(toy, tmp_path, monkeypatch):
-  monkeypatch.setattr(starting, "load_dataset", _stop)
+  monkeypatch.setattr(runs, "load_dataset", _stop)
   experiment = Experiment(data=Data("digits", "some/where"))
   with pytest.raises(_Reached) as reached:
     run(experiment, tmp_path)
@@ -132,8 +135,8 @@ def test_the_settings_of_the_data_reach_load(toy, tmp_path, monkeypatch):
 
 
 def test_reproducible_kernels_are_asked_for(toy, tmp_path, monkeypatch):
-  monkeypatch.setattr(starting, "request_deterministic_kernels", _stop)
-  monkeypatch.setattr(starting, "load_dataset", lambda *_: pytest.fail("they were not asked for"))
+  monkeypatch.setattr(runs, "request_deterministic_kernels", _stop)
+  monkeypatch.setattr(runs, "load_dataset", lambda *_: pytest.fail("they were not asked for"))
   task = ImageClassification(toy.dataset(), experiment := toy.short(1))
   run(experiment, tmp_path, model=toy.Toy(), task=task)
   with pytest.raises(_Reached):
@@ -200,7 +203,7 @@ def test_settings_are_refused_before_anything_is_written(toy, tmp_path, monkeypa
   with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
     run(Experiment(num_steps=0), folder)
   # The default experiment's data would be prepared at this point, which takes its time.
-  monkeypatch.setattr(starting, "load_dataset", lambda *_: pytest.fail("the data was loaded"))
+  monkeypatch.setattr(runs, "load_dataset", lambda *_: pytest.fail("the data was loaded"))
   with pytest.raises(ValueError, match="there is no model 'coatnet_00'"):
     run(Experiment(batch_size=8, eval_batch_size=8, model=Model(name="coatnet_00")), folder)
   experiment = dataclasses.replace(toy.EXPERIMENT, batch_size=jax.device_count() + 1)

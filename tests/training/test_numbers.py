@@ -11,7 +11,10 @@ from convattn.training import ImageClassification, run
 from convattn.training import workdir as files
 from convattn.training.checkpoints import Checkpoints
 from convattn.training.config import Compute
+from convattn.training.task import Ranking
 from convattn.training.writer import read_metrics
+
+RANKING = Ranking("validation/accuracy")
 
 
 class Poisoned(ImageClassification):
@@ -21,8 +24,8 @@ class Poisoned(ImageClassification):
     object.__setattr__(self, "_steps", steps)
     return self
 
-  def train_batch(self, step):
-    batch = super().train_batch(step)
+  def train_rows(self, step, rows):
+    batch = super().train_rows(step, rows)
     return {**batch, "image": np.full_like(batch["image"], 255)} if step in self._steps else batch
 
   def prepare_train(self, key, batch):
@@ -36,7 +39,7 @@ def _run(toy, folder, *steps, **changes):
 
 
 def _steps(toy, folder):
-  with Checkpoints(folder / files.CHECKPOINTS, toy.EXPERIMENT.checkpoint) as checkpoints:
+  with Checkpoints(folder / files.CHECKPOINTS, toy.EXPERIMENT.checkpoint, RANKING) as checkpoints:
     return checkpoints.steps()
 
 

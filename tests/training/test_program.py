@@ -12,6 +12,7 @@ from convattn.training.config import Compute, Experiment, Model
 from convattn.training.evaluation import evaluate
 from convattn.training.program import make_model, run_keys
 from convattn.training.sharding import put_batch
+from convattn.training.task import ALL_ROWS
 
 
 def _program(toy, devices, experiment=None, model=None):
@@ -24,7 +25,7 @@ def _train(program, task, steps=5):
   init_key, train_key = run_keys(0)
   state = program.init(init_key)
   for step in range(steps):
-    state = program.train_step(state, put_batch(task.train_batch(step), program.mesh), train_key)
+    state = program.train_step(state, put_batch(task.train_rows(step, ALL_ROWS), program.mesh), train_key)
   return state
 
 
@@ -54,7 +55,7 @@ def test_the_state_that_goes_in_is_donated(toy):
   program, task = _program(toy, 2)
   init_key, train_key = run_keys(0)
   state = program.init(init_key)
-  program.train_step(state, put_batch(task.train_batch(0), program.mesh), train_key)
+  program.train_step(state, put_batch(task.train_rows(0, ALL_ROWS), program.mesh), train_key)
   assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
 
 
@@ -87,8 +88,10 @@ def test_an_empty_split_is_refused(toy):
 def test_a_split_of_padding_alone_is_refused(toy):
   program, task = _program(toy, 1)
   state = program.init(run_keys(0)[0])
-  batches = [{**batch, "mask": 0 * batch["mask"]} for batch in task.evaluation_batches("test")]
-  masked = SimpleNamespace(evaluation_batches=lambda split: batches, metric_names=task.metric_names)
+  batches = [{**batch, "mask": 0 * batch["mask"]} for batch in task.evaluation_rows("test", ALL_ROWS)]
+  masked = SimpleNamespace(
+    evaluation_rows=lambda split, rows: batches, metric_names=task.metric_names, evaluation_batch_size=4
+  )
   with pytest.raises(ValueError, match="masks of split 'test' are all 0"):
     evaluate(program, masked, state.params, state.model_state, "test")
 

@@ -67,6 +67,6 @@ def test_a_model_of_another_class_must_be_given_and_must_fit(toy, finished):
 
 def test_a_run_says_that_its_task_was_passed_in_python(toy, finished, tmp_path, monkeypatch):
   assert restore(finished[0], model=toy.Toy()).task_passed
-  monkeypatch.setattr("convattn.training.starting.load_dataset", lambda *_: pytest.fail("it was read before"))
-  run(toy.short(1), tmp_path, model=toy.Toy(), dataset=toy.dataset())
+  monkeypatch.setattr("convattn.training.runs.load_dataset", lambda *_: toy.dataset())
+  run(toy.short(1), tmp_path, model=toy.Toy())
   assert not restore(tmp_path, model=toy.Toy()).task_passed

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from convattn.training import ImageClassification, WorkdirError, make_mesh, run, sha256, starting
+from convattn.errors import UserError
+from convattn.training import ImageClassification, make_mesh, run, runs, sha256
 from convattn.training import workdir as files
 from convattn.training.checkpoints import Checkpoints
 from convattn.training.writer import read_metrics
@@ -32,7 +33,7 @@ def test_a_finished_run_prints_its_result_and_trains_nothing(toy, finished, caps
 
 def test_another_experiment_is_refused_and_changes_nothing(toy, finished):
   other, before = dataclasses.replace(toy.EXPERIMENT, batch_size=16), toy.snapshot(finished[0])
-  with pytest.raises(WorkdirError, match=r"other settings \(batch_size: 8 there, 16 now\)"):
+  with pytest.raises(UserError, match=r"other settings \(batch_size: 8 there, 16 now\)"):
     run(other, finished[0], model=toy.Toy(), task=ImageClassification(toy.dataset(), other))
   assert toy.snapshot(finished[0]) == before
 
@@ -47,7 +48,7 @@ def test_another_experiment_is_refused_and_changes_nothing(toy, finished):
 )
 def test_another_model_or_other_data_are_refused_and_change_nothing(toy, finished, dropout, data, message):
   before = toy.snapshot(finished[0])
-  with pytest.raises(WorkdirError, match=message):
+  with pytest.raises(UserError, match=message):
     run(
       toy.EXPERIMENT,
       finished[0],
@@ -62,13 +63,13 @@ def test_other_images_of_the_same_number_are_refused(toy, finished):
   for name in ("train", "validation", "test"):
     source = getattr(data, name)
     other = dataclasses.replace(data, **{name: dataclasses.replace(source, images=source.images[::-1])})
-    with pytest.raises(WorkdirError, match=rf"model or data \(data.sha256.{name}: "):
+    with pytest.raises(UserError, match=rf"model or data \(data.sha256.{name}: "):
       run(toy.EXPERIMENT, finished[0], model=toy.Toy(), task=ImageClassification(other, toy.EXPERIMENT))
 
 
 def test_a_finished_run_is_read_with_any_number_of_devices(toy, finished, tmp_path, monkeypatch):
   task = ImageClassification(toy.dataset(), toy.EXPERIMENT)
-  monkeypatch.setattr(starting, "make_mesh", lambda fsdp: make_mesh(jax.devices()[:3]))
+  monkeypatch.setattr(runs, "make_mesh", lambda fsdp: make_mesh(jax.devices()[:3]))
   with pytest.raises(ValueError, match="batch_size must be a multiple of the 3 devices"):
     run(toy.EXPERIMENT, tmp_path, model=toy.Toy(), task=task)
   assert sha256(run(toy.EXPERIMENT, finished[0], model=toy.Toy(), task=task)) == sha256(finished[1])
@@ -80,19 +81,19 @@ def test_a_result_without_its_checkpoint_or_its_numbers_says_what_to_do(toy, tmp
   state = run(experiment, tmp_path, model=toy.Toy(), task=task)
   result, written = toy.result(tmp_path), tmp_path / files.RESULT
   written.write_text("{")
-  with pytest.raises(WorkdirError, match="result.json is damaged .* delete this file alone"):
+  with pytest.raises(UserError, match="result.json is damaged .* delete this file alone"):
     run(experiment, tmp_path, model=toy.Toy(), task=task)
   written.unlink()
   assert sha256(run(experiment, tmp_path, model=toy.Toy(), task=task)) == sha256(state)
   assert toy.result(tmp_path) == result
   shutil.rmtree(tmp_path / files.CHECKPOINTS)
-  with pytest.raises(WorkdirError, match="result.json but no whole checkpoint of step 1; delete"):
+  with pytest.raises(UserError, match="result.json but no whole checkpoint of step 1; delete"):
     run(experiment, tmp_path, model=toy.Toy(), task=task)
 
 
 def test_a_workdir_in_use_is_refused(toy, tmp_path):
   experiment = toy.short(1)
-  with files.locked(tmp_path), pytest.raises(WorkdirError, match="another run is working in"):
+  with files.locked(tmp_path), pytest.raises(UserError, match="another run is working in"):
     run(experiment, tmp_path, model=toy.Toy(), task=ImageClassification(toy.dataset(), experiment))
   assert [path.name for path in tmp_path.iterdir()] == [files.LOCK]
 
@@ -166,7 +167,7 @@ def test_a_run_goes_on_with_other_values_of_what_does_not_touch_its_updates(toy,
       {section: dataclasses.replace(getattr(toy.EXPERIMENT, section), **{leaf: value})} if section else {leaf: value}
     )
     files.check_config(tmp_path, dataclasses.replace(toy.EXPERIMENT, **changed))
-  with pytest.raises(WorkdirError, match="micro_batches: 1 there, 2 now"):
+  with pytest.raises(UserError, match="micro_batches: 1 there, 2 now"):
     files.check_config(tmp_path, dataclasses.replace(toy.EXPERIMENT, micro_batches=2))
 
 

@@ -12,6 +12,7 @@ from convattn.training import ImageClassification, build, make_mesh, sha256, sha
 from convattn.training.checkpoints import Checkpoints
 from convattn.training.program import make_model, run_keys
 from convattn.training.sharding import gather, local_rows, put_batch, put_rows, split_spec, state_shardings
+from convattn.training.task import ALL_ROWS, Ranking
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def trained(program, task, steps=4):
   init_key, train_key = run_keys(0)
   state = program.init(init_key)
   for step in range(steps):
-    state = program.train_step(state, put_batch(task.train_batch(step), program.mesh), train_key)
+    state = program.train_step(state, put_batch(task.train_rows(step, ALL_ROWS), program.mesh), train_key)
   return state
 
 
@@ -83,14 +84,14 @@ def test_a_divided_state_trains_as_a_whole_one(toy, tiny_leaves, whole, fsdp):
   assert_equal_states(divided, whole)
   # The averages are evaluated by the same program.
   for weights in ({"params": divided.params, "model_state": divided.model_state}, divided.ema):
-    batch = put_batch(next(iter(task.evaluation_batches("test"))), program.mesh)
+    batch = put_batch(next(iter(task.evaluation_rows("test", ALL_ROWS))), program.mesh)
     assert np.isfinite(program.eval_step(weights["params"], weights["model_state"], batch)["loss"])
 
 
 def test_the_compiler_collects_weights_and_sends_no_images(toy, tiny_leaves):
   augmentation = dataclasses.replace(toy.EXPERIMENT.augmentation, mixup_alpha=0.0)  # which does
   program, task = program_of(toy, 4, batch_size=32, augmentation=augmentation)
-  batch = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in task.train_batch(0).items()}
+  batch = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in task.train_rows(0, ALL_ROWS).items()}
   key = jax.eval_shape(lambda: jax.random.key(0))
   text = program.train_step.lower(program.template, batch, key).compile().as_text()
   gathered = {tuple(map(int, sizes.split(","))) for sizes in re.findall(r"= f32\[([\d,]+)\]\S* all-gather\(", text)}
@@ -141,7 +142,7 @@ def test_the_largest_model_by_its_shard_shapes(fsdp, least):
 def test_a_checkpoint_is_restored_on_other_devices_and_axes(toy, tiny_leaves, tmp_path):
   program, task = program_of(toy, 4)
   state = trained(program, task, steps=2)
-  with Checkpoints(tmp_path, toy.EXPERIMENT.checkpoint) as checkpoints:
+  with Checkpoints(tmp_path, toy.EXPERIMENT.checkpoint, Ranking("validation/accuracy")) as checkpoints:
     checkpoints.save(2, state, {}, {})
     checkpoints.wait()
     for fsdp, devices in ((1, 2), (2, 4), (1, 1)):

@@ -11,6 +11,9 @@ from convattn.training import workdir as files
 from convattn.training.checkpoint_folder import newest_verified
 from convattn.training.checkpoints import Checkpoints
 from convattn.training.signals import catching
+from convattn.training.task import Ranking
+
+RANKING = Ranking("validation/accuracy")
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +44,7 @@ def test_a_signal_ends_the_run_with_a_checkpoint_and_the_next_one_ends_as_if_the
   with pytest.raises(kind) as raised:
     _run(toy, tmp_path, _signalled(toy, 7, number))
   assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
-  with Checkpoints(tmp_path / files.CHECKPOINTS, toy.EXPERIMENT.checkpoint) as checkpoints:
+  with Checkpoints(tmp_path / files.CHECKPOINTS, toy.EXPERIMENT.checkpoint, RANKING) as checkpoints:
     step = checkpoints.latest_step()
   assert step in (5, 6, 7)  # between two of the checkpoints that are due, as far as the batches went
   message = raised.value.message if kind is Terminated else str(raised.value)
@@ -61,8 +64,8 @@ class Signalled(ImageClassification):
     object.__setattr__(self, "_place", (split, at))
     return self
 
-  def evaluation_batches(self, split):
-    for batch in super().evaluation_batches(split):
+  def evaluation_rows(self, split, rows):
+    for batch in super().evaluation_rows(split, rows):
       self.made[split] += 1
       if (split, self.made[split]) == self._place:
         os.kill(os.getpid(), signal.SIGTERM)

@@ -7,9 +7,8 @@ import types
 import pytest
 
 from convattn.training.config import Experiment
-from convattn.training.sinks import WANDB_ID, open_sinks
 from convattn.training.validation import validate
-from convattn.training.writer import Writer
+from convattn.training.writer import WANDB_ID, Writer, open_sinks
 
 
 def _events(folder):

@@ -11,6 +11,7 @@ from convattn.training import ImageClassification
 from convattn.training.optimizer import learning_rate_schedule, make_optimizer
 from convattn.training.state import no_nonfinite, sha256
 from convattn.training.steps import make_eval_step, make_init, make_train_step, window_means
+from convattn.training.task import ALL_ROWS
 
 
 def _trained(toy, experiment, steps, model=None, seed=3):
@@ -23,7 +24,7 @@ def _trained(toy, experiment, steps, model=None, seed=3):
   init_key, train_key = jax.random.split(jax.random.key(seed))
   states = [jax.jit(make_init(model, task, optimizer, ema_decay=ema_decay))(init_key)]
   for index in range(steps):
-    states.append(step(states[-1], task.train_batch(index), train_key))
+    states.append(step(states[-1], task.train_rows(index, ALL_ROWS), train_key))
   return states
 
 
@@ -72,7 +73,7 @@ def test_dropout_and_augmentation_differ_from_step_to_step(toy, states):
   task = ImageClassification(toy.dataset(), toy.EXPERIMENT)
   optimizer = make_optimizer(toy.EXPERIMENT.optimizer, toy.EXPERIMENT.num_steps)
   step = make_train_step(toy.Toy(), task, optimizer, lambda step: 0.0, ema_decay=0.0, log_every=1)
-  batch, key = task.train_batch(0), jax.random.key(0)
+  batch, key = task.train_rows(0, ALL_ROWS), jax.random.key(0)
   losses = [float(jax.jit(step)(states[3].replace(step=jnp.int32(at)), batch, key).window["loss"]) for at in (0, 1, 1)]
   assert losses[0] != losses[1] == losses[2]
 
@@ -95,7 +96,7 @@ def test_one_step_of_a_stateless_model_is_optax_on_the_mean_loss(toy):
   task = ImageClassification(toy.dataset(), experiment)
   _, train_key = jax.random.split(jax.random.key(3))
   _, augmentation_key = jax.random.split(jax.random.fold_in(train_key, 0))
-  images, targets = task.prepare_train(augmentation_key, task.train_batch(0))
+  images, targets = task.prepare_train(augmentation_key, task.train_rows(0, ALL_ROWS))
 
   def loss(params):
     logits = images.reshape(8, -1) @ params["head"]["kernel"] + params["head"]["bias"][None]
@@ -133,7 +134,7 @@ def test_any_collection_of_the_model_is_carried(toy):
 def test_evaluation_uses_running_statistics_and_nothing_random(toy, states):
   task, model = ImageClassification(toy.dataset(), toy.EXPERIMENT), toy.Toy(dropout=0.9)
   step = jax.jit(make_eval_step(model, task))
-  batch = next(task.evaluation_batches("test"))
+  batch = next(task.evaluation_rows("test", ALL_ROWS))
   sums = step(states[8].params, states[8].model_state, batch)
   logits = model.apply({"params": states[8].params, **states[8].model_state}, task.prepare_eval(batch)[0], train=False)
   assert sums["accuracy"] == (np.asarray(logits).argmax(-1) == batch["label"]).sum()
@@ -147,8 +148,8 @@ class Overflow(ImageClassification):
     object.__setattr__(self, "_bad", bad)
     return self
 
-  def train_batch(self, step):
-    batch = super().train_batch(step)
+  def train_rows(self, step, rows):
+    batch = super().train_rows(step, rows)
     return {**batch, "factor": np.full(len(batch["label"]), np.inf if step in self._bad else 1, np.float32)}
 
   def prepare_train(self, key, batch):
@@ -165,7 +166,7 @@ def _poisoned(toy, bad, steps, *, skip):
   step = jax.jit(make_train_step(model, task, optimizer, schedule, ema_decay=0.8, log_every=5, skip_nonfinite=skip))
   states = [jax.jit(make_init(model, task, optimizer, ema_decay=0.8))(jax.random.key(1))]
   for index in range(steps):
-    states.append(step(states[-1], task.train_batch(index), jax.random.key(2)))
+    states.append(step(states[-1], task.train_rows(index, ALL_ROWS), jax.random.key(2)))
   return states
 
 

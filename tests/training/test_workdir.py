@@ -3,7 +3,8 @@ import json
 
 import pytest
 
-from convattn.training import WorkdirError, workdir
+from convattn.errors import UserError
+from convattn.training import workdir
 from convattn.training.config import Experiment, Loss, Optimizer
 
 
@@ -39,7 +40,7 @@ def test_a_file_is_no_workdir_nor_holds_one(tmp_path):
   (tmp_path / "file").touch()
   for folder in (tmp_path / "file", tmp_path / "file" / "runs" / "mine"):
     with pytest.raises(
-      workdir.WorkdirError, match=rf"^{tmp_path / 'file'} is a file, but the workdir must be a folder"
+      UserError, match=rf"^{tmp_path / 'file'} is a file, but the workdir must be a folder"
     ):
       workdir.check_config(folder, Experiment())
   workdir.check_config(tmp_path / "new" / "mine", Experiment())
@@ -63,7 +64,7 @@ def test_model_and_data_are_compared_beside_the_settings(tmp_path):
   workdir.check_config(tmp_path, experiment)
   workdir.check_config(tmp_path, experiment, identity)
   other = {"model": {"class": "Toy", "widths": [3, 7]}, "data": {"sha256": {"train": "c" * 200}}}
-  with pytest.raises(WorkdirError) as raised:
+  with pytest.raises(UserError) as raised:
     workdir.check_config(tmp_path, experiment, other)
   assert "model or data (model.widths: [3, 5] there, [3, 7] now; data.sha256.train: 'ab' " in str(raised.value)
   assert len(str(raised.value).splitlines()) == 1
@@ -73,20 +74,20 @@ def test_model_and_data_are_compared_beside_the_settings(tmp_path):
 @pytest.mark.parametrize("content", [b"{", b"", b"[1]", b"null", b"\xff\xfe", b"{}"])
 def test_a_damaged_file_is_named_with_what_to_do(tmp_path, content):
   (tmp_path / workdir.RESULT).write_bytes(content)
-  with pytest.raises(WorkdirError) as raised:
+  with pytest.raises(UserError) as raised:
     workdir.read_result(tmp_path)
   assert f"{tmp_path / workdir.RESULT} is damaged" in str(raised.value)
   assert "delete this file alone and start again" in str(raised.value)
   assert len(str(raised.value).splitlines()) == 1
   if content != b"{}":
     (tmp_path / workdir.CONFIG).write_bytes(content)
-    with pytest.raises(WorkdirError, match=r"config.json is damaged .*; restore it, delete .*another --workdir"):
+    with pytest.raises(UserError, match=r"config.json is damaged .*; restore it, delete .*another --workdir"):
       workdir.check_config(tmp_path, Experiment())
 
 
 def test_a_folder_has_one_run_at_a_time(tmp_path):
   folder = tmp_path / "new"
-  refused = pytest.raises(WorkdirError, match="another run is working in .*new; let it end, or .* another --workdir")
+  refused = pytest.raises(UserError, match="another run is working in .*new; let it end, or .* another --workdir")
   with workdir.locked(folder), refused, workdir.locked(folder):
     pass
   with workdir.locked(folder), workdir.locked(tmp_path):

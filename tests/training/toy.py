@@ -101,10 +101,10 @@ class Interrupted(ImageClassification):
     object.__setattr__(self, "_interrupt", interrupt)
     return self
 
-  def train_batch(self, step):
+  def train_rows(self, step, rows):
     if step == self._step:
       self._interrupt()
-    return super().train_batch(step)
+    return super().train_rows(step, rows)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,10 @@ import pytest
 
 from convattn.models import CoAtNet, Run, Spec, Stage
 from convattn.training import Experiment, ImageClassification, build, make_mesh
-from convattn.training.accumulation import make_gradients, split_rows
-from convattn.training.preflight import check_task, first_batches
+from convattn.training.runs import check_task, first_batches
 from convattn.training.sharding import by_batch, put_batch
+from convattn.training.steps import make_gradients, split_rows
+from convattn.training.task import ALL_ROWS
 from convattn.training.validation import validate_batch_sizes
 
 SPEC = Spec((Stage((Run("C", 1, 8),), 2), Stage((Run("T", 1, 8),), 1)), (4, 4), stem_stride=1, head_size=4)
@@ -124,7 +125,7 @@ def _compiled_step(toy, parts, **augmentation):
   program = build(experiment, toy.Toy(), task, make_mesh())
   batch = {
     name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=by_batch(program.mesh))
-    for name, array in task.train_batch(0).items()
+    for name, array in task.train_rows(0, ALL_ROWS).items()
   }
   return program.train_step.lower(program.template, batch, jax.eval_shape(lambda: jax.random.key(0))).compile()
 
@@ -160,5 +161,5 @@ def test_a_task_of_ones_own_is_asked_for_batches_that_divide(toy):
   experiment = dataclasses.replace(toy.EXPERIMENT, batch_size=12, micro_batches=8)
   task = ImageClassification(toy.dataset(), experiment)
   program = build(experiment, toy.Toy(), task, make_mesh(jax.devices()[:1]))
-  with pytest.raises(ValueError, match="'train' must .* the 1 devices times 8 micro_batches, got image: 12, label: 12"):
-    check_task(program, task, first_batches(task))
+  with pytest.raises(ValueError, match="12 rows, a multiple of the 1 devices times 8 micro_batches, got image: 12"):
+    check_task(program, task, first_batches(task), 12)

@@ -11,8 +11,9 @@ import pytest
 from convattn.data import ArraySource
 from convattn.pretrained import Preprocessing
 from convattn.training import ImageClassification
-from convattn.training import task as training_task
+from convattn.training import classification as training_task
 from convattn.training.config import Augmentation, Data, Loss
+from convattn.training.task import ALL_ROWS
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_smoothing_moves_its_share_evenly_and_only_in_training(task):
 
 
 def test_without_augmentation_training_and_evaluation_prepare_alike(task):
-  batch = task.train_batch(0)
+  batch = task.train_rows(0, ALL_ROWS)
   for ours, theirs in zip(task.prepare_train(jax.random.key(0), batch), task.prepare_eval(batch), strict=True):
     np.testing.assert_array_equal(ours, theirs)
 
@@ -78,7 +79,7 @@ def test_without_augmentation_training_and_evaluation_prepare_alike(task):
 @pytest.mark.parametrize("setting", [{"crop_padding": 2}, {"flip": True}, {"mixup_alpha": 0.5}, {"cutmix_alpha": 0.5}])
 def test_each_augmentation_changes_images_as_a_function_of_the_key(task, setting):
   augmented = _with(task, augmentation=Augmentation(**setting))
-  batch = task.train_batch(0)
+  batch = task.train_rows(0, ALL_ROWS)
   plain, _ = task.prepare_train(jax.random.key(0), batch)
   first, targets = augmented.prepare_train(jax.random.key(0), batch)
   again, _ = augmented.prepare_train(jax.random.key(0), batch)
@@ -91,7 +92,7 @@ def test_each_augmentation_changes_images_as_a_function_of_the_key(task, setting
 
 def test_color_jitter_changes_pixels_before_they_are_normalised(grey):
   jittered = _with(grey, augmentation=Augmentation(color_jitter=0.4))
-  batch = grey.train_batch(0)
+  batch = grey.train_rows(0, ALL_ROWS)
   plain, _ = grey.prepare_train(jax.random.key(0), batch)
   changed, _ = jittered.prepare_train(jax.random.key(0), batch)
   assert not np.array_equal(plain, changed)
@@ -123,18 +124,19 @@ def grey(toy):
 def test_each_change_on_the_host_is_seen_in_the_batch_and_in_no_evaluation(grey, base, change):
   before = _with(grey, augmentation=Augmentation(**base))
   after = _with(grey, augmentation=Augmentation(**base, **change))
-  one, other, again = before.train_batch(3), after.train_batch(3), after.train_batch(3)
+  one, other, again = before.train_rows(3, ALL_ROWS), after.train_rows(3, ALL_ROWS), after.train_rows(3, ALL_ROWS)
   np.testing.assert_array_equal(one["label"], other["label"])
   assert not np.array_equal(one["image"], other["image"])
   np.testing.assert_array_equal(other["image"], again["image"])
   for split in ("validation", "test"):
-    for plain, changed in zip(before.evaluation_batches(split), after.evaluation_batches(split), strict=True):
+    batches = (task.evaluation_rows(split, ALL_ROWS) for task in (before, after))
+    for plain, changed in zip(*batches, strict=True):
       np.testing.assert_array_equal(plain["image"], changed["image"])
 
 
 def test_without_changes_on_the_host_no_image_passes_through_its_augmentation(grey, monkeypatch):
   monkeypatch.setattr(training_task, "augmented_batch", lambda *_, **__: pytest.fail("it was called"))
-  grey.train_batch(0)
+  grey.train_rows(0, ALL_ROWS)
 
 
 def test_the_preprocessing_of_its_pictures_is_kept_with_the_task(task):
@@ -169,10 +171,10 @@ def test_metric_sums_count_only_rows_of_the_mask_even_beside_nan(task):
 
 
 def test_batches_are_a_function_of_seed_and_step(task):
-  first, again = task.train_batch(3), task.train_batch(3)
+  first, again = task.train_rows(3, ALL_ROWS), task.train_rows(3, ALL_ROWS)
   np.testing.assert_array_equal(first["image"], again["image"])
-  assert not np.array_equal(first["image"], task.train_batch(4)["image"])
-  assert not np.array_equal(first["image"], _with(task, seed=1).train_batch(3)["image"])
+  assert not np.array_equal(first["image"], task.train_rows(4, ALL_ROWS)["image"])
+  assert not np.array_equal(first["image"], _with(task, seed=1).train_rows(3, ALL_ROWS)["image"])
   assert first["image"].shape == (8, 5, 7, 2)
 
 
@@ -180,7 +182,7 @@ def test_a_label_without_a_class_name_is_refused(task):
   source = ArraySource(np.zeros((4, 5, 7, 2), np.uint8), np.array([0, 3, 1, 2]))
   broken = dataclasses.replace(task, dataset=dataclasses.replace(task.dataset, train=source))
   with pytest.raises(ValueError, match="labels must be at least 0 and below 3, .* got 3; number the classes from 0"):
-    broken.train_batch(0)
+    broken.train_rows(0, ALL_ROWS)
 
 
 def test_a_negative_label_is_refused(task):
@@ -193,13 +195,13 @@ def test_a_negative_label_is_refused(task):
 
   broken = dataclasses.replace(task, dataset=dataclasses.replace(task.dataset, validation=Source()))
   with pytest.raises(ValueError, match="labels must be at least 0 and below 3, .* got -1;"):
-    next(broken.evaluation_batches("validation"))
+    next(broken.evaluation_rows("validation", ALL_ROWS))
 
 
 def test_images_of_another_shape_than_declared_are_refused(task):
   broken = dataclasses.replace(task, dataset=dataclasses.replace(task.dataset, image_shape=(7, 5, 2)))
   with pytest.raises(ValueError, match=r"images must be \(7, 5, 2\) .* got \(5, 7, 2\)"):
-    next(broken.evaluation_batches("test"))
+    next(broken.evaluation_rows("test", ALL_ROWS))
 
 
 @pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(resized_crop_area=0.4, randaugment_layers=1)])
@@ -209,7 +211,7 @@ def test_rows_are_those_of_the_whole_batch_also_from_several_threads(grey, augme
   with concurrent.futures.ThreadPoolExecutor(4) as pool:
     found = list(pool.map(lambda place: task.train_rows(*place), places))
   for (step, rows), batch in zip(places, found, strict=True):
-    whole = task.train_batch(step)
+    whole = task.train_rows(step, ALL_ROWS)
     for name, array in whole.items():
       np.testing.assert_array_equal(batch[name], array[rows])
 
@@ -218,7 +220,7 @@ def test_evaluation_rows_are_those_of_the_whole_batches(grey):
   task = _with(grey)
   for rows in (slice(0, 1), slice(1, 64)):
     parts = task.evaluation_rows("test", rows)
-    for part, batch in zip(parts, task.evaluation_batches("test"), strict=True):
+    for part, batch in zip(parts, task.evaluation_rows("test", ALL_ROWS), strict=True):
       assert len(batch["mask"]) == task.evaluation_batch_size
       for name, array in batch.items():
         np.testing.assert_array_equal(part[name], array[rows])
@@ -228,7 +230,7 @@ def test_workers_make_the_same_batches_in_processes_of_their_own(grey):
   changes = Augmentation(resized_crop_area=0.4, randaugment_layers=1)
   alone, helped = (_with(grey, augmentation=changes, data=Data(workers=count)) for count in (0, 2))
   for step in range(2):
-    one, other = alone.train_batch(step), helped.train_rows(step, slice(None))
+    one, other = alone.train_rows(step, ALL_ROWS), helped.train_rows(step, slice(None))
     for name in one:
       np.testing.assert_array_equal(one[name], other[name])
   pids = [child.pid for child in multiprocessing.active_children()]
@@ -240,6 +242,6 @@ def test_workers_make_the_same_batches_in_processes_of_their_own(grey):
 
 def test_images_in_memory_that_nothing_changes_need_no_workers(grey):
   plain = _with(grey, data=Data(workers=2))
-  plain.train_batch(0)
-  list(plain.evaluation_batches("test"))
+  plain.train_rows(0, ALL_ROWS)
+  list(plain.evaluation_rows("test", ALL_ROWS))
   assert not multiprocessing.active_children()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -12,7 +11,7 @@ import numpy as np
 
 from convattn.data import normalize
 from convattn.training import sharding
-from convattn.training.restoring import Restored
+from convattn.training.restoring import Classifier
 
 Extra = TypeVar("Extra")
 Forward = Callable[[dict[str, Any], jax.Array], jax.Array]
@@ -22,7 +21,7 @@ PIXELS_PER_GROUP = 2**17
 
 
 def logits_of(
-  restored: Restored, batches: Iterable[tuple[np.ndarray, Extra]], batch_size: int
+  restored: Classifier, batches: Iterable[tuple[np.ndarray, Extra]], batch_size: int
 ) -> Iterator[tuple[np.ndarray, Extra]]:
   """(logits [n, classes], extra) for each (pixels [n, h, w, c], extra), in order.
 
@@ -39,7 +38,8 @@ def logits_of(
     FloatingPointError: logits that are not finite.
   """
   devices = jax.local_devices()
-  mesh = sharding.make_mesh(devices[: math.gcd(batch_size, len(devices))])
+  count = max(number for number in range(1, len(devices) + 1) if batch_size % number == 0)
+  mesh = sharding.make_mesh(devices[:count])
   variables = jax.device_put(restored.variables, sharding.replicated(mesh))
   # A loop over groups would fetch each from the devices that the batch is split over.
   function = forward(restored) if mesh.size > 1 else in_groups(forward(restored))
@@ -58,7 +58,7 @@ def logits_of(
     yield _fetched(restored, *waiting)
 
 
-def _fetched(restored: Restored, logits: jax.Array, count: int, extra: Extra) -> tuple[np.ndarray, Extra]:
+def _fetched(restored: Classifier, logits: jax.Array, count: int, extra: Extra) -> tuple[np.ndarray, Extra]:
   fetched = np.asarray(logits)[:count]
   if not np.isfinite(fetched).all():
     raise FloatingPointError(f"the model of {restored.source} gives logits that are not finite; its training diverged.")
@@ -92,7 +92,7 @@ def in_groups(function: Forward) -> Forward:
   return chosen
 
 
-def forward(restored: Restored) -> Forward:
+def forward(restored: Classifier) -> Forward:
   """(variables, pixels uint8 [b, h, w, c]) -> logits [b, classes]: the program of evaluation, prediction and export.
 
   The products of a run's model have the precision of its training, those of released weights the highest.

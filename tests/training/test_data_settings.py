@@ -9,10 +9,11 @@ import pytest
 from convattn.data import BrokenPicture
 from convattn.pretrained import Preprocessing
 from convattn.training import Augmentation, ImageClassification, run, sha256
+from convattn.training.classification import load_dataset
 from convattn.training.config import Data, Experiment
-from convattn.training.dataset import load_dataset
 from convattn.training.description import describe_data
-from convattn.training.preflight import first_batches
+from convattn.training.runs import first_batches
+from convattn.training.task import ALL_ROWS
 
 BASE = {"name": "digits", "images_per_class": 3}
 
@@ -111,6 +112,6 @@ def test_a_run_that_skips_what_is_broken_counts_it(toy, pictures, tmp_path_facto
   assert dataset.skipped() == 2
   said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("skipped: ")]
   assert len(said) == 2 and "red/2.png" in "".join(said) and "blue/0.png" in "".join(said)
-  counts = [batch["mask"].sum() for batch in task.evaluation_batches("validation")]
+  counts = [batch["mask"].sum() for batch in task.evaluation_rows("validation", ALL_ROWS)]
   assert sum(counts) == 5
   task.close()

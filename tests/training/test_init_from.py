@@ -13,24 +13,23 @@ from safetensors.numpy import save_file
 from convattn import create_model, pretrained
 from convattn.commands import main
 from convattn.data import adapt
+from convattn.errors import UserError
 from convattn.models import CoAtNet, Run, Spec, Stage, variants
 from convattn.training import (
   ImageClassification,
-  SettingsError,
-  WorkdirError,
   build,
   find_initial,
   make_mesh,
   restore,
   run,
   sha256,
-  starting,
 )
 from convattn.training import workdir as files
+from convattn.training.classification import load_dataset
 from convattn.training.config import Augmentation, Checkpoint, Data, Experiment, Model, Optimizer
-from convattn.training.initial import initial_variables
+from convattn.training.init_from import initial_variables
 from convattn.training.manifest import write_manifest
-from convattn.training.program import run_keys
+from convattn.training.program import make_model, run_keys
 
 TINY = Spec((Stage((Run("C", 1, 8),), 2), Stage((Run("T", 1, 8),), 1)), (4, 4), stem_stride=1, head_size=4)
 
@@ -204,7 +203,7 @@ def test_the_weights_are_read_until_the_run_has_a_checkpoint(toy, source, tmp_pa
   assert later.restored is None
   assert (later.preprocessing, later.identity) == (first.preprocessing, first.identity)
   files.check_config(folder, experiment, {"init_from": later.identity})
-  with pytest.raises(WorkdirError, match=r"other model or data \(init_from.sha256: '\w{64}' there, 'another' now\)"):
+  with pytest.raises(UserError, match=r"other model or data \(init_from.sha256: '\w{64}' there, 'another' now\)"):
     files.check_config(folder, experiment, {"init_from": {**later.identity, "sha256": "another"}})
 
 
@@ -235,17 +234,16 @@ def test_a_run_with_a_checkpoint_is_continued_without_its_source_bit_for_bit(toy
   # Other weights under the same path.
   other = toy.short(1)
   run(other, tmp_path / "source", model=toy.coatnet(), task=ImageClassification(toy.dataset(), other))
-  with pytest.raises(WorkdirError, match=r"other model or data \(init_from.sha256: '\w{64}' there, '\w{64}' now\)"):
+  with pytest.raises(UserError, match=r"other model or data \(init_from.sha256: '\w{64}' there, '\w{64}' now\)"):
     go(tmp_path / "before one")
 
 
-def test_the_weights_are_read_once_and_a_new_head_is_drawn_from_the_seed_of_the_run(toy, source, tmp_path, monkeypatch):
+def test_a_new_head_is_drawn_from_the_seed_of_the_run(toy, source, tmp_path):
   still = Optimizer(peak_learning_rate=1e-30, weight_decay=0.0)
   experiment = dataclasses.replace(toy.short(1), seed=5, optimizer=still, init_from=str(source))
   initial = find_initial(experiment, tmp_path)
-  monkeypatch.setattr(starting, "find_initial", lambda *_: pytest.fail("they were read again"))
   task = ImageClassification(dataclasses.replace(toy.dataset(), class_names=tuple("abc")), experiment)
-  state = run(experiment, tmp_path, model=toy.coatnet(), task=task, initial=initial)
+  state = run(experiment, tmp_path, model=toy.coatnet(), task=task)
   fresh = pretrained.replace_head(initial.restored.variables, toy.coatnet(), run_keys(5)[0])
   assert _differing(state.params, fresh["params"]) == set()
   identity = files.read_json(tmp_path / files.CONFIG)[files.IDENTITY]
@@ -274,7 +272,7 @@ def _model(**fields):
 )
 def test_another_architecture_is_refused_with_what_differs(toy, source, tmp_path, model, message):
   experiment = dataclasses.replace(toy.short(1), init_from=str(source))
-  with pytest.raises(SettingsError, match=message) as raised:
+  with pytest.raises(UserError, match=message) as raised:
     run(experiment, tmp_path / "new", model=model, task=ImageClassification(toy.dataset(), experiment))
   assert "\n" not in str(raised.value)
   assert not (tmp_path / "new").exists()
@@ -289,13 +287,13 @@ def test_what_concerns_training_or_other_sizes_alone_may_differ(toy, source):
 def test_a_model_of_another_kind_and_other_channels_are_refused(toy, source, tmp_path):
   experiment = dataclasses.replace(toy.short(1), init_from=str(source))
   task = ImageClassification(toy.dataset(), experiment)
-  with pytest.raises(SettingsError, match="init_from needs a model of convattn.list_models.., got Toy"):
+  with pytest.raises(UserError, match="init_from needs a model of convattn.list_models.., got Toy"):
     run(experiment, tmp_path / "new", model=toy.Toy(), task=task)
   data = toy.dataset()
   parts = {name: getattr(data, name) for name in ("train", "validation", "test")}
   grey = {name: dataclasses.replace(part, images=part.images[..., :1]) for name, part in parts.items()}
   grey = dataclasses.replace(data, **grey, image_shape=(5, 7, 1), mean=(0.5,), std=(0.5,))
-  with pytest.raises(SettingsError, match="are for images of 2 channels, but the data's have 1; load"):
+  with pytest.raises(UserError, match="are for images of 2 channels, but the data's have 1; load"):
     run(experiment, tmp_path / "new", model=toy.coatnet(), task=ImageClassification(grey, experiment))
 
 
@@ -324,7 +322,8 @@ def test_a_file_of_timms_starts_a_run_with_its_preprocessing(timm_file, tmp_path
   initial = find_initial(experiment, tmp_path)
   assert initial.preprocessing == pretrained.preprocessing("test_coatnet")
   assert _differing(initial.restored.variables, variables) == set()
-  model, task = starting._model_and_task(experiment, None, None, initial)
+  task = ImageClassification(load_dataset(experiment, initial.preprocessing), experiment)
+  model = make_model(experiment, task.num_classes)
   assert task.metadata["image_shape"] == [40, 40, 3]  # grey scans as RGB
   assert task.metadata["mean"] == [0.5, 0.5, 0.5]
   program, key = build(experiment, model, task, make_mesh(jax.devices()[:1])), run_keys(0)[0]

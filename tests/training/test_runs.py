@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from convattn.training import ImageClassification, build, make_mesh, run
-from convattn.training.preflight import check_task, first_batches
+from convattn.training.runs import check_task, first_batches
 
 
 class Changed(ImageClassification):
@@ -23,8 +23,8 @@ class Changed(ImageClassification):
   def metric_sums(self, outputs, targets, mask):
     return self._after("sums", super().metric_sums(outputs, targets, mask))
 
-  def evaluation_batches(self, split):
-    return (self._after("batch", batch) if split == "test" else batch for batch in super().evaluation_batches(split))
+  def evaluation_rows(self, split, rows):
+    return (self._after("batch", batch) if split == "test" else batch for batch in super().evaluation_rows(split, rows))
 
   @property
   def metadata(self):
@@ -35,7 +35,7 @@ def refusal(toy, task, devices=1):
   experiment = task.experiment
   program = build(experiment, toy.Toy(), task, make_mesh(jax.devices()[:devices]))
   with pytest.raises(ValueError) as raised:
-    check_task(program, task, first_batches(task))
+    check_task(program, task, first_batches(task), experiment.batch_size)
   assert len(str(raised.value).splitlines()) == 1
   return str(raised.value)
 
@@ -46,7 +46,7 @@ def without(name):
 
 def test_a_right_task_is_accepted(toy):
   for task in (ImageClassification(toy.dataset(), toy.EXPERIMENT), Changed(toy.dataset(), toy.EXPERIMENT).change()):
-    check_task(build(toy.EXPERIMENT, toy.Toy(), task, make_mesh()), task, first_batches(task))
+    check_task(build(toy.EXPERIMENT, toy.Toy(), task, make_mesh()), task, first_batches(task), 8)
 
 
 @pytest.mark.parametrize(
@@ -67,10 +67,16 @@ def test_what_the_end_needs_is_asked_for_at_the_start(toy, functions, message):
 
 
 def test_batches_of_a_task_divide_over_the_devices(toy):
+  task = Changed(toy.dataset(), dataclasses.replace(toy.EXPERIMENT, eval_batch_size=3))
+  wanted = "must have evaluation_batch_size = 3 rows, a multiple of the 2 devices, got image: 3, label: 3, mask: 3."
+  assert wanted in refusal(toy, task.change(), devices=2)
+
+
+def test_batches_of_a_task_have_the_rows_that_the_loop_counts(toy):
   task = Changed(toy.dataset(), toy.EXPERIMENT).change(
     batch=lambda batch: {name: array[:3] for name, array in batch.items()}
   )
-  assert "rows, a multiple of the 2 devices, got image: 3, label: 3, mask: 3." in refusal(toy, task, devices=2)
+  assert "must have evaluation_batch_size = 4 rows" in refusal(toy, task)
 
 
 @pytest.mark.parametrize("name", ["steps", "learning_rate", "gradient_norm", "update_norm", "count"])

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,17 +12,15 @@ import jax
 from jax import export
 
 from convattn import pretrained
-from convattn.training.inference import forward
-from convattn.training.restoring import Restored
+from convattn.errors import UserError
+from convattn.files import write_whole
+from convattn.inference.logits import forward
+from convattn.training.restoring import Classifier
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 _MOST_BYTES = 2**31 - 2**24
 """The serialized form, a flatbuffer, holds 2 GiB; what is no parameter takes a few MiB."""
-
-
-class ExportError(ValueError):
-  """A classifier or request that cannot be exported; the message is one line."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -46,54 +42,42 @@ class Artifact:
     Whoever looks sees a whole file or none; files of these names are replaced.
 
     Raises:
-      ExportError: `path` ends in .json itself.
+      UserError: `path` ends in .json itself.
       OSError: it cannot be written.
     """
     beside = path.with_suffix(".json")
     if beside == path:
-      raise ExportError(f"the artifact cannot be {path}, where its description goes; choose another suffix.")
-    contents = {
-      beside: (json.dumps({"artifact": path.name, **self.description}, indent=2, allow_nan=False) + "\n").encode(),
-      path: bytes(self.exported.serialize()),
-    }
-    temporaries = {each: each.with_name(f".{each.name}.partial") for each in contents}
-    with contextlib.ExitStack() as cleaning:
-      for each, content in contents.items():
-        cleaning.callback(temporaries[each].unlink, missing_ok=True)
-        with temporaries[each].open("wb") as file:
-          file.write(content)
-          file.flush()
-          os.fsync(file.fileno())
-      for each, temporary in temporaries.items():
-        temporary.replace(each)
+      raise UserError(f"the artifact cannot be {path}, where its description goes; choose another suffix.")
+    description = json.dumps({"artifact": path.name, **self.description}, indent=2, allow_nan=False) + "\n"
+    write_whole({beside: description.encode(), path: bytes(self.exported.serialize())})
     return path, beside
 
 
 def export_classifier(
-  restored: Restored, *, image_size: tuple[int, int] | None = None, platforms: Sequence[str] = PLATFORMS
+  restored: Classifier, *, image_size: tuple[int, int] | None = None, platforms: Sequence[str] = PLATFORMS
 ) -> Artifact:
   """The classifier with its variables and its normalisation of pixels as one program for several platforms.
 
   Each platform gets the lowerings that are meant for it (`lax.platform_dependent`), wherever the export happens. The
-  products' precision: see `inference.forward`.
+  products' precision: see `logits.forward`.
 
   Args:
-    restored: see `training.restore`.
+    restored: see `training.restore_classifier`.
     image_size: (height, width) in pixels; None: what the variables were made for. Bias tables are resized bilinearly,
       unless the model resizes its own.
     platforms: some of PLATFORMS.
 
   Raises:
-    ExportError: no platform, an unknown one or one twice; or variables too large for the format, in one line.
+    UserError: no platform, an unknown one or one twice; or variables too large for the format, in one line.
   """
   _check_platforms(platforms)
   count = sum(leaf.nbytes for leaf in jax.tree.leaves(restored.variables))
   if count > _MOST_BYTES:
-    raise ExportError(f"the variables take {count / 2**30:.1f} GiB, but the artifact's format holds less than 2 GiB.")
+    raise UserError(f"the variables take {count / 2**30:.1f} GiB, but the artifact's format holds less than 2 GiB.")
   model, preprocessing, variables = restored.model, restored.preprocessing, restored.variables
   if image_size is not None:
     preprocessing = dataclasses.replace(preprocessing, image_size=image_size)
-    if model.spec.table_resize == "none":
+    if not _resizes_its_own(model):
       variables = pretrained.resize(model, variables, image_size)
   logits_of_variables = forward(restored)
 
@@ -106,13 +90,17 @@ def export_classifier(
   return Artifact(exported, _description(restored, preprocessing, exported))
 
 
+def _resizes_its_own(model: Any) -> bool:
+  return getattr(getattr(model, "spec", None), "table_resize", "none") != "none"
+
+
 def _check_platforms(platforms: Sequence[str]) -> None:
   if not platforms or set(platforms) - set(PLATFORMS) or len(set(platforms)) < len(platforms):
-    raise ExportError(f"platforms are {', '.join(platforms) or 'none'}, but must be some of {', '.join(PLATFORMS)}.")
+    raise UserError(f"platforms are {', '.join(platforms) or 'none'}, but must be some of {', '.join(PLATFORMS)}.")
 
 
 def _description(
-  restored: Restored, preprocessing: pretrained.Preprocessing, exported: export.Exported
+  restored: Classifier, preprocessing: pretrained.Preprocessing, exported: export.Exported
 ) -> dict[str, Any]:
   def array(aval: jax.core.ShapedArray) -> dict[str, Any]:
     return {"dtype": aval.dtype.name, "shape": [size if isinstance(size, int) else str(size) for size in aval.shape]}

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from convattn import pretrained, training
-from convattn.training import inference
-from convattn.training.inference import logits_of
+from convattn.inference import logits as inference
+from convattn.inference.logits import logits_of
 
 
 @pytest.fixture(scope="module")

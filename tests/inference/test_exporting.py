@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from convattn import pretrained
+from convattn.errors import UserError
+from convattn.inference.exporting import export_classifier
 from convattn.models import CoAtNet, Run, Spec, Stage
 from convattn.ops.convolutions import depthwise_conv_grouped
 from convattn.training import Experiment, Restored
 from convattn.training.config import Compute
-from convattn.training.exporting import ExportError, export_classifier
 
 STAGES = (Stage((Run("C", 2, 8),), 2), Stage((Run("X", 1, 8), Run("T", 1, 8)), 2))
 DEPTHWISE = 3
@@ -198,7 +199,7 @@ def test_a_file_is_whole_or_not_there(artifact, tmp_path, monkeypatch):
 
 
 def test_a_description_does_not_overwrite_its_program(artifact, tmp_path):
-  with pytest.raises(ExportError, match="where its description goes; choose another suffix"):
+  with pytest.raises(UserError, match="where its description goes; choose another suffix"):
     artifact.write(tmp_path / "model.json")
   assert list(tmp_path.iterdir()) == []
 
@@ -207,11 +208,11 @@ def test_a_description_does_not_overwrite_its_program(artifact, tmp_path):
   ("platforms", "found"), [((), "none"), (("cpu", "cuda", "cpu"), "cpu, cuda, cpu"), (("cpu", "gpu"), "cpu, gpu")]
 )
 def test_platforms_are_named(restored, platforms, found):
-  with pytest.raises(ExportError, match=f"platforms are {found}, but must be some of cpu, cuda, tpu"):
+  with pytest.raises(UserError, match=f"platforms are {found}, but must be some of cpu, cuda, tpu"):
     export_classifier(restored, platforms=platforms)
 
 
 def test_variables_that_do_not_fit_are_told_at_once(restored):
   large = dataclasses.replace(restored, variables={"params": np.broadcast_to(np.float32(0), (2**20, 2**9))})
-  with pytest.raises(ExportError, match="take 2.0 GiB, but the artifact's format holds less than 2 GiB"):
+  with pytest.raises(UserError, match="take 2.0 GiB, but the artifact's format holds less than 2 GiB"):
     export_classifier(large)

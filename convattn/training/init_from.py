@@ -9,17 +9,17 @@ import jax
 import numpy as np
 
 from convattn import pretrained
+from convattn.errors import UserError
 from convattn.models import CoAtNet, create_model
 from convattn.pretrained.pictures import Preprocessing
 from convattn.pretrained.shapes import image_channels
 from convattn.training import workdir as files
 from convattn.training.checkpoint_folder import newest_verified
 from convattn.training.config import Experiment
-from convattn.training.differences import differences, shape_difference
-from convattn.training.restoring import Restored, restore
+from convattn.training.restoring import Classifier, restore_classifier
 from convattn.training.state import TrainState, sha256
 from convattn.training.task import Task
-from convattn.training.validation import SettingsError
+from convattn.training.workdir import differences, shape_difference
 
 # What a spec says about training, or about other image sizes than the weights'.
 _FREE = ("stochastic_depth", "relative_dropout", "table_resize")
@@ -38,7 +38,7 @@ class Initial:
 
   preprocessing: Preprocessing
   sha256: str
-  restored: Restored | None
+  restored: Classifier | None
 
   @property
   def identity(self) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def find_initial(experiment: Experiment, workdir: Path) -> Initial | None:
   unnoticed. Before its first checkpoint they are read again, and `workdir.check_config` refuses others.
 
   Raises:
-    ValueError: nothing is there, or nothing that can be used, or no preprocessing is known; one line.
+    UserError: nothing is there, or nothing that can be used, or no preprocessing is known; one line.
   """
   if not experiment.init_from:
     return None
@@ -64,18 +64,18 @@ def find_initial(experiment: Experiment, workdir: Path) -> Initial | None:
   return Initial(restored.preprocessing, sha256(restored.variables), restored)
 
 
-def _read(source: str, name: str) -> Restored:
+def _read(source: str, name: str) -> Classifier:
   if not source.endswith(".safetensors"):
-    return restore(source)
+    return restore_classifier(source)
   path = Path(source).expanduser()
   variables = pretrained.from_timm(name, pretrained.read_safetensors(path))
   num_classes = variables["params"]["classifier"].get("logits", {}).get("bias", np.zeros(0)).shape[0]
   model = create_model(name, num_classes)
-  return Restored(model, variables, pretrained.preprocessing(name), (), None, None, source)
+  return Classifier(model, variables, pretrained.preprocessing(name), (), None, None, source)
 
 
 def initial_variables(
-  restored: Restored, model: nn.Module, task: Task, template: TrainState, key: jax.Array
+  restored: Classifier, model: nn.Module, task: Task, template: TrainState, key: jax.Array
 ) -> dict[str, Any]:
   """The weights fitted to the run's model and data, as NumPy: {"params"} and the collections of its model_state.
 
@@ -91,13 +91,13 @@ def initial_variables(
     key: a PRNG key.
 
   Raises:
-    SettingsError: the run's model is another one, or its images have other channels; one line with what differs.
+    UserError: the run's model is another one, or its images have other channels; one line with what differs.
   """
   model = _checked(restored, model)
   height, width, channels = jax.tree.leaves(task.example_inputs)[0].shape[1:]
   its_channels = image_channels(restored.variables)
   if its_channels != channels:
-    raise SettingsError(
+    raise UserError(
       f"init_from: the weights of {restored.source} are for images of {its_channels} channels, but the data's have "
       f"{channels}; load the data with their preprocessing."
     )
@@ -107,13 +107,13 @@ def initial_variables(
   return _as_template(variables, template, restored.source)
 
 
-def _checked(restored: Restored, model: nn.Module) -> CoAtNet:
+def _checked(restored: Classifier, model: nn.Module) -> CoAtNet:
   """`model`, if it is the architecture of the weights."""
   if not isinstance(model, CoAtNet):
-    raise SettingsError(f"init_from needs a model of convattn.list_models(), got {type(model).__name__}; set it to ''.")
+    raise UserError(f"init_from needs a model of convattn.list_models(), got {type(model).__name__}; set it to ''.")
   differing = differences(_comparable(restored.model), _comparable(model))
   if differing:
-    raise SettingsError(
+    raise UserError(
       f"init_from: the weights of {restored.source} are of another model ({differing}); set model.name and the other "
       "settings of model to theirs."
     )
@@ -128,7 +128,7 @@ def _comparable(model: CoAtNet) -> dict[str, Any]:
   return {**fields, **scales}
 
 
-def _same_classes(restored: Restored, task: Task) -> bool:
+def _same_classes(restored: Classifier, task: Task) -> bool:
   if restored.class_names:
     return restored.class_names == tuple(task.metadata.get("class_names", ()))
   return restored.model.num_classes == task.num_classes
@@ -138,5 +138,5 @@ def _as_template(variables: dict[str, Any], template: TrainState, source: str) -
   wanted = {"params": template.params, **template.model_state}
   differing = shape_difference(variables, wanted)
   if differing:
-    raise SettingsError(f"init_from: in the weights of {source} {differing}; are they of model.name?")
+    raise UserError(f"init_from: in the weights of {source} {differing}; are they of model.name?")
   return jax.tree.map(lambda like, leaf: np.asarray(leaf, like.dtype), wanted, variables)

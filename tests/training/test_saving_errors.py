@@ -2,7 +2,7 @@ import errno
 
 import pytest
 
-from convattn.training.full_disk import full_disk_line, is_full_disk
+from convattn.training.saving_errors import full_disk_line, is_full_disk
 
 
 def raised(*errors):

@@ -1,0 +1,104 @@
+"""Exact numbers of a trained model on data: a classifier on a data set, a model of any task on that task."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+
+from convattn import pretrained
+from convattn.analysis import Classification, classify, join_outcomes, outcomes
+from convattn.data import ArraySource, Dataset, HostAugmentation, Workers, evaluation_batches
+from convattn.errors import UserError
+from convattn.inference.logits import logits_of
+from convattn.training.evaluation import Arrays
+from convattn.training.evaluation import evaluate as evaluate_weights
+from convattn.training.restoring import Classifier, Restored, outputs_of
+from convattn.training.sharding import make_mesh
+from convattn.training.steps import make_eval_step
+from convattn.training.task import Task
+
+
+def evaluate(restored: Restored, task: Task, split: str) -> tuple[dict[str, float], Arrays]:
+  """The metrics of a task on one of its splits, as the loop computes them, over all devices.
+
+  Returns:
+    ({metric: mean over the examples, "count": their number}, {name: sum} of the sums that are arrays).
+
+  Raises:
+    UserError: the task has no such split, or no examples in it.
+  """
+  if split not in task.evaluation_splits:
+    raise UserError(f"the task has no split {split!r}; choose one of {', '.join(task.evaluation_splits) or 'none'}.")
+  precision = "default" if restored.experiment is None else restored.experiment.compute.matmul_precision
+  program = SimpleNamespace(mesh=make_mesh(), eval_step=jax.jit(make_eval_step(restored.model, task)))
+  params, model_state = restored.variables["params"], {k: v for k, v in restored.variables.items() if k != "params"}
+  with jax.default_matmul_precision(precision):
+    return evaluate_weights(program, task, params, model_state, split)
+
+
+def classification(
+  restored: Classifier,
+  dataset: Dataset,
+  split: str,
+  *,
+  batch_size: int = 128,
+  workers: int = 0,
+  advance: Callable[[int], Any] = lambda count: None,
+) -> Classification:
+  """Accuracy, top-5 accuracy, loss, calibration and confusion of a classifier on a split of a data set.
+
+  Args:
+    restored: the classifier.
+    dataset: of the classes of the model, in its order; see `check_classes`.
+    split: "train", "validation" or "test".
+    batch_size: images per call of the model; the result does not depend on it.
+    workers: processes that decode pictures; 0: this one.
+    advance: called with the number of images that have been scored since the last call.
+
+  Raises:
+    UserError: the split has no images, or a picture that cannot be read.
+    FloatingPointError: logits that are not finite.
+  """
+  source = getattr(dataset, split)
+  if not len(source):
+    raise UserError(f"the {split} split has no images; choose another --split.")
+  pieces = []
+  with contextlib.ExitStack() as stack:
+    if workers and not isinstance(source, ArraySource):
+      pool = stack.enter_context(contextlib.closing(Workers(dataset, HostAugmentation(), workers)))
+      made = pool.evaluation_batches(split, batch_size)
+    else:
+      made = evaluation_batches(source, batch_size)
+    for logits, batch in logits_of(restored, ((batch["image"], batch) for batch in made), batch_size):
+      real = batch["mask"] > 0
+      pieces.append(outcomes(logits[real], batch["label"][real]))
+      advance(int(real.sum()))
+  return classify(join_outcomes(pieces), len(restored.class_names))
+
+
+def check_classes(restored: Classifier, dataset: Dataset) -> str:
+  """What differs between the names of the model's classes and the data's, which are compared by number; "" if nothing.
+
+  A WordNet id is as good as the name.
+
+  Raises:
+    UserError: another number of classes, or images of a size that the model does not take.
+  """
+  ours, theirs = len(restored.class_names), len(dataset.class_names)
+  if ours != theirs:
+    advice = "name the data it was trained on with --config.data.name, .dir and .classes"
+    raise UserError(f"the model of {restored.source} has {ours} classes, but the data have {theirs}; {advice}.")
+  outputs_of(restored, jax.ShapeDtypeStruct((1, *dataset.image_shape), "float32"))
+  return _different_names(restored.class_names, dataset.class_names)
+
+
+def _different_names(ours: Sequence[str], theirs: Sequence[str]) -> str:
+  synsets = pretrained.synset_names()
+  for i, (our, their) in enumerate(zip(ours, theirs, strict=True)):
+    if our not in (their, synsets.get(their)):
+      return f"class {i} is {our!r} to the model, {their!r} in the data"
+  return ""
