@@ -24,7 +24,7 @@ from convattn.training.validation import settings
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
-TRAIN_OR_LOAD = {"README.md 1", "README.md 2", "docs/data.md", "docs/models.md", "docs/runs.md"}
+TRAIN_OR_LOAD = {"README.md 1", "README.md 2", "docs/data.md", "docs/models.md"}
 """Programs that take long."""
 
 
