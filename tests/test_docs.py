@@ -1,4 +1,4 @@
-"""Every page, the README first: its Python runs as written, and its commands, links, names and numbers are there.
+"""Every page, the README first: its Python runs as written, and its links and names lead somewhere.
 
 A page under docs/ is one program from top to bottom; each snippet of the README stands alone.
 """
@@ -6,9 +6,7 @@ A page under docs/ is one program from top to bottom; each snippet of the README
 import importlib
 import pathlib
 import re
-import shlex
 import shutil
-import tomllib
 from collections.abc import Iterator
 
 import jax
@@ -17,27 +15,10 @@ import numpy as np
 import pytest
 
 import convattn
-from convattn.commands import COMMANDS, main
-from convattn.commands.errors import UsageError
-from convattn.training import Experiment
-from convattn.training.validation import settings
+from tests.pages import PAGES, ROOT, blocks, prose
 
-ROOT = pathlib.Path(__file__).parent.parent
-PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
 TRAIN_OR_LOAD = {"README.md 1", "README.md 2", "docs/data.md", "docs/models.md"}
 """Programs that take long."""
-
-
-def blocks(page: str, language: str) -> list[str]:
-  """The fenced blocks of a page, each behind as many empty lines as there are lines above it."""
-  text = PAGES[page]
-  found = re.finditer(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-  return ["\n" * text[: match.start(1)].count("\n") + match[1] for match in found]
-
-
-def prose(page: str) -> str:
-  """A page without its fenced blocks."""
-  return re.sub(r"^```.*?^```$", "", PAGES[page], flags=re.DOTALL | re.MULTILINE)
 
 
 def programs() -> Iterator[pytest.param]:
@@ -111,120 +92,6 @@ def test_every_fence_says_what_it_holds():
     fences = re.findall(r"^```(.*)$", text, re.MULTILINE)
     assert set(fences[::2]) <= {"python", "bash", "text"}, page
     assert set(fences[1::2]) <= {""}, page
-
-
-# What is written for the shell.
-
-
-def command_lines(page: str) -> list[list[str]]:
-  lines = "".join(blocks(page, "bash")).replace("\\\n", " ").splitlines()
-  return [words for line in lines if (words := shlex.split(line, comments=True))]
-
-
-def check_command(words: list[str], out) -> None:
-  """Fails where a command, one of its options, settings or files is not there."""
-  match words:
-    case ["make", target, *variables]:
-      makefile = (ROOT / "Makefile").read_text()
-      assert target in re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE)
-      known = re.findall(r"\[(\w+)=", re.search(r'@echo "make TARGET (.*)"', makefile)[1])
-      assert [each for each in variables if each.partition("=")[0] not in known] == []
-      values = dict(each.split("=", 1) for each in variables)
-      if target == "train":
-        config = [f"--config={values['CONFIG']}"] if "CONFIG" in values else []
-        check_command(["python", "train.py", *config, *shlex.split(values.get("ARGS", ""))], out)
-    case ["python", "train.py", *arguments] | ["convattn", "train", *arguments]:
-      from convattn.commands.options import split_options
-      from convattn.commands.train import parse
-
-      parse(split_options([each for each in arguments if each not in ("--help", "--profile")]))
-    case ["convattn", name, *arguments]:
-      assert name in COMMANDS
-      assert options_of(arguments) <= options_in_help(name, out)
-    case ["python", "-m", module, *arguments]:
-      source = (ROOT / f"{module.replace('.', '/')}.py").read_text()
-      assert [each for each in options_of(arguments) if f'"{each}"' not in source] == []
-    case ["pip", "install", what]:  # convattn is not on PyPI
-      extra = re.fullmatch(r"\.(?:\[(\w+)\])?", what)[1]
-      assert (
-        extra is None
-        or extra in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-      )
-    case ["source", ".venv/bin/activate"]:
-      pass
-    case _:
-      raise AssertionError(f"no rule for {words}")
-
-
-def options_of(arguments: list[str]) -> set[str]:
-  return {each.partition("=")[0] for each in arguments if each.startswith("--")}
-
-
-def options_in_help(name: str, out) -> set[str]:
-  out.readouterr()
-  assert main([name, "--help"]) == 0
-  # Of the settings those that are listed, not the placeholder.
-  return set(re.findall(r"--[a-z][\w.]*[a-z_]\b(?!\.)", out.readouterr().out))
-
-
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "bash")])
-def test_the_commands_of_a_page_are_there(page, monkeypatch, capsys):
-  monkeypatch.chdir(ROOT)
-  lines = command_lines(page)
-  assert lines
-  for words in lines:
-    check_command(words, capsys)
-
-
-@pytest.mark.parametrize(
-  "line",
-  [
-    "make trian",
-    "make train WORKDRI=x",
-    "make train ARGS=--config.sead=1",
-    "python train.py --config=configs/digit.py",
-    "python train.py --config.model.nam=coatnet_0",
-    "convattn predikt",
-    "convattn predict --tops=3",
-    "convattn evaluate --config.data.nmae=digits",
-    "python -m benchmarks.compare --modle=x",
-    "python -m benchmarks.comparison",
-    "pip install convattn",
-    "pip install '.[peers]'",
-    "convatn predict",
-  ],
-)
-def test_a_wrong_command_is_seen(line, monkeypatch, capsys):
-  monkeypatch.chdir(ROOT)
-  with pytest.raises((AssertionError, OSError, TypeError, UsageError)):
-    check_command(shlex.split(line), capsys)
-
-
-def test_the_page_of_commands_has_every_option(capsys):
-  sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", PAGES["docs/commands.md"], re.DOTALL | re.MULTILINE))
-  assert set(COMMANDS) <= set(sections)
-  for name in COMMANDS:
-    named = {each for each in options_in_help(name, capsys) if not each.startswith("--config.")}
-    assert named <= set(re.findall(r"`(--\w+)", sections[name])), name
-
-
-def test_what_the_commands_say_is_quoted_as_it_is(capsys):
-  page = PAGES["docs/commands.md"]
-  assert main(["summary", "coatnet_22"]) == 2
-  assert capsys.readouterr().err.strip() in page.splitlines()
-  assert main(["summary", "coatnet_2", "--image_size=384"]) == 0
-  assert capsys.readouterr().out in page
-
-
-# Names, links, numbers.
-
-
-def test_the_settings_that_are_named_are_there():
-  known = {name for name, _, _ in settings(Experiment())}
-  sections = {name.partition(".")[0] for name in known if "." in name}
-  for page, text in PAGES.items():
-    named = set(re.findall(r"--config\.([a-z_]+(?:\.[a-z_0-9]+)*)", text)) - sections
-    assert named <= known, page
 
 
 def test_the_names_of_our_code_are_there():
