@@ -32,7 +32,7 @@ help: ## list the targets
 	@echo "make TARGET [ACCELERATOR=cpu|cuda|tpu] [PYTHON=python3.12] [WORKDIR=$(WORKDIR)] [CONFIG=$(CONFIG)] [ARGS=...]"
 	@sed -n 's/^\([a-z.][a-z-]*\):.*## /  \1\t/p' Makefile | expand -t 14
 
-# Larger pages for the memory that XLA asks for anew in every step: a seventh of the time on a CPU (README, Speed).
+# Larger pages for the memory that XLA asks for anew in every step: a seventh of the time on a CPU (docs/speed.md).
 train: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 train: .venv/accelerator ## train CONFIG into WORKDIR; ARGS="--config.seed=1 ..." overrides settings
 	@$(RUN) train.py --config="$(CONFIG)" --workdir="$(WORKDIR)" $(ARGS)

@@ -1,97 +1,116 @@
-"""The README's Python runs as written."""
+"""The front page: what it claims is what stands elsewhere. Its snippets, commands and links are test_docs.py's."""
 
-import os
 import pathlib
 import re
-import shutil
-import subprocess
-import sys
 
-import jax
-import jax.numpy as jnp
+import numpy as np
 import pytest
+import scipy.stats
+import yaml
 
 import convattn
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+REQUIREMENTS = (ROOT / "requirements.txt").read_text()
 
 
-def test_there_is_python_in_it():
-  assert len(BLOCKS) >= 5
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-  """A Hugging Face cache with drawn weights in the place of the released ones that the README loads."""
-  from safetensors.numpy import save_file
-
-  (tag,) = set(re.findall(r"pretrained\.load\(\"(.*?)\"\)", README))
-  folder = tmp_path_factory.mktemp("hub")
-  path = folder / f"models--timm--{tag}" / "snapshots" / "main" / "model.safetensors"
-  path.parent.mkdir(parents=True)
-  name = tag.partition(".")[0]
-  model = convattn.create_model(name)
-  variables = jax.jit(lambda x: model.init(jax.random.key(0), x, train=False))(jnp.zeros((1, 224, 224, 3)))
-  save_file(convattn.pretrained.to_timm(name, variables), path)
-  return folder
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_a_block_runs_as_written(number, cache, tmp_path):
-  import sklearn.datasets
-
-  photos = pathlib.Path(sklearn.datasets.__file__).parent / "images"
-  shutil.copy(photos / "china.jpg", tmp_path / "photo.jpg")
-  code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{BLOCKS[number]}"
-  environment = {**os.environ, "HF_HUB_CACHE": str(cache)}
-  done = subprocess.run(
-    [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+def test_it_is_short_and_in_order():
+  assert len(README.splitlines()) <= 180
+  assert re.findall(r"^## (.*)$", README, re.MULTILINE) == [
+    "Install", "Trained weights", "Own pictures", "One layer, one law", "Results", "When not to use this", "Models",
+    "What is where", "Citing, and licences",
+  ]  # fmt: skip
+  assert (
+    README.index("Apache-2.0") < README.index("<img ") < README.index("| not checked |") < README.index("## Install")
   )
-  assert done.returncode == 0, done.stderr
 
 
-def test_what_it_installs_can_be_installed():
-  """convattn is not on PyPI."""
-  installed = re.findall(r"pip install (\S+)", README)
-  assert set(installed) == {".", "'.[peer]'", "'.[prepare]'", "huggingface_hub"}
+def test_it_names_the_versions_there_are():
+  assert f"version {convattn.__version__}," in README
+  old, new = (
+    re.search(rf'^jax==(\S+) ; python_version {than} "3.12"', REQUIREMENTS, re.MULTILINE)[1] for than in ("<", ">=")
+  )
+  assert f"(jax {old}) and newer (jax {new})" in README
 
 
-def test_the_error_of_another_grid_is_quoted_as_it_is():
-  model = convattn.create_model("coatnet_mini_8")
-  images = [jax.ShapeDtypeStruct((1, *size, 3), jnp.float32) for size in ((8, 8), (12, 8))]
-  variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images[0])
-  with pytest.raises(ValueError) as raised:
-    jax.eval_shape(lambda v, x: model.apply(v, x, train=False), variables, images[1])
-  assert f"ValueError: {raised.value}" in " ".join(README.split())
+def numbers(cell: str) -> list[float]:
+  return [float(number) for number in re.findall(r"[+-]?\d+\.\d+", cell)]
 
 
-def test_the_files_it_names_exist():
-  named = re.findall(r"`((?:convattn|configs|tests|docs|benchmarks)/[\w/.]*)`", README)
-  assert len(named) > 8
-  assert [path for path in named if not (ROOT / path).exists()] == []
-  for image in re.findall(r"!\[.*\]\((.*)\)", README):
-    assert (ROOT / image).exists()
+def interval(values: list[float]) -> tuple[float, float]:
+  """Student's t interval of the mean, 95 %."""
+  half = scipy.stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5
+  return np.mean(values) - half, np.mean(values) + half
 
 
-def test_every_link_inside_it_has_a_heading():
-  headings = {
-    re.sub(r"[^\w -]", "", line.lower()).strip().replace(" ", "-") for line in re.findall(r"^#+ (.*)", README, re.M)
-  }
-  assert set(re.findall(r"\]\(#(.*?)\)", README)) <= headings
+RESULTS = re.findall(r"^\| (.*) \| ([\d.,+ ]+) \| (\S+)(?: %)? \| (.* to .*) \|$", README, re.MULTILINE)
 
 
-def test_its_architectures_are_those_there_are():
-  """Names and parameters of the table; multiply-adds and accuracies have their own tests."""
-  from convattn.models.timm_variants import TIMM_VARIANTS
+@pytest.mark.parametrize("what, seeds, mean, bounds", RESULTS)
+def test_the_intervals_are_those_of_the_seeds(what, seeds, mean, bounds):
+  images = 180 if "fine-tuning" in what else 360
+  values = [100 * round(value / 100 * images) / images for value in numbers(seeds)]  # shares of so many images, exactly
+  assert len(values) == 5
+  assert float(mean) == pytest.approx(np.mean(values), abs=0.0051), what
+  assert numbers(bounds) == pytest.approx(interval(values), abs=0.0051), what
+
+
+def test_the_seeds_are_those_of_the_pages():
+  runs, finetuning = ((ROOT / "docs" / f"{name}.md").read_text() for name in ("runs", "fine-tuning"))
+  columns = [re.findall(rf"^\| \d (?:\|[^|]*){{{skipped}}}\| ([^|]*)", text, re.MULTILINE)
+             for text, skipped in ((runs, 0), (runs, 1), (finetuning, 2))]  # fmt: skip
+  assert [numbers(seeds) for _, seeds, _, _ in RESULTS] == [numbers(" ".join(column)) for column in columns]
+  trained, drawn, gains = (
+    numbers(" ".join(re.findall(rf"^\| \d (?:\|[^|]*){{{skipped}}}\| ([^|]*)", finetuning, re.MULTILINE)))
+    for skipped in range(3)
+  )
+  assert np.subtract(trained, drawn) == pytest.approx(gains, abs=0.0101)
+
+
+def test_the_interval_of_the_images_is_wilsons():
+  right, images, low, high = re.search(
+    r"with (\d+) of (\d+) right,\s*Wilson's interval is ([\d.]+) to ([\d.]+) %", README
+  ).groups()
+  bounds = scipy.stats.binomtest(int(right), int(images)).proportion_ci(method="wilson")
+  assert (f"{bounds.low:.1%}", f"{bounds.high:.1%}") == (f"{low}%", f"{high}%")
+
+
+def test_the_speeds_are_those_of_the_page():
+  page = (ROOT / "docs" / "speed.md").read_text()
+  for kind, text in (("inference", r"([\d.]+) times as fast as timm's in inference \(([\d.]+) to ([\d.]+)"),
+                     ("training", r"([\d.]+)\s*times in training \(([\d.]+) to ([\d.]+)\)")):  # fmt: skip
+    ratio, low, high = re.search(text, README).groups()
+    (measured,) = re.findall(rf"^\| {kind}, images/s \|.*\| (.*) \|$", page, re.MULTILINE)
+    assert measured == f"**{ratio}** ({low} to {high})"
+
+
+def test_every_family_has_its_row():
   from convattn.pretrained.tags import TAGS
 
-  rows = dict(re.findall(r"^\| `(coatne\w+|test_coatnet)` \| [\d,]+ \| [\d.]+ \| (.*) \|$", README, re.M))
-  assert set(rows) == set(TIMM_VARIANTS)
-  for name, cells in rows.items():
-    tags = [tag for tag in TAGS if tag.architecture == name and tag.trained]
-    assert set(re.findall(r"`\.(.*?)`", cells)) == {tag.name.partition(".")[2] for tag in tags}
-    accuracies = {f"{tag.accuracy:.2f}" for tag in tags if tag.accuracy is not None}
-    assert set(re.findall(r"\d\d\.\d\d", cells)) == accuracies
+  table = README[README.index("| family | names |") : README.index("Every name with its parameters")]
+  names = set(convattn.list_models())
+  named = set(re.findall(r"`(\w+)`", table))
+  assert named <= names
+  own = {name for name in names if re.match(r"coatnet_.*_(rw2?|cc)_", name)}
+  assert f"`coatnet_0_rw_224` and {len(own) - 1} more" in table
+  ranges = {f"coatnet_{number}{form}" for form, last in (("", 7), ("_224", 5)) for number in range(last + 1)}
+  layouts = {name for name in names if name.startswith("layout_")}
+  assert named | own | ranges | layouts == names
+  trained = [tag.architecture in own for tag in TAGS if tag.trained]
+  assert f"| {sum(trained)} sets, timm's |" in table
+  assert f"| {len(trained) - sum(trained)} set, timm's |" in table
+
+
+def test_the_citation_file_is_of_this_version_and_whole():
+  cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+  assert {"cff-version", "message", "title", "authors"} <= set(cited)  # what the format's schema 1.2.0 demands
+  assert (cited["cff-version"], cited["type"]) == ("1.2.0", "software")
+  assert (cited["version"], cited["license"]) == (convattn.__version__, "Apache-2.0")
+  assert cited["authors"] == [{"name": "The convattn authors"}]
+  papers = {paper["url"].rpartition("/")[2]: paper for paper in cited["references"]}
+  assert set(papers) == {"2106.04803", "1911.03584"}
+  for paper in papers.values():
+    assert {"type", "title", "authors", "year", "conference"} <= set(paper)
+    assert all({"family-names", "given-names"} <= set(author) for author in paper["authors"])
+    assert f"{paper['authors'][0]['family-names']} et al. {paper['year']}" in README

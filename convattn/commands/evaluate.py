@@ -104,7 +104,7 @@ def _data_of(restored: Classifier, overrides: Sequence[tuple[str, str]]) -> Data
     raise UserError(
       f"the task of {restored.source} was passed to training.run in Python, so its settings do not name its data; name "
       f"some with --config.data.name=..., or score its own in Python with training.restore({restored.source!r}) "
-      f'(README, "From a notebook").'
+      f'(docs/data.md, "Arrays of your own").'
     )
   own = Data() if restored.experiment is None else restored.experiment.data
   experiment = apply_overrides(Experiment(data=own), overrides)

@@ -144,8 +144,8 @@ def test_a_run_on_a_task_of_ones_own_is_scored_on_data_that_are_named_only(digit
   line, _ = refusal("evaluate", f"--checkpoint={folder}", "--config.data.classes=0-9")
   assert line == (
     f"the task of {folder} was passed to training.run in Python, so its settings do not name its data; name some with "
-    f'--config.data.name=..., or score its own in Python with training.restore({str(folder)!r}) (README, "From a '
-    f'notebook").'
+    f"--config.data.name=..., or score its own in Python with training.restore({str(folder)!r}) (docs/data.md, "
+    f'"Arrays of your own").'
   )
   named = ["--config.data.name=digits", f"--config.data.dir={digits_run.parent / 'data'}"]
   status, out, _ = call("evaluate", f"--checkpoint={folder}", *named)
