@@ -56,7 +56,8 @@ lint: .venv/accelerator ## ruff and mypy
 .venv: .venv/accelerator ## the environment alone, from requirements.txt
 
 # Made anew when requirements.txt is newer, or another JAX build or Python is asked for. The name of the build is written
-# last, so that an interrupted installation starts over.
+# last, so that an interrupted installation starts over. --use-pep517 for promise, which comes as sources without a
+# pyproject.toml: an older pip would build it in a way that it calls deprecated.
 ifneq ($(INSTALLED),$(ACCELERATOR))
   ANEW := FORCE
 else ifneq ($(filter command environment,$(origin PYTHON)),)
@@ -68,7 +69,7 @@ endif
 	    "make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }
 	@echo "Making .venv with $$("$(PYTHON)" --version) and JAX for $(ACCELERATOR), as requirements.txt pins them; this takes a few minutes."
 	@"$(PYTHON)" -m venv --clear .venv
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt "$(JAX_$(ACCELERATOR))"
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --use-pep517 -r requirements.txt "$(JAX_$(ACCELERATOR))"
 	@echo $(ACCELERATOR) > .venv/accelerator
 
 clean: ## remove .venv and caches; runs/ stays

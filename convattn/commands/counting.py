@@ -29,7 +29,9 @@ class Counting:
     elif now - self._printed > _QUIET_SECONDS:
       self._printed = now
       left = time_left(self._started, self._done, self._total - self._done)
-      print(f"{self._done}/{self._total} {self._unit}, {left}", file=sys.stderr, flush=True)
+      # In one piece, since threads that read pictures may write there too.
+      sys.stderr.write(f"{self._done}/{self._total} {self._unit}, {left}\n")
+      sys.stderr.flush()
 
   def write(self, text: str) -> None:
     """Prints `text` on stdout, above the bar where there is one."""

@@ -49,7 +49,9 @@ class Skipped:
         return
       self._met[error.picture] = error
     if self._aloud:
-      print(f"skipped: {error}", file=sys.stderr, flush=True)
+      # In one piece: `print` writes the end of the line by itself, and another thread's line could come before it.
+      sys.stderr.write(f"skipped: {error}\n")
+      sys.stderr.flush()
 
   def last(self) -> BrokenPicture | None:
     """The one that was met last."""

@@ -1,5 +1,7 @@
 """Progress on stderr, results on stdout."""
 
+import io
+
 import pytest
 
 from convattn.commands import counting
@@ -23,6 +25,16 @@ def test_without_a_terminal_a_line_comes_at_most_every_five_seconds(clock, capsy
   out, err = capsys.readouterr()
   assert out.splitlines() == [f"result {second}" for second in range(1, 13)]
   assert err.splitlines() == ["60/300 images, 0:24 left", "120/300 images, 0:18 left"]
+
+
+def test_a_line_is_written_in_one_piece_so_that_no_thread_writes_into_it(clock, monkeypatch):
+  pieces, stderr = [], io.StringIO()
+  monkeypatch.setattr(stderr, "write", pieces.append)
+  monkeypatch.setattr("sys.stderr", stderr)
+  with Counting(20) as progress:
+    clock[0] = 110.0
+    progress.advance(10)
+  assert pieces == ["10/20 images, 0:10 left\n"]
 
 
 def test_a_short_count_says_nothing(clock, capsys):

@@ -50,7 +50,7 @@ BLAMED = {
 
 def call(name, **changed):
   shapes = GOOD[name] | changed
-  arrays = {key: jax.ShapeDtypeStruct(shape, bool if key == "mask" else float) for key, shape in shapes.items()}
+  arrays = {key: jax.ShapeDtypeStruct(shape, bool if key == "mask" else jnp.float32) for key, shape in shapes.items()}
   return jax.eval_shape(functools.partial(getattr(ops, name), **OTHER.get(name, {})), **arrays)
 
 

@@ -59,7 +59,7 @@ def checkout(tmp_path):
 
 
 PYTEST = "[-m][pytest][--numprocesses=2][--dist=loadfile]"
-INSTALL = "-m pip install --quiet --disable-pip-version-check -r requirements.txt "
+INSTALL = "-m pip install --quiet --disable-pip-version-check --use-pep517 -r requirements.txt "
 
 
 def test_train_sets_up_once_and_trains(checkout):
