@@ -24,7 +24,7 @@ def initialise(layer, *inputs, **keywords):
       x = x / np.sqrt(np.prod(leaf.shape[:-1]))
     else:
       x = 0.3 * x
-    return jnp.asarray(x, leaf.dtype)
+    return np.asarray(x, leaf.dtype)
 
   return jax.tree_util.tree_map_with_path(drawn, shapes)
 

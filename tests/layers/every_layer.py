@@ -1,6 +1,7 @@
 """Every public layer, for the tests that hold for all of them."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -108,12 +109,26 @@ def apply(example: Example, variables: Any, x: Any, *, train: bool = False, key:
 
 
 def initialise(example: Example, layer=None, x=None) -> Any:
+  """Variables away from ones and zeros, so that no term is hidden; variances are positive. Nothing is compiled."""
   keywords = {"train": False} if example.takes_train else {}
-  init = jax.jit((layer or example.layer).init, static_argnames=tuple(keywords))
-  return init(jax.random.key(0), example_input(example) if x is None else x, **keywords)
+  init = functools.partial((layer or example.layer).init, **keywords)
+  shapes = jax.eval_shape(init, jax.random.key(0), example_input(example) if x is None else x)
+  rng = np.random.default_rng(1)
+
+  def drawn(path: Any, leaf: Any) -> np.ndarray:
+    fan_in = np.prod(leaf.shape[:-1]) if path[-1].key == "kernel" else 1
+    centre = 1.0 if path[-1].key in ("scale", "var") else 0.0
+    return np.asarray(
+      centre + 0.3 * np.abs(rng.standard_normal(leaf.shape))
+      if centre
+      else rng.standard_normal(leaf.shape) / np.sqrt(fan_in),
+      leaf.dtype,
+    )
+
+  return jax.tree_util.tree_map_with_path(drawn, shapes)
 
 
-def randomised(variables: Any, seed: int = 1) -> Any:
-  """Away from ones and zeros, so that no term is hidden; variances stay positive."""
-  rng = np.random.default_rng(seed)
-  return jax.tree.map(lambda a: np.asarray(a + 0.3 * np.abs(rng.standard_normal(a.shape)), a.dtype), variables)
+@functools.cache
+def compiled(name: str) -> Any:
+  """Its evaluation as a function (variables, x): one program for all tests that need no other."""
+  return jax.jit(functools.partial(apply, EXAMPLES[name]))

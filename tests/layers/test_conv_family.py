@@ -37,7 +37,7 @@ def test_every_convolution_has_one_calling_convention(name, stride):
 
   def outputs(x):
     variables = layer.init(jax.random.key(0), x, train=False)
-    return layer.apply(variables, x, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(1)})[0]
+    return apply(layer, variables, x, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(1)})[0]
 
   out = jax.eval_shape(outputs, X)
   assert (out.shape, out.dtype) == ((B, -(-H // stride), -(-W // stride), 8), jnp.bfloat16)
@@ -50,19 +50,19 @@ def test_separable_is_depthwise_then_pointwise(stride):
   p = variables["params"]
   hidden = relu(norm(by_hand.depthwise(X, p["depthwise"]["depthwise"], stride), variables, "depthwise", "norm"))
   wanted = relu(norm(hidden @ p["pointwise"]["conv"]["kernel"][0, 0], variables, "pointwise", "norm"))
-  out = layer.apply(variables, X, train=False)
+  out = apply(layer, variables, X, train=False)
   np.testing.assert_allclose(out, wanted, atol=2e-5)
   parts = {k: {c: v[k] for c, v in variables.items()} for k in ("depthwise", "pointwise")}
-  hidden = layers.DepthwiseBlock(stride=stride).apply(parts["depthwise"], X, train=False)
-  np.testing.assert_array_equal(layers.ConvBlock(6, 1).apply(parts["pointwise"], hidden, train=False), out)
+  hidden = apply(layers.DepthwiseBlock(stride=stride), parts["depthwise"], X, train=False)
+  np.testing.assert_array_equal(apply(layers.ConvBlock(6, 1), parts["pointwise"], hidden, train=False), out)
 
 
 def test_separable_without_norm_between_is_a_dense_convolution_of_rank_one():
   """kernel[i, j, c, o] = depthwise[i, j, c] pointwise[c, o]; it has k^2 c + c o weights."""
   depthwise, pointwise = image(3, 3, 1, C, seed=1), image(1, 1, C, 6, seed=2)
-  hidden = layers.DepthwiseConv().apply({"params": {"kernel": depthwise}}, X)
-  apart = layers.Conv(6, 1).apply({"params": {"kernel": pointwise}}, hidden)
-  joined = layers.Conv(6).apply({"params": {"kernel": depthwise[:, :, 0, :, None] * pointwise}}, X)
+  hidden = apply(layers.DepthwiseConv(), {"params": {"kernel": depthwise}}, X)
+  apart = apply(layers.Conv(6, 1), {"params": {"kernel": pointwise}}, hidden)
+  joined = apply(layers.Conv(6), {"params": {"kernel": depthwise[:, :, 0, :, None] * pointwise}}, X)
   np.testing.assert_allclose(apart, joined, atol=2e-5)
 
 
@@ -88,20 +88,20 @@ def test_inverted_residual_equals_its_equation(width, stride, expansion):
   y = norm(y @ p["project"]["kernel"], variables, "project_norm")
   shortcut = np.asarray(x) if (width, stride) == (C, 1) else 0
   assert y.min() < 0  # linear at the end
-  np.testing.assert_allclose(layer.apply(variables, x, train=False), y + shortcut, atol=5e-5)
+  np.testing.assert_allclose(apply(layer, variables, x, train=False), y + shortcut, atol=5e-5)
 
 
 def test_dense_and_depthwise_blocks_equal_their_equations():
   layer = layers.DepthwiseBlock(8, stride=2)
   variables = initialise(layer, X, train=False)
   wanted = relu(norm(by_hand.depthwise(X, variables["params"]["depthwise"], 2), variables, "norm"))
-  np.testing.assert_allclose(layer.apply(variables, X, train=False), wanted, atol=2e-5)
+  np.testing.assert_allclose(apply(layer, variables, X, train=False), wanted, atol=2e-5)
   layer = layers.ConvBlock(6)
   variables = initialise(layer, X, train=False)
   padded = np.pad(X, [(0, 0), (1, 1), (1, 1), (0, 0)])
   kernel = np.asarray(variables["params"]["conv"]["kernel"])
   taps = sum(padded[:, i : i + H, j : j + W] @ kernel[i, j] for i, j in np.ndindex(3, 3))
-  np.testing.assert_allclose(layer.apply(variables, X, train=False), relu(norm(taps, variables, "norm")), atol=2e-5)
+  np.testing.assert_allclose(apply(layer, variables, X, train=False), relu(norm(taps, variables, "norm")), atol=2e-5)
 
 
 def test_the_fully_connected_layer_is_one_matrix_and_holds_every_convolution():
@@ -110,14 +110,14 @@ def test_the_fully_connected_layer_is_one_matrix_and_holds_every_convolution():
   p = variables["params"]
   matrix = np.asarray(p["kernel"]).reshape(H * W * C, -1)
   wanted = np.asarray(X).reshape(B, -1) @ matrix + np.asarray(p["bias"]).reshape(-1)
-  np.testing.assert_allclose(layer.apply(variables, X, train=False).reshape(B, -1), wanted, atol=5e-5)
+  np.testing.assert_allclose(apply(layer, variables, X, train=False).reshape(B, -1), wanted, atol=5e-5)
   with pytest.raises(ValueError, match="the image is 3x4, but the parameters belong to 3x5"):
-    layer.apply(variables, X[:, :, 1:], train=False)
+    apply(layer, variables, X[:, :, 1:], train=False)
   conv = layers.Conv(3, stride=2)
   taps = initialise(conv, X)
   pixels = jnp.eye(H * W * C).reshape(-1, H, W, C)
   kernel = conv.apply(taps, pixels).reshape(H, W, C, 2, 3, 3)
-  same = layer.apply({"params": {"kernel": kernel, "bias": jnp.zeros((2, 3, 3))}}, X, train=False)
+  same = apply(layer, {"params": {"kernel": kernel, "bias": jnp.zeros((2, 3, 3))}}, X, train=False)
   np.testing.assert_allclose(same, conv.apply(taps, X), atol=2e-5)
 
 
@@ -136,7 +136,7 @@ def test_causal_convolution_of_rows(stride):
   layer = layers.CausalConv(3, taps=3, dilation=2, stride=stride)
   variables = initialise(layer, X, train=False)
   wanted = causal_by_hand(X, variables["params"], 2)[:, ::stride, ::stride]
-  np.testing.assert_allclose(layer.apply(variables, X, train=False), wanted, atol=2e-5)
+  np.testing.assert_allclose(apply(layer, variables, X, train=False), wanted, atol=2e-5)
 
 
 def test_dilated_stack_equals_its_equation():
@@ -149,7 +149,7 @@ def test_dilated_stack_equals_its_equation():
     z = np.tanh(filtered) * sigmoid(gate)
     skips = skips + by_hand.dense(z, p[f"skip_{i}"])
     x = x + by_hand.dense(z, p["residual_1"])
-  np.testing.assert_allclose(layer.apply(variables, X, train=False), skips, atol=2e-5)
+  np.testing.assert_allclose(apply(layer, variables, X, train=False), skips, atol=2e-5)
 
 
 @pytest.mark.parametrize(("dilations", "taps"), [((1, 2, 4), 2), ((1, 3), 3)])

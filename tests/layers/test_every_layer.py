@@ -14,10 +14,10 @@ import pytest
 from flax import nnx
 from flax.nnx import bridge
 
-from convattn import layers
+from convattn import layers, properties
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from every_layer import EXAMPLES, TABLES, apply, example_input, initialise, randomised
+from every_layer import EXAMPLES, TABLES, apply, compiled, example_input, initialise
 from parameter_names import NAMES
 
 # The promised ones, and one of each kind of the others, are for the fast tests.
@@ -28,50 +28,47 @@ every_layer = pytest.mark.parametrize(
 )
 
 
-def loss(example, params, variables, x, **keywords):
-  return jnp.sum(jnp.sin(apply(example, {**variables, "params": params}, x, **keywords)))
-
-
 def test_every_public_layer_is_listed():
   assert set(layers.__all__) == set(EXAMPLES) | TABLES
 
 
 @every_layer
-def test_shape_and_jit_agree(name):
-  example = EXAMPLES[name]
-  variables, x = randomised(initialise(example)), example_input(example)
-  out = apply(example, variables, x)
-  assert out.shape == example.output
-  np.testing.assert_allclose(jax.jit(lambda v, x: apply(example, v, x))(variables, x), out, rtol=1e-5, atol=1e-5)
-
-
-@every_layer
 def test_an_image_does_not_see_its_batch_unless_training_with_statistics(name):
   example = EXAMPLES[name]
-  variables, x = randomised(initialise(example)), example_input(example)
-  together = jax.jit(lambda v, x: apply(example, v, x))(variables, x)
-  alone = jax.jit(jax.vmap(lambda x: apply(example, variables, x[None])[0]))(x)
-  np.testing.assert_allclose(alone, together, atol=1e-5)
+  fn, x = functools.partial(compiled(name), initialise(example)), example_input(example)
+  assert fn(x).shape == example.output
+  properties.check_batch_independent(fn, x)
+  properties.check_vmap_agrees(fn, x)
 
 
 @every_layer
-def test_every_parameter_gets_a_gradient_per_example_and_under_checkpoint(name):
+def test_every_parameter_has_a_gradient(name):
   example = EXAMPLES[name]
-  variables, x = randomised(initialise(example)), example_input(example)
-  params = variables.get("params", {})
+  params = initialise(example).get("params", {})
+  rest = {key: tree for key, tree in initialise(example).items() if key != "params"}
+  if params:
+
+    def fn(params, x):
+      return compiled(name)({**rest, "params": params}, x)
+
+    properties.check_every_parameter_used(fn, params, example_input(example), allow=example.idle)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_compiled_and_eager_results_agree_and_rematerialised_and_per_example_gradients(name):
+  example = EXAMPLES[name]
+  variables, x = initialise(example), example_input(example)
+  properties.check_jit_agrees(functools.partial(apply, example), variables, x)
+  if variables:
+    properties.check_checkpoint_agrees(compiled(name), variables, x)
 
   def gradients(x):
-    return jax.grad(lambda p: loss(example, p, variables, x))(params)
+    return jax.grad(lambda v: jnp.sum(jnp.sin(apply(example, v, x))))(variables)
 
-  whole = jax.jit(gradients)(x)
-  per_example = jax.jit(jax.vmap(lambda x: gradients(x[None])))(x)
-  remat = jax.jit(jax.grad(jax.checkpoint(lambda p: loss(example, p, variables, x))))(params)
+  whole, each = jax.jit(lambda x: (gradients(x), jax.vmap(lambda x: gradients(x[None]))(x)))(x)
   scale = max([float(jnp.abs(g).max()) for g in jax.tree.leaves(whole)], default=1.0)
-  chex.assert_trees_all_close(jax.tree.map(lambda g: g.sum(0), per_example), whole, atol=1e-4 * scale)
-  chex.assert_trees_all_close(remat, whole, atol=1e-5 * scale)
-  sizes = {nn_path(path): float(jnp.abs(g).max()) for path, g in jax.tree_util.tree_leaves_with_path(whole)}
-  idle = {path for path, size in sizes.items() if size < 1e-6 * scale}
-  assert idle == set(example.idle)
+  chex.assert_trees_all_close(jax.tree.map(lambda g: g.sum(0), each), whole, atol=1e-4 * scale)
 
 
 def nn_path(path):
@@ -82,12 +79,12 @@ def nn_path(path):
 def test_training_differs_from_evaluation_only_by_chance_and_batch_statistics(name):
   example = EXAMPLES[name]
   variables, x = initialise(example), example_input(example)
-  step = jax.jit(lambda key: apply(example, variables, x, train=True, key=key))
-  evaluated, a, b = apply(example, variables, x), step(jax.random.key(1)), step(jax.random.key(2))
-  differs = float(jnp.abs(a - evaluated).max()) > 1e-3
+  step = jax.jit(lambda x, key: apply(example, variables, x, train=True, key=key))
+  trained, evaluated = step(x, jax.random.key(1)), compiled(name)(variables, x)
+  differs = float(jnp.abs(trained - evaluated).max()) > 1e-3
   assert differs == (example.needs_key or example.batch_statistics)
-  assert (float(jnp.abs(a - b).max()) > 1e-3) == example.needs_key
-  np.testing.assert_array_equal(step(jax.random.key(1)), a)
+  check = properties.check_key_decides if example.needs_key else properties.check_key_ignored
+  check(step, x)
 
 
 @every_layer
@@ -109,7 +106,7 @@ def test_dtype_of_the_computation(name, dtype):
     chex.assert_tree_all_finite(out)
     assert out.dtype == (jnp.promote_types(dtype, jnp.float32) if name == "Classifier" else dtype)
     if dtype == jnp.float64:  # every step of it is in float64: rounding would show at 1e-7
-      exact = apply(example, variables, x * (1 + 2**-40), layer=layer)
+      exact = jax.jit(lambda v, x: apply(example, v, x, layer=layer))(variables, x * (1 + 2**-40))
       assert 0 < np.abs(exact - out).max() < 1e-9
 
 
@@ -118,15 +115,20 @@ def test_works_inside_an_nnx_model(name):
   example = EXAMPLES[name]
   keywords = {"train": False} if example.takes_train else {}
   x = jnp.asarray(example_input(example))
-  wrapped = bridge.lazy_init(bridge.ToNNX(example.layer, rngs=nnx.Rngs(0)), x, **keywords)
-  held = nnx.to_pure_dict(nnx.state(wrapped))  # one tree for all collections
+
+  @jax.jit
+  def wrapped(x):
+    model = bridge.lazy_init(bridge.ToNNX(example.layer, rngs=nnx.Rngs(0)), x, **keywords)
+    return model(x, **keywords), nnx.to_pure_dict(nnx.state(model))  # one tree for all collections
+
+  out, held = wrapped(x)
   variables = {
     collection: jax.tree_util.tree_map_with_path(
       lambda path, _: functools.reduce(lambda node, part: node[part.key], path, held), tree
     )
     for collection, tree in initialise(example).items()
   }
-  np.testing.assert_allclose(wrapped(x, **keywords), apply(example, variables, x), rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(out, compiled(name)(variables, x), rtol=1e-5, atol=1e-5)
 
 
 # StochasticDepth takes any array and SinusoidalPositions any even number of channels: no size is wrong.
@@ -134,20 +136,21 @@ def test_works_inside_an_nnx_model(name):
 def test_a_wrong_rank_and_a_wrong_size_are_named(name):
   example = EXAMPLES[name]
   variables, x = initialise(example), example_input(example)
+  of = functools.partial(jax.eval_shape, functools.partial(apply, example, variables))
   if name not in ("LayerNorm", "FeedForward", "LayerScale"):  # these take [..., c]
     first = r"b, h, w, " if len(x.shape) == 4 else r"b, [qt], "
     with pytest.raises(
       AssertionError, match=rf"argument 'x' has shape {re.escape(str(x.shape[1:]))}, but must be \[{first}"
     ):
-      apply(example, variables, x[0])
+      of(x[0])
   with pytest.raises(AssertionError, match=r"argument 'x' has shape \(\)"):
-    apply(example, variables, np.float32(0))
+    of(np.float32(0))
   fewer = re.escape(str((*x.shape[:-1], 7)))
   with pytest.raises(AssertionError, match=rf"argument 'x' has shape {fewer}, but must be \[.*, 8\]"):
-    apply(example, variables, x[..., :-1])
+    of(x[..., :-1])
 
 
-@every_layer
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_parameter_names_and_shapes_are_stable(name):
   """They are in every checkpoint: changing them is a decision, not an accident."""
   found = {nn_path(p): a.shape for p, a in jax.tree_util.tree_leaves_with_path(initialise(EXAMPLES[name]))}
@@ -170,12 +173,12 @@ class _Foreign(nn.Module):
 
 def test_composes_with_lifted_transforms():
   x = example_input(EXAMPLES["TransformerBlock"])
-  variables = _Foreign().init(jax.random.key(0), x)
+  variables = jax.jit(_Foreign().init)(jax.random.key(0), x)
   stacked = jax.tree.leaves(variables["params"])
   assert all(leaf.shape[0] == 3 for leaf in stacked)
   expected = x
-  block = layers.TransformerBlock(8, head_size=4)
+  block = jax.jit(functools.partial(layers.TransformerBlock(8, head_size=4).apply, train=False))
   (scanned,) = variables["params"].values()
   for i in range(3):
-    expected = block.apply({"params": jax.tree.map(lambda a, i=i: a[i], scanned)}, expected, train=False)
-  np.testing.assert_allclose(_Foreign().apply(variables, x), expected, atol=1e-5)
+    expected = block({"params": jax.tree.map(lambda a, i=i: a[i], scanned)}, expected)
+  np.testing.assert_allclose(jax.jit(_Foreign().apply)(variables, x), expected, atol=1e-5)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convattn import ops
+from convattn import ops, properties
 from tests.ops.every_op import GOOD, OTHER
 
 
@@ -58,22 +58,36 @@ PROMISED = {
 @pytest.mark.parametrize("name", PROMISED)
 def test_composes(name):
   function, parameters, x = PROMISED[name]
-  out = function(parameters, x)
-  np.testing.assert_allclose(jax.jit(function)(parameters, x), out, atol=1e-5)
-  alone = jax.vmap(lambda image: function(parameters, image[None])[0])(x)
-  np.testing.assert_allclose(alone, out, atol=1e-5)
+  along = draw(*parameters.shape, 1)[..., 0]
 
   def loss(parameters, x):
     return jnp.sum(jnp.sin(function(parameters, x)))
 
-  whole = jax.jit(jax.grad(loss))(parameters, x)
+  @jax.jit
+  def everything(parameters, x):
+    return {
+      "out": function(parameters, x),
+      "alone": jax.vmap(lambda image: function(parameters, image[None])[0])(x),
+      "whole": jax.grad(loss)(parameters, x),
+      "per example": jax.vmap(lambda image: jax.grad(loss)(parameters, image[None]))(x).sum(0),
+      "checkpoint": jax.grad(jax.checkpoint(loss))(parameters, x),
+      "tangent": jax.jvp(functools.partial(loss, x=x), (parameters,), (along,))[1],
+    }
+
+  found = everything(parameters, x)
+  whole = found["whole"]
   assert jnp.abs(whole).max() > 1e-3
-  per_example = jax.jit(jax.vmap(lambda image: jax.grad(loss)(parameters, image[None])))(x)
-  chex.assert_trees_all_close(per_example.sum(0), whole, atol=1e-4)
-  chex.assert_trees_all_close(jax.jit(jax.grad(jax.checkpoint(loss)))(parameters, x), whole, atol=1e-5)
-  along = draw(*parameters.shape, 1)[..., 0]
-  tangent = jax.jit(lambda p: jax.jvp(functools.partial(loss, x=x), (p,), (along,))[1])(parameters)
-  np.testing.assert_allclose(tangent, jnp.sum(whole * along), rtol=1e-3, atol=1e-3)
+  np.testing.assert_allclose(found["alone"], found["out"], atol=1e-5)
+  np.testing.assert_allclose(found["per example"], whole, atol=1e-4)
+  np.testing.assert_allclose(found["checkpoint"], whole, atol=1e-5)
+  np.testing.assert_allclose(found["tangent"], jnp.sum(whole * along), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PROMISED)
+def test_compiled_and_eager_results_agree(name):
+  function, parameters, x = PROMISED[name]
+  properties.check_jit_agrees(function, parameters, x)
 
 
 @pytest.mark.slow

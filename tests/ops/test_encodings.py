@@ -4,9 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.test_util import check_grads
 
-from convattn import ops
+from convattn import ops, properties
 
 B, T, N, D, E = 2, 6, 3, 4, 5
 
@@ -43,21 +42,21 @@ def test_clipped_relations_equal_the_literal_form(clip):
   weights = jax.nn.softmax(draw(B, N, T, T, seed=3))
   index = np.clip(np.arange(T)[None] - np.arange(T)[:, None], -clip, clip) + clip
   wanted = np.einsum("bqnd,qkd->bnqk", query, np.asarray(keys)[index])
-  np.testing.assert_allclose(ops.clipped_logits(query, keys), wanted, atol=5e-6)
+  np.testing.assert_allclose(jax.jit(ops.clipped_logits)(query, keys), wanted, atol=5e-6)
   wanted = np.einsum("bnqk,qke->bqne", weights, np.asarray(values)[index])
-  np.testing.assert_allclose(ops.clipped_values(weights, values), wanted, atol=2e-6)
+  np.testing.assert_allclose(jax.jit(ops.clipped_values)(weights, values), wanted, atol=2e-6)
 
 
 def test_beyond_the_clip_shifts_are_not_told_apart_and_within_it_unused_rows_get_no_gradient():
   query, short = draw(1, T, N, D), draw(3, D, seed=1)
-  logits = ops.clipped_logits(query, short)
+  logits = np.asarray(ops.clipped_logits(query, short))
   for q in range(T):
     np.testing.assert_array_equal(logits[0, :, q, q + 1 :], np.repeat(logits[0, :, q, q + 1 : q + 2], T - q - 1, -1))
     assert q == 0 or np.abs(logits[0, :, q, q - 1] - logits[0, :, q, q]).min() > 0
   unclipped = jnp.concatenate([jnp.repeat(short[:1], 4, 0), short, jnp.repeat(short[-1:], 4, 0)])
   np.testing.assert_array_equal(ops.clipped_logits(query, unclipped), logits)
   long = draw(2 * T + 3, D, seed=2)
-  gradient = np.asarray(jax.grad(lambda table: jnp.sum(jnp.sin(ops.clipped_logits(query, table))))(long))
+  gradient = np.asarray(jax.jit(jax.grad(lambda table: jnp.sum(jnp.sin(ops.clipped_logits(query, table)))))(long))
   np.testing.assert_array_equal(gradient[[0, 1, -2, -1]], 0)
   assert np.abs(gradient[2:-2]).max(-1).min() > 0
 
@@ -65,18 +64,18 @@ def test_beyond_the_clip_shifts_are_not_told_apart_and_within_it_unused_rows_get
 @pytest.mark.parametrize("grid", [(2, 5), (3, 2), (1, 4)])
 def test_row_and_column_vectors_equal_the_literal_form(grid):
   h, w = grid
-  query, rows, columns = draw(B, h * w, N, D), draw(2 * h - 1, D, seed=1), draw(2 * w - 1, D, seed=2)
+  query, rows, columns = map(np.asarray, (draw(B, h * w, N, D), draw(2 * h - 1, D, seed=1), draw(2 * w - 1, D, seed=2)))
   wanted = np.zeros((B, N, h * w, h * w))
   for q, k in np.ndindex(h * w, h * w):
     (row, column), (other_row, other_column) = divmod(q, w), divmod(k, w)
     vector = rows[other_row - row + h - 1] + columns[other_column - column + w - 1]
     wanted[..., q, k] = query[:, q] @ vector
-  np.testing.assert_allclose(ops.row_column_logits(query, rows, columns), wanted, atol=5e-6)
+  np.testing.assert_allclose(jax.jit(ops.row_column_logits)(query, rows, columns), wanted, atol=5e-6)
 
 
 def test_quadratic_table_equals_its_equation_and_the_papers_product_up_to_a_constant():
-  centre, alpha, (h, w) = draw(N, 2), jnp.abs(draw(N, seed=1)), (3, 4)
-  table = ops.quadratic_table(centre, alpha, (h, w))
+  centre, alpha, (h, w) = np.asarray(draw(N, 2)), np.abs(draw(N, seed=1)), (3, 4)
+  table = np.asarray(ops.quadratic_table(centre, alpha, (h, w)))
   general = ops.quadratic_table_general(centre, jnp.sqrt(2 * alpha)[:, None, None] * jnp.eye(2)[None], (h, w))
   np.testing.assert_allclose(general, table, rtol=2e-6, atol=1e-6)
   for n, i, j in np.ndindex(table.shape):
@@ -87,7 +86,7 @@ def test_quadratic_table_equals_its_equation_and_the_papers_product_up_to_a_cons
 
 def test_an_ellipse_is_the_quadratic_form_of_root_transposed_root():
   centre, root, (h, w) = draw(N, 2), draw(N, 2, 2, seed=1), (3, 4)
-  table = ops.quadratic_table_general(centre, root, (h, w))
+  table = np.asarray(ops.quadratic_table_general(centre, root, (h, w)))
   for n, i, j in np.ndindex(table.shape):
     away = np.array([i - h + 1, j - w + 1]) - np.asarray(centre[n])
     inverse = np.asarray(root[n]).T @ np.asarray(root[n])
@@ -120,7 +119,7 @@ def test_a_soft_quadratic_head_has_its_mean_and_variance():
 
 def test_centred_bias_equals_its_equation():
   grid, centre = (3, 4), 2 * draw(B, T, N, 2)
-  bias = ops.centred_bias(centre, grid, 1.5)
+  bias = np.asarray(jax.jit(ops.centred_bias, static_argnums=(1, 2))(centre, grid, 1.5))
   for k in range(12):
     away = np.asarray(centre) - np.array(divmod(k, 4))
     np.testing.assert_allclose(bias[..., k], -np.moveaxis((away**2).sum(-1), 2, 1) / (2 * 1.5**2), rtol=1e-5)
@@ -137,7 +136,9 @@ def test_gradients_of_the_relative_vectors():
       return ops.clipped_values(weights, values)
 
     inputs = (query, rows, columns, table, values)
-    check_grads(jax.jit(out), inputs, order=1, modes=["fwd", "rev"], atol=1e-7, rtol=1e-7)
+    everything = jax.jit(lambda tree: out(*tree))
+    properties.check_gradient_is_slope(everything, inputs)
+    properties.check_jvp_is_vjp(everything, inputs)
 
 
 @pytest.mark.parametrize("dilation", [1, 2, 5])

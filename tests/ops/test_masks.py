@@ -1,13 +1,14 @@
 """What a query may see, and the one behaviour of a query that may see nothing."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.test_util import check_grads
 
-from convattn import ops
+from convattn import ops, properties
 
 B, T, N, D = 2, 5, 2, 3
 
@@ -53,27 +54,36 @@ def test_the_masks_themselves():
     ops.neighbour_mask(3, 3, 4)
 
 
-def test_causality_by_values_and_by_jacobian():
-  query, key, value = tokens()
-  edited = [a.at[:, 3:].set(9.0) for a in (query, key, value)]
-  mask = ops.causal_mask(T)
-  np.testing.assert_array_equal(
-    ops.attend(*edited, mask=mask)[0][:, :3], ops.attend(query, key, value, mask=mask)[0][:, :3]
-  )
-  assert np.abs(ops.attend(*edited)[0][:, :3] - ops.attend(query, key, value)[0][:, :3]).max() > 0.1
-  x = query[:1, :, :1]
-  jacobian = jax.jacrev(lambda x: ops.attend(x, x, x, mask=mask)[0][0, :, 0])(x)[:, :, 0, :, 0]  # [t, d, s, d]
-  reaches = np.abs(jacobian).max((1, 3)) > 0
-  np.testing.assert_array_equal(reaches, np.tri(T, dtype=bool))
+@jax.jit
+def masked(query, key, value, mask):
+  return ops.attend(query, key, value, mask=mask)[0]
+
+
+def test_a_causal_mask_hides_the_future_in_values_and_slopes():
+  causal = functools.partial(masked, mask=ops.causal_mask(T))
+  properties.check_causal(causal, *tokens(), axis=1, argnums=(0, 1, 2))
+  properties.check_causal_jacobian(causal, *tokens(), axis=1, argnums=(0, 1, 2))
+  # A query sees all that it may see: the mask is no narrower.
+  weights = ops.attend(*tokens(), mask=ops.causal_mask(T))[1]
+  np.testing.assert_array_equal(weights > 0, np.broadcast_to(np.tri(T, dtype=bool), weights.shape))
 
 
 def test_padding_isolates_and_equals_the_shorter_sequence():
+  x, _, _ = tokens()
+  keep = np.asarray(ops.padding_mask(jnp.array([3, 4]), T))
+  fn = lambda x, keep: masked(x[..., None, :], x[..., None, :], x[..., None, :], keep)[..., 0, :]  # noqa: E731
+  properties.check_mask_isolates(fn, x[:, :, 0], keep)
   query, key, value = tokens()
-  mask = ops.padding_mask(jnp.array([3, 3]), T)
-  out, _ = ops.attend(query, key, value, mask=mask)
-  other, _ = ops.attend(query, key.at[:, 3:].set(1e6), value.at[:, 3:].add(-7.0), mask=mask)
-  np.testing.assert_array_equal(other, out)
+  out = masked(query, key, value, np.asarray(ops.padding_mask(jnp.array([3, 3]), T)))
   np.testing.assert_allclose(out, ops.attend(query, key[:, :3], value[:, :3])[0], atol=1e-6)
+
+
+def test_gradients_under_a_mask_are_slopes():
+  with jax.enable_x64(True):
+    wide = [jnp.asarray(a, jnp.float64) for a in tokens()]
+    fn = functools.partial(masked, mask=MASKS["both"]())  # with fully masked rows
+    properties.check_gradient_is_slope(fn, *wide, argnums=(0, 1, 2))
+    properties.check_jvp_is_vjp(fn, *wide, argnums=(0, 1, 2))
 
 
 NOTHING = {
@@ -90,7 +100,7 @@ def test_a_query_that_sees_nothing_gives_zero_and_finite_gradients(name):
     out, weights = ops.attend(query, key, value, **NOTHING[name])
     return jnp.sum(jnp.cos(out)) + jnp.sum(weights), (out, weights)
 
-  (_, seen), gradients = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(*tokens())
+  (_, seen), gradients = jax.jit(jax.value_and_grad(loss, (0, 1, 2), has_aux=True))(*tokens())
   chex.assert_trees_all_equal(seen, jax.tree.map(jnp.zeros_like, seen))
   chex.assert_trees_all_equal(gradients, jax.tree.map(jnp.zeros_like, gradients))
 
@@ -105,21 +115,13 @@ def test_rows_beside_a_fully_masked_one_do_not_notice_it():
   np.testing.assert_allclose(weights.sum(-1)[..., kept], 1, atol=1e-6)
 
 
-def test_gradients_under_a_mask_equal_finite_differences():
-  with jax.enable_x64(True):
-    mask = MASKS["both"]()  # with fully masked rows
-    wide = [jnp.asarray(a, jnp.float64) for a in tokens()]
-    masked = jax.jit(lambda *a: ops.attend(*a, mask=mask)[0])
-    check_grads(masked, wide, order=1, modes=["fwd", "rev"], atol=1e-7, rtol=1e-7)
-
-
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_without_a_mask_it_is_the_softmax_of_jax(dtype):
   logits = jnp.asarray(30 * np.random.default_rng(0).standard_normal((B, N, 4, 33)), dtype)
   wide = logits.astype(jnp.float32)
   np.testing.assert_array_equal(ops.attention_weights(logits), jax.nn.softmax(wide))
   ours, theirs = (
-    jax.grad(lambda x, f=f: jnp.sum(jnp.sin(9 * f(x))))(wide) for f in (ops.attention_weights, jax.nn.softmax)
+    jax.jit(jax.grad(lambda x, f=f: jnp.sum(jnp.sin(9 * f(x)))))(wide) for f in (ops.attention_weights, jax.nn.softmax)
   )
   np.testing.assert_allclose(ours, theirs, atol=1e-6)
 

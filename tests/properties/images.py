@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from convattn import equivalence, layers, ops
-from tests.properties.attention import fixed
+from tests.properties.attention_layers import fixed
 from tests.properties.group import Group, draw
 
 NHWC = ("NHWC", "HWIO", "NHWC")

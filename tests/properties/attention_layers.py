@@ -1,0 +1,201 @@
+"""Groups of attention: layers, biases, heads."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from convattn import layers, ops
+from tests.properties.attention import HIGHEST, attention, places
+from tests.properties.group import Group, draw
+
+
+def fixed(module, x, *arguments, scale=1.0, **keywords):
+  """Variables of a layer's shapes; nothing is compiled. scale: how far ones and zeros are moved away from."""
+  init = functools.partial(module.init, **keywords)
+  rng = np.random.default_rng(1)
+
+  def drawn(path, leaf):
+    kind = path[-1].key
+    if kind in ("scale", "var"):
+      a = np.ones(leaf.shape)
+    elif kind in ("bias", "mean"):
+      a = np.zeros(leaf.shape)
+    else:
+      a = rng.standard_normal(leaf.shape) / np.sqrt(max(np.prod(leaf.shape[:-1]), 1))
+    return np.float32(a + scale * 0.1 * np.cos(np.arange(a.size)).reshape(a.shape))
+
+  return jax.tree_util.tree_map_with_path(drawn, jax.eval_shape(init, jax.random.key(1), x, *arguments))
+
+
+TOKENS = (draw((2, 5, 4)), draw((3, 7, 4), seed=1))
+MHA = nn.MultiHeadDotProductAttention(2, precision=HIGHEST)
+MHA_VARIABLES = fixed(MHA, TOKENS[0][0])
+RELATIVE = layers.RelativeAttention(2, relative="none")
+RELATIVE_VARIABLES = fixed(RELATIVE, TOKENS[0][0][:, None])
+PROJECTIONS = draw((4, 2, 3), (4, 2, 3), (4, 2, 3), (2, 3, 4), seed=5)
+
+
+def projected(x, *, bias=None, mask=None, core=None, parameters=PROJECTIONS, **keywords):
+  q, k, v = (jnp.einsum("bnc,chd->bnhd", x, p, precision=HIGHEST) for p in parameters[:3])
+  core = core or jax.nn.dot_product_attention
+  return jnp.einsum("bnhd,hdo->bno", core(q, k, v, bias, mask, **keywords), parameters[3], precision=HIGHEST)
+
+
+def sinusoids(x):
+  n, c = x.shape[1:]
+  angles = np.arange(n)[:, None] / 10 ** (np.arange(c)[None] / c)
+  return jnp.asarray(np.sin(angles + np.arange(c)[None] % 2 * np.pi / 2), x.dtype)[None]
+
+
+SELF = {
+  "jax.nn.dot_product_attention": projected,
+  "flax.linen.MultiHeadDotProductAttention": lambda x: MHA.apply(MHA_VARIABLES, x),
+}
+LAYER = Group(
+  arrays=TOKENS,
+  laws={
+    "permutation_equivariant": {},
+    "not_affine": {},
+    "content_matters": {},
+    "batch_independent": {},
+    "jit_agrees": {},
+  },
+  ours={"RelativeAttention": lambda x: RELATIVE.apply(RELATIVE_VARIABLES, x[:, None])[:, 0]},
+  theirs=SELF,
+  mutants={
+    "positions added": ("permutation_equivariant", lambda x: projected(x + sinusoids(x))),
+    "causal": ("permutation_equivariant", lambda x: projected(x, is_causal=True)),
+    "queries of the whole batch": ("batch_independent", lambda x: projected(x + 0.01 * x.mean(0, keepdims=True))),
+    "weights of the first input": ("not_affine", lambda x: x + x.mean(1, keepdims=True)),
+    "constant": ("content_matters", lambda x: 0 * x + 1),
+  },
+)
+
+POOLED = Group(
+  arrays=TOKENS,
+  laws={"permutation_invariant": {}, "batch_independent": {}},
+  ours={"RelativeAttention, mean": lambda x: RELATIVE.apply(RELATIVE_VARIABLES, x[:, None])[:, 0].mean(1)},
+  theirs={
+    "jax.numpy.max": lambda x: x.max(1),
+    "flax attention, mean": lambda x: MHA.apply(MHA_VARIABLES, x).mean(1),
+  },
+  mutants={
+    "the first token": ("permutation_invariant", lambda x: x[:, 0]),
+    "the last token left out": ("permutation_invariant", lambda x: x[:, :-1].mean(1)),
+    "flattened": ("permutation_invariant", lambda x: x.reshape(x.shape[0], -1)[:, :6]),
+    "mean of the batch": ("batch_independent", lambda x: x.mean((0, 1), keepdims=True) + x.mean(1, keepdims=True)),
+  },
+)
+
+WITH_POSITIONS = Group(
+  arrays=TOKENS,
+  laws={"positions_matter": {}},
+  ours={
+    "RelativeAttention, table": lambda x: layers.RelativeAttention(2).apply(
+      fixed(layers.RelativeAttention(2), x[:, None], scale=9), x[:, None]
+    )[:, 0]
+  },
+  theirs={
+    "flax attention after sinusoids": lambda x: MHA.apply(MHA_VARIABLES, x + sinusoids(x)),
+    "flax.linen.Conv": lambda x: nn.Conv(4, (3,)).apply(fixed(nn.Conv(4, (3,)), x), x),
+    "flax.linen.Conv on a ring": lambda x: nn.Conv(4, (3,), padding="CIRCULAR").apply(
+      fixed(nn.Conv(4, (3,), padding="CIRCULAR"), x), x
+    ),
+    "jax.nn causal": lambda x: projected(x, is_causal=True),
+  },
+  mutants={
+    "positions left out": ("positions_matter", projected),
+    "the same position for all": ("positions_matter", lambda x: projected(x + sinusoids(x)[:, :1])),
+  },
+)
+
+BIASED = Group(
+  arrays=(draw((2, 5, 4), (2, 5, 5)), draw((3, 7, 4), (2, 7, 7), seed=1)),
+  laws={"bias_permutes_along": {}, "zero_is_neutral": {"without": projected}},
+  ours={
+    "attend": lambda x, bias: projected(x, core=lambda q, k, v, b, m: ops.attend(q, k, v, bias=bias)[0]),
+  },
+  theirs={
+    "jax.nn.dot_product_attention": lambda x, bias: projected(x, bias=bias[None]),
+    "flax.linen.dot_product_attention": lambda x, bias: projected(x, bias=bias[None], core=nn.dot_product_attention),
+  },
+  mutants={
+    "causal too": ("bias_permutes_along", lambda x, bias: projected(x, bias=bias[None], is_causal=True)),
+    "bias of the row before": ("bias_permutes_along", lambda x, bias: projected(x, bias=jnp.roll(bias, 1, 1)[None])),
+    "bias on the values too": (
+      "zero_is_neutral",
+      lambda x, bias: projected(x, bias=bias[None]) * 1.01,
+    ),
+  },
+)
+
+COPIES = Group(
+  arrays=(
+    draw((2, 3, 2, 4), (2, 5, 2, 4), (2, 5, 2, 4), (2, 2, 3, 5)),
+    draw((1, 7, 3, 5), (1, 4, 3, 5), (1, 4, 3, 5), (1, 3, 7, 4), seed=1),
+  ),
+  laws={"copies_add_log_bias": {"axis": 1}, "convex_hull": {"value": 2, "axis": 1}},
+  ours={
+    "attend": lambda q, k, v, bias: jax.vmap(lambda *a: ops.attend(*(x[None] for x in a[:3]), bias=a[3])[0][0])(
+      q, k, v, bias
+    )
+  },
+  theirs={
+    "jax.nn.dot_product_attention": jax.nn.dot_product_attention,
+    "flax.linen.dot_product_attention": nn.dot_product_attention,
+  },
+  mutants={
+    "bias counts half": ("copies_add_log_bias", lambda q, k, v, bias: attention(q, k, v, bias / 2)),
+    "divides by the number of keys": (
+      "copies_add_log_bias",
+      lambda q, k, v, bias: attention(q / k.shape[1], k, v, bias),
+    ),
+  },
+)
+
+
+def heads(q, k, v, out):
+  return jnp.einsum("bqhe,heo->bqo", attention(q, k, v), out, precision=HIGHEST)
+
+
+def core_and_dense(core):
+  return lambda q, k, v, out: jnp.einsum("bqhe,heo->bqo", core(q, k, v), out, precision=HIGHEST)
+
+
+HEADS = Group(
+  arrays=(
+    draw((2, 3, 2, 4), (2, 5, 2, 4), (2, 5, 2, 4), (2, 4, 3)),
+    draw((1, 4, 3, 5), (1, 7, 3, 5), (1, 7, 3, 5), (3, 5, 2), seed=1),
+  ),
+  laws={
+    "head_permutation": {"axes": (2, 2, 2, 0)},
+    "heads_add_up": {},
+    "value_output_gauge": {"value": 2, "output": 3},
+    "query_key_gauge": {},
+  },
+  ours={"attend": core_and_dense(lambda q, k, v: ops.attend(q, k, v)[0])},
+  theirs={
+    "jax.nn.dot_product_attention": core_and_dense(jax.nn.dot_product_attention),
+    "flax.linen.dot_product_attention": core_and_dense(nn.dot_product_attention),
+  },
+  mutants={
+    "output matrix of the next head": (
+      "head_permutation",
+      lambda q, k, v, out: heads(q * places(q.shape[2], 2, 4), k, v, out),
+    ),
+    "heads normalised together": ("heads_add_up", lambda q, k, v, out: jnp.tanh(heads(q, k, v, out))),
+    "activation before the output matrix": (
+      "value_output_gauge",
+      lambda q, k, v, out: jnp.einsum("bqhe,heo->bqo", jax.nn.relu(attention(q, k, v)), out),
+    ),
+    "keys normalised": (
+      "query_key_gauge",
+      lambda q, k, v, out: heads(q, k / jnp.linalg.norm(k, axis=-1, keepdims=True), v, out),
+    ),
+  },
+)
+
+GROUPS = {name.lower(): group for name, group in list(globals().items()) if isinstance(group, Group)}

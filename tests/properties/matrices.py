@@ -1,0 +1,212 @@
+"""Groups of functions of numbers, of matrices, and of weights over a grid."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from convattn import equivalence, ops
+from tests.properties.attention import attention, gram
+from tests.properties.group import Group, draw
+from tests.properties.images import images, windows
+
+NUMBERS = Group(
+  arrays=(draw((3, 5)), draw((2, 7), seed=1)),
+  laws={"monotone": {}, "odd": {}},
+  ours={"log_shifts, interpolated": lambda x: jnp.interp(x, jnp.arange(-99.0, 100), ops.log_shifts(100, 1)[:, 0, 0])},
+  theirs={
+    "log": lambda x: jnp.sign(x) * jnp.log1p(jnp.abs(x)),
+    "jax.numpy.tanh": jnp.tanh,
+    "jax.numpy.arcsinh": jnp.arcsinh,
+  },
+  mutants={
+    "absolute value": ("odd", lambda x: jnp.log1p(jnp.exp(x))),
+    "falls where it is large": (
+      "monotone",
+      lambda x: jnp.sign(x) * jnp.where(jnp.abs(x) > 4, 4.4 - 0.1 * jnp.abs(x), jnp.abs(x)),
+    ),
+    "sine": ("monotone", lambda x: jnp.sin(3 * x)),
+    "turned": ("monotone", lambda x: -x),
+    "moved": ("odd", lambda x: x + 0.01),
+  },
+)
+POSITIVE = Group(
+  arrays=(draw((2, 5, 7, 3)), draw((1, 4, 3, 2), seed=1)),
+  laws={"homogeneous": {"positive": True}, "monotone": {}},
+  ours={"max_pool": lambda x: ops.max_pool(x, window=3, stride=2)},
+  theirs={"jax.nn.relu": jax.nn.relu, "flax.linen.max_pool": lambda x: nn.max_pool(x, (3, 3))},
+  mutants={
+    "relu6": ("homogeneous", jax.nn.relu6),
+    "gelu": ("homogeneous", jax.nn.gelu),
+    "softplus": ("homogeneous", jax.nn.softplus),
+  },
+)
+
+
+PATCHES = Group(
+  arrays=(draw((2, 6, 9, 4)), draw((1, 9, 3, 5), seed=1)),
+  laws={"inverse": {"inverse": lambda parts: equivalence.to_pixels(parts, 3)}},
+  ours={"to_patches": lambda x: equivalence.to_patches(x, 3)},
+  theirs={},
+)
+DEPTH = Group(
+  arrays=(draw((2, 6, 9, 4)), draw((1, 9, 3, 5), seed=1)),
+  laws={"inverse": lambda x: {"inverse": lambda parts: images(parts, 3, x.shape)}},
+  ours={"window_partition": lambda x: ops.window_partition(x, (3, 3))},
+  theirs={
+    "windows": lambda x: windows(x, 3),
+    "windows of einops's order": lambda x: (
+      x.reshape(x.shape[0], x.shape[1] // 3, 3, x.shape[2] // 3, 3, -1).swapaxes(2, 3).reshape(-1, 9, x.shape[-1])
+    ),
+  },
+  mutants={
+    "rows and columns swapped": (
+      "inverse",
+      lambda x: windows(x, 3).reshape(-1, 3, 3, x.shape[-1]).swapaxes(1, 2).reshape(-1, 9, x.shape[-1]),
+    ),
+    "reshaped alone": ("inverse", lambda x: x.reshape(-1, 9, x.shape[-1])),
+    "through bfloat16": ("inverse", lambda x: windows(x, 3).astype(jnp.bfloat16)),
+  },
+)
+PRODUCT = Group(
+  arrays=(draw((5, 2), (2, 7)), draw((2, 6, 2), (2, 2, 5), seed=1)),
+  laws={"rank_at_most": {"rank": 2}},
+  ours={"logits of a head": lambda a, b: logits_of_a_head(a, b)},
+  theirs={"jax.numpy.matmul": jnp.matmul, "jax.numpy.einsum": lambda a, b: jnp.einsum("...ij,...jk->...ik", a, b)},
+  mutants={
+    "activation": ("rank_at_most", lambda a, b: jnp.tanh(jnp.matmul(a, b))),
+    "diagonal added": ("rank_at_most", lambda a, b: jnp.matmul(a, b) + 0.1 * jnp.eye(5, 7)),
+  },
+)
+
+
+def logits_of_a_head(a, b):
+  """As wide as the rank: [..., m, d] [..., d, n]."""
+  query, key = (x.reshape(-1, x.shape[-2], 1, x.shape[-1]) for x in (a, jnp.swapaxes(b, -1, -2)))
+  return ops.dot(query, key).reshape(*a.shape[:-1], b.shape[-1])
+
+
+def spectral(w, iterations):
+  u = jnp.ones(w.shape[0])
+  for _ in range(iterations):
+    v = jnp.matmul(w.T, u)
+    v = v / jnp.linalg.norm(v)
+    u = jnp.matmul(w, v)
+    u = u / jnp.linalg.norm(u)
+  return w / jnp.dot(u, jnp.matmul(w, v))
+
+
+def weights_of_table(w, padding, size=9):
+  """[pixels, pixels] over an image of 9 x 9. On a torus rows and columns sum to one: a mean of permutations."""
+  layer = equivalence.TableAttention(num_heads=1, features=1, window=w.shape, padding=padding, use_bias=False)
+  variables = {"params": {"table": w[None], "value": jnp.ones((1, 1, 1))}}
+  _, sown = layer.apply(variables, jnp.ones((1, size, size, 1)), mutable="intermediates")
+  return sown["intermediates"]["attention"][0][0, 0]
+
+
+SPECTRAL = Group(
+  arrays=(draw((5, 4), seed=4), draw((3, 7), seed=1)),
+  laws={"spectral_norm_one": {}},
+  ours={"TableAttention on a torus": lambda w: weights_of_table(w, "CIRCULAR")},
+  theirs={
+    "power iterations": jax.jit(lambda w: spectral(w, 60)),
+    "jax.numpy.linalg.norm": lambda w: w / jnp.linalg.norm(w, 2),
+  },
+  mutants={
+    "longest row": ("spectral_norm_one", lambda w: w / jnp.linalg.norm(w, axis=1).max()),
+    "Frobenius": ("spectral_norm_one", lambda w: w / jnp.linalg.norm(w)),
+    "repeated border": ("spectral_norm_one", lambda w: weights_of_table(w, "EDGE")),
+  },
+)
+
+
+def additive(q, k):
+  return jnp.tanh(q[..., :, None, :] + k[..., None, :, :]).sum(-1)
+
+
+def cosine(q, k):
+  q, k = (a / jnp.linalg.norm(a, axis=-1, keepdims=True) for a in (q, k))
+  return 4 * jnp.einsum("bqd,bkd->bqk", q, k)
+
+
+BOUNDED = Group(
+  arrays=(draw((2, 3, 4), (2, 5, 4)), draw((1, 4, 4), (1, 3, 4), seed=1)),
+  laws={"bounded": {"bound": 4.0}},
+  ours={
+    "additive": lambda q, k: ops.additive(q[:, :, None], k[:, :, None], *(jnp.eye(4)[None],) * 2, jnp.ones((1, 4)))[
+      :, 0
+    ],
+    "cosine": lambda q, k: 4 * ops.cosine(q[:, :, None], k[:, :, None])[:, 0],
+  },
+  theirs={"additive": additive, "cosine": cosine},
+  mutants={
+    "dot product": ("bounded", lambda q, k: jnp.einsum("bqd,bkd->bqk", q, k)),
+    "scaled": ("bounded", lambda q, k: 1.5 * additive(q, k)),
+  },
+)
+COSINES = Group(
+  arrays=BOUNDED.arrays,
+  laws={"scale_invariant": {"argnums": (0, 1)}, "bounded": {"bound": 4.0}},
+  ours={"cosine": BOUNDED.ours["cosine"]},
+  theirs={
+    "jax.numpy.linalg.norm": cosine,
+    "rsqrt": lambda q, k: (
+      4 * jnp.einsum("bqd,bkd->bqk", *(a * jax.lax.rsqrt((a**2).sum(-1, keepdims=True)) for a in (q, k)))
+    ),
+  },
+  mutants={
+    "keys alone": ("scale_invariant", lambda q, k: jnp.tanh(cosine(q, k) * jnp.linalg.norm(q, axis=-1, keepdims=True)))
+  },
+)
+
+
+def quadratic(x, skew=0.0, content=0.0):
+  """Weights over the grid of an image, of a Gaussian around the query."""
+  h, w = x.shape[1:3]
+  row, column = np.divmod(np.arange(h * w), w)
+  rows, columns = row[None] - row[:, None] - 0.3, column[None] - column[:, None] + 0.6
+  bend = rows**2 + 0.5 * columns**2 + skew * rows * columns
+  return jax.nn.softmax(-jnp.asarray(bend, jnp.float32)[None] + content * gram(x.reshape(x.shape[0], h * w, -1)), -1)
+
+
+def outer(x):
+  h, w = x.shape[1:3]
+
+  def line(n, centre):
+    delta = np.arange(n)[None] - np.arange(n)[:, None] - centre
+    return jax.nn.softmax(-jnp.abs(jnp.asarray(delta, jnp.float32)), -1)
+
+  return jnp.kron(line(h, 0.4), line(w, -1))[None]
+
+
+GRIDS = Group(
+  arrays=(draw((2, 3, 4, 2)), draw((1, 5, 2, 3), seed=1)),
+  laws={
+    "weights_separate": lambda x: {"grid": x.shape[1:3]},
+    "content_independent": {},
+    "rows_stochastic": {},
+  },
+  theirs={"jax.nn.softmax": quadratic, "jax.numpy.kron": outer},
+  ours={
+    "attend": lambda x: ops.attend(*(jnp.zeros((1, x.shape[1] * x.shape[2], 1, 1)),) * 3, bias=jnp.log(outer(x)))[1]
+  },
+  mutants={
+    "ellipses": ("weights_separate", lambda x: quadratic(x, skew=0.5)),
+    "content": ("content_independent", lambda x: quadratic(x, content=0.01)),
+    "not normalised": ("rows_stochastic", lambda x: 0.9 * quadratic(x)),
+  },
+)
+AGREEING = Group(
+  arrays=(draw((2, 3, 2, 4), (2, 5, 2, 4), (2, 5, 2, 4)),) * 2,
+  laws={"agrees": {"reference": attention, "argnums": (0, 1, 2)}},
+  ours={"attend": lambda q, k, v: ops.attend(q, k, v)[0]},
+  theirs={
+    "jax.nn.dot_product_attention": jax.nn.dot_product_attention,
+    "flax.linen.dot_product_attention": nn.dot_product_attention,
+  },
+  mutants={
+    "no scale": ("agrees", lambda q, k, v: attention(q, k, v, scale=1)),
+    "keys in place of values": ("agrees", lambda q, k, v: attention(q, v, k)),
+  },
+)
+GROUPS = {name.lower(): group for name, group in list(globals().items()) if isinstance(group, Group)}
