@@ -1,7 +1,7 @@
 """Numbers out of a model."""
 
 from convattn.analysis.classification import Classification, Outcomes, classify, join_outcomes, most_confused, outcomes
-from convattn.analysis.costs import Cost, by_stage, costs
+from convattn.analysis.costs import Cost, by_stage, costs, costs_of_call
 from convattn.analysis.memory import Memory, memory
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
   "by_stage",
   "classify",
   "costs",
+  "costs_of_call",
   "join_outcomes",
   "memory",
   "most_confused",

@@ -1,20 +1,21 @@
-"""What a model costs: parameters, multiply-adds and activations, part by part, without running or allocating it."""
+"""What a model costs: parameters, multiply-adds and activations, part by part, counted in its traced program."""
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import inspect
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.extend import core
 
-from convattn.layers.convnext import ConvNeXtBlock
-from convattn.layers.mbconv import MBConv
-from convattn.models.coatnet import CoAtNet, block_makers
-from convattn.models.spec import Spec
-from convattn.ops.windows import num_windows
+Path = tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,61 +24,175 @@ class Cost:
 
   Attributes:
     name: "stem", "stage_1/block_0", ..., "classifier".
-    output: height, width and channels of its output image.
+    output: shape of what it puts out, without the batch: height, width and channels of an image.
     parameters: learnable numbers (running averages are not).
     multiply_adds: per image.
     activations: per image, numbers that its convolutions, dense layers and attention products put out.
   """
 
   name: str
-  output: tuple[int, int, int]
+  output: tuple[int, ...]
   parameters: int
   multiply_adds: int
   activations: int
 
 
 class Work(NamedTuple):
-  """Multiply-adds and outputs of products; `+` adds both."""
+  """Multiply-adds and outputs of products."""
 
   multiply_adds: int = 0
   activations: int = 0
 
-  # A tuple's own `+` appends, which is never meant here.
-  def __add__(self, other: Work) -> Work:  # type: ignore[override]
-    return Work(self.multiply_adds + other.multiply_adds, self.activations + other.activations)
+
+def costs(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Cost]:
+  """`costs_of_call` for one float32 image of (height, width, channels): of a CoAtNet the stem, blocks and classifier.
+
+  (The paper calls multiply-adds FLOPs; its figures are 1 to 4 % higher and seem to count the softmax.)
+  """
+  return costs_of_call(model, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32))
 
 
-def costs(model: CoAtNet, image_shape: tuple[int, int, int]) -> list[Cost]:
-  """A row for the stem, for every block, and for the classifier.
+def costs_of_call(model: nn.Module, inputs: Any) -> list[Cost]:
+  """A row for each part of a module, counted in the program of `model(inputs, train=False)` at batch 1.
 
-  Both counts come from the spec and the shapes alone, and from the same operations: convolutions, dense layers (those
-  of squeeze-and-excite and of a position MLP too) and the two attention products. Not counted: norms, activation
-  functions, pooling, softmax, and making a bias over pairs of positions from its table. (The paper calls multiply-adds
-  FLOPs; its figures are 1 to 4 % higher and seem to count the softmax.) Activations are those of Radosavovic et al.
-  2020, who count the outputs of convolutions, and so those of products in a Transformer: query, key, value, the logits
-  [heads, q, k], the weighted values and so on. A position MLP runs once for a batch; here once for an image.
+  Counted are the program's products: convolutions (outputs times the kernel's places and channels per group) and
+  dot_generals (outputs times the contracted axes), so dense layers and the two products of attention, whatever layer
+  makes them. Not counted is all that is no product: norms, activation functions, pooling, softmax, and making a bias
+  over pairs of positions from its table. Activations are those of Radosavovic et al. 2020, who count the outputs of
+  convolutions, and so those of products in a Transformer. What does not depend on the images, such as a position MLP,
+  is counted once, as for one image.
+
+  A scan counts its length times, a loop of unknown length once, of several branches the costliest, of an operation
+  with several lowerings (`lax.platform_dependent`) the default one. A Pallas kernel counts by its declared cost
+  estimate, half of its flops, and not at all without one.
+
+  Parts are the top-level modules. One that is its children alone, all numbered alike (block_0, block_1, ...), is opened
+  into them. What belongs to no part, such as a parameter of the model itself, has a row named after the class.
 
   Args:
-    model: a CoAtNet of any spec.
-    image_shape: (height, width, channels) of one image.
+    model: any module; `train=False` is passed where its `__call__` takes it.
+    inputs: arrays, or their shapes and dtypes, in any tree; their first axis is the batch and is taken as 1.
   """
-  parameters = _parameters(model, image_shape)
-  spec, (height, width, channels) = model.spec, image_shape
-  stem, (height, width) = _stem(spec, height, width, channels)
-  channels = spec.stem_widths[-1]
-  rows = [Cost("stem", (height, width, channels), parameters["stem"], *stem)]
-  for s, stage in enumerate(spec.stages):
-    for j, (kind, out_channels, stride) in enumerate(stage.blocks):
-      before, (height, width) = height * width, (num_windows(height, stride), num_windows(width, stride))
-      work = _BLOCKS[kind](spec, before, (height, width), channels, out_channels)
-      channels = out_channels
-      name = f"stage_{s + 1}/block_{j}"
-      rows.append(Cost(name, (height, width, channels), parameters[name], *work))
-  work = _dense(1, channels, channels) if spec.head == "tanh" else Work()
-  work += _dense(1, channels, model.num_classes)
-  rows.append(Cost("classifier", (1, 1, model.num_classes or channels), parameters["classifier"], *work))
-  return rows
+  inputs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:])[: leaf.ndim], leaf.dtype), inputs)
+  fields = {"train": False} if "train" in inspect.signature(type(model).__call__).parameters else {}
+  variables = jax.eval_shape(lambda inputs: model.init(jax.random.key(0), inputs, **fields), inputs)
+  outputs: dict[Path, tuple[int, ...]] = {}
+  with nn.intercept_methods(_marking(outputs)):
+    # A function of its own each time: a program known from before would have no marks.
+    jaxpr = jax.make_jaxpr(lambda variables, inputs: model.apply(variables, inputs, **fields))(variables, inputs)
+  parameters: collections.Counter[Path] = collections.Counter()
+  for path, leaf in jax.tree_util.tree_leaves_with_path(variables.get("params", {})):
+    parameters[tuple(key.key for key in path[:-1])] += math.prod(leaf.shape)
+  work: dict[Path, Work] = {}
+  for path, multiply_adds, activations in _products(jaxpr.jaxpr, (), 1):
+    before = work.get(path, Work())
+    work[path] = Work(before.multiply_adds + multiply_adds, before.activations + activations)
+  return _rows(type(model).__name__, outputs, parameters, work)
 
+
+def _rows(
+  model: str, outputs: dict[Path, tuple[int, ...]], parameters: dict[Path, int], work: dict[Path, Work]
+) -> list[Cost]:
+  """The counts of all modules by their paths, in the order of their calls, summed by part."""
+  paths = list(dict.fromkeys([*outputs, *parameters, *work]))
+  inner: dict[str, set[str]] = {}
+  for path in paths:
+    if len(path) > 1:
+      inner.setdefault(path[0], set()).add(path[1])
+  own = {path for path in paths if parameters.get(path) or path in work}
+  opened = {name for name, names in inner.items() if _numbered(names) and (name,) not in own}
+  sums: dict[Path, list[int]] = {}
+  for path in paths:
+    part = path[: 2 if path[:1] and path[0] in opened else 1]
+    numbers = (parameters.get(path, 0), *work.get(path, Work()))
+    sums[part] = [total + number for total, number in zip(sums.get(part, [0, 0, 0]), numbers, strict=True)]
+  whole = {part for part in sums if not part or (len(part) == 1 and part[0] in opened)}
+  return [
+    Cost("/".join(part) or model, outputs.get(part, ()), *numbers)
+    for part, numbers in sums.items()
+    if part not in whole or any(numbers)
+  ]
+
+
+def _numbered(names: set[str]) -> bool:
+  """Whether they are one name with the numbers from 0."""
+  stem = min(names, default="").rpartition("_")[0]
+  return bool(stem) and names == {f"{stem}_{i}" for i in range(len(names))}
+
+
+def _marking(outputs: dict[Path, tuple[int, ...]]) -> Callable[..., Any]:
+  """Writes a module's path into the name stack of its operations, and the shape of its output into `outputs`.
+
+  Flax names scopes too, but joins method names to them and can be told not to.
+  """
+
+  def call(method: Callable[..., Any], arguments: Any, options: Any, context: nn.module.InterceptorContext) -> Any:
+    path = context.module.path
+    outputs.setdefault(path, ())
+    with jax.named_scope(f"module[{'/'.join(path)}]"):
+      out = method(*arguments, **options)
+    arrays = [leaf for leaf in jax.tree.leaves(out) if hasattr(leaf, "shape")]
+    outputs[path] = tuple(arrays[0].shape[1:]) if arrays else ()
+    return out
+
+  return call
+
+
+def _products(jaxpr: core.Jaxpr, path: Path, times: int) -> Iterator[tuple[Path, int, int]]:
+  """(path of the module, multiply-adds, outputs) of every product; `path` and `times` are those of the caller."""
+  for equation in jaxpr.eqns:
+    # Of an inner program the name stack begins anew in some versions of JAX: without a mark it is the caller's.
+    marks = re.findall(r"module\[([^\]]*)\]", str(equation.source_info.name_stack))
+    here = tuple(filter(None, marks[-1].split("/"))) if marks else path
+    name, params = equation.primitive.name, equation.params
+    if name in _COUNTS:
+      work = _COUNTS[name](equation)
+      yield here, times * work.multiply_adds, times * work.activations
+    elif name == "cond":
+      yield from max((list(_products(branch, here, times)) for branch in _branches(params)), key=_total)
+    else:
+      for inner in core.jaxprs_in_params(params):
+        yield from _products(inner, here, times * (params["length"] if name == "scan" else 1))
+
+
+def _branches(params: dict[str, Any]) -> list[core.Jaxpr]:
+  branches = [branch.jaxpr for branch in params["branches"]]
+  platforms = params.get("branches_platforms")
+  return [branches[platforms.index(None)]] if platforms and None in platforms else branches
+
+
+def _total(products: list[tuple[Path, int, int]]) -> int:
+  return sum(multiply_adds for _, multiply_adds, _ in products)
+
+
+def _outputs(equation: Any) -> int:
+  return sum(math.prod(out.aval.shape) for out in equation.outvars)
+
+
+def _dot(equation: Any) -> Work:
+  (contracted, _), _ = equation.params["dimension_numbers"]
+  outputs, shape = _outputs(equation), equation.invars[0].aval.shape
+  return Work(outputs * math.prod(shape[axis] for axis in contracted), outputs)
+
+
+def _conv(equation: Any) -> Work:
+  kernel, params = equation.invars[1].aval.shape, equation.params
+  places = math.prod(kernel) // max(kernel[params["dimension_numbers"].rhs_spec[0]], 1)
+  # Of a transposed convolution the zeros between its pixels are left out.
+  outputs = _outputs(equation)
+  return Work(outputs * places // math.prod(params["lhs_dilation"]), outputs)
+
+
+def _kernel(equation: Any) -> Work:
+  estimate = equation.params.get("cost_estimate")
+  return Work(int(estimate.flops) // 2, _outputs(equation)) if estimate is not None else Work()
+
+
+_COUNTS: dict[str, Callable[[Any], Work]] = {
+  "dot_general": _dot,
+  "conv_general_dilated": _conv,
+  "pallas_call": _kernel,
+}
 
 Row = TypeVar("Row", bound=Any)
 
@@ -97,72 +212,3 @@ def _sum(name: str, members: Sequence[Row]) -> Row:
   numbers = [field.name for field in dataclasses.fields(members[0]) if isinstance(getattr(members[0], field.name), int)]
   sums = {number: sum(getattr(row, number) for row in members) for number in numbers}
   return dataclasses.replace(members[-1], name=name, **sums)
-
-
-def _parameters(model: CoAtNet, image_shape: tuple[int, int, int]) -> dict[str, int]:
-  images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-  params = jax.eval_shape(lambda images: model.init(jax.random.key(0), images, train=False), images)["params"]
-  counts: dict[str, int] = {}
-  for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-    part = path[0].key if not path[0].key.startswith("stage") else f"{path[0].key}/{path[1].key}"
-    counts[part] = counts.get(part, 0) + math.prod(leaf.shape)
-  return counts
-
-
-def _dense(positions: int, channels: int, width: int) -> Work:
-  return Work(positions * channels * width, positions * width)
-
-
-def _depthwise(positions: int, kernel_size: int, width: int) -> Work:
-  return Work(positions * kernel_size**2 * width, positions * width)
-
-
-def _shortcut(positions: int, channels: int, width: int) -> Work:
-  return _dense(positions, channels, width) if channels != width else Work()
-
-
-def _feed_forward(positions: int, width: int, expansion: int) -> Work:
-  return _dense(positions, width, expansion * width) + _dense(positions, expansion * width, width)
-
-
-def _stem(spec: Spec, height: int, width: int, channels: int) -> tuple[Work, tuple[int, int]]:
-  height, width = num_windows(height, spec.stem_stride), num_windows(width, spec.stem_stride)
-  work = Work()
-  for out_channels in spec.stem_widths:
-    work += _dense(height * width, spec.stem_kernel**2 * channels, out_channels)
-    channels = out_channels
-  return work, (height, width)
-
-
-def _mbconv(spec: Spec, before: int, grid: tuple[int, int], channels: int, width: int) -> Work:
-  """`before`: pixels in front of the stride, `grid`: (height, width) behind it."""
-  expanded, hidden = block_makers(spec)["C"](width=width).hidden_widths(channels)
-  after = math.prod(grid)
-  at_expansion = before if spec.conv_stride == "depthwise" else after
-  squeeze_excite = _dense(1, expanded, hidden) + _dense(1, hidden, expanded)
-  branch = _dense(at_expansion, channels, expanded) + _depthwise(after, MBConv.kernel_size, expanded) + squeeze_excite
-  return _shortcut(after, channels, width) + branch + _dense(after, expanded, width)
-
-
-def _convnext(spec: Spec, before: int, grid: tuple[int, int], channels: int, width: int) -> Work:
-  del before  # the stride is in the first operation, or in front of it
-  after = math.prod(grid)
-  depthwise = _depthwise(after, ConvNeXtBlock.kernel_size, width)
-  return _shortcut(after, channels, width) + depthwise + _feed_forward(after, width, spec.conv_expansion)
-
-
-def _transformer(spec: Spec, before: int, grid: tuple[int, int], channels: int, width: int) -> Work:
-  del before  # pooling comes first
-  after, inner = math.prod(grid), {"output": width, "input": channels}[spec.attention_width_from]
-  heads = inner // spec.head_size
-  projections = _dense(after, channels, 3 * inner) + _dense(after, inner, width)
-  products = Work(after * after * inner, heads * after * after) + _dense(after, after, inner)
-  work = _shortcut(after, channels, width) + projections + products
-  work += _feed_forward(after, width, spec.attention_expansion)
-  if spec.relative_position == "mlp" and spec.relative_attention != "none":
-    shifts = math.prod(2 * size - 1 for size in grid)
-    work += _dense(shifts, 2, spec.relative_hidden) + _dense(shifts, spec.relative_hidden, heads)
-  return work
-
-
-_BLOCKS = {"C": _mbconv, "T": _transformer, "X": _convnext}

@@ -13,7 +13,7 @@ from convattn.errors import UserError
 from convattn.training.validation import CHOICES
 
 if TYPE_CHECKING:
-  from convattn.models import CoAtNet
+  import flax.linen as nn
 
 _HELP = """convattn summary NAME|TAG|DIR [--image_size=H|HxW] [--num_classes=1000] [--dtype=float32] [--remat=none]
                  [--batch_size=1]
@@ -28,7 +28,7 @@ _HELP = """convattn summary NAME|TAG|DIR [--image_size=H|HxW] [--num_classes=100
   parameters     learnable numbers
   multiply-adds  of convolutions, dense layers and attention's two products, per image
   activations    numbers that the same operations put out, per image
-  params MiB     the parameters' memory
+  params MiB     the parameters' memory; the columns of MiB are there for a CoAtNet alone
   kept MiB       what a training step on the batch keeps of its forward pass for the backward pass, as autodiff asks for
                  it; gradients, optimizer state and working space come on top, and XLA may keep less"""
 
@@ -53,12 +53,14 @@ def run(arguments: Sequence[str]) -> None:
   batch_size = positive_number("batch_size", values.get("batch_size", "1"))
   changes = _changes(values)
   model, its_size, channels = _find(names[0])
+  missing = [name for name in changes if not hasattr(model, name)]
+  if missing:
+    raise UserError(
+      f"--{missing[0]} is for models with such a field, but {type(model).__name__} has none; leave it out."
+    )
   model = model.clone(**changes)
   height, width = size or its_size
-  print(
-    f"{names[0]} | {height} × {width} × {channels} | {model.num_classes} classes | {_dtype_name(model)} | "
-    f"remat {model.remat} | {batch_size} image{'s' if batch_size > 1 else ''}"
-  )
+  print(" | ".join([names[0], f"{height} × {width} × {channels}", *_described(model), _images(batch_size)]))
   print(table(model, (height, width, channels), batch_size))
 
 
@@ -75,7 +77,7 @@ def _changes(values: dict[str, str]) -> dict[str, Any]:
   return changes
 
 
-def _find(name: str) -> tuple[CoAtNet, tuple[int, int], int]:
+def _find(name: str) -> tuple[nn.Module, tuple[int, int], int]:
   """(model, (height, width) it is made for, channels of its images)."""
   from convattn.models import create_model, list_models
   from convattn.pretrained.tags import TAGS, find_tags
@@ -96,26 +98,42 @@ def _find(name: str) -> tuple[CoAtNet, tuple[int, int], int]:
   return model, (sizes or [(int(small[1]),) * 2 if small else (224, 224)])[0], 3
 
 
-def _dtype_name(model: CoAtNet) -> str:
+def _described(model: nn.Module) -> list[str]:
+  """What the model says of itself; a module of the user's may have none of these fields."""
   import jax.numpy as jnp
 
-  return jnp.dtype(model.dtype).name
+  shown = {
+    "num_classes": lambda number: f"{number} classes",
+    "dtype": lambda dtype: jnp.dtype(dtype).name,
+    "remat": lambda remat: f"remat {remat}",
+  }
+  return [show(getattr(model, name)) for name, show in shown.items() if getattr(model, name, None) is not None]
 
 
-def table(model: CoAtNet, image_shape: tuple[int, int, int], batch_size: int) -> str:
-  """The stem, each stage and the classifier, and their sums; the columns are those of --help."""
+def _images(number: int) -> str:
+  return f"{number} image{'s' if number > 1 else ''}"
+
+
+def table(model: nn.Module, image_shape: tuple[int, int, int], batch_size: int) -> str:
+  """Each part, blocks added up to stages, and their sums; the columns are those of --help.
+
+  The two of memory, which come from the parts of a CoAtNet, are left out for any other model.
+  """
   from convattn.analysis import by_stage, costs, memory
+  from convattn.models import CoAtNet
 
-  lines: list[tuple[str, ...]] = [_COLUMNS]
-  totals = [0] * 5
-  for cost, held in zip(by_stage(costs(model, image_shape)), by_stage(memory(model, image_shape)), strict=True):
-    numbers = (cost.parameters, cost.multiply_adds, cost.activations, held.parameters, held.kept(batch_size))
-    totals = [total + number for total, number in zip(totals, numbers, strict=True)]
-    lines.append((cost.name, " × ".join(map(str, cost.output)), *_shown(numbers)))
-  lines.append(("total", "", *_shown(totals)))
-  widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+  rows = by_stage(costs(model, image_shape))
+  counts = [(row.parameters, row.multiply_adds, row.activations) for row in rows]
+  lines = [(row.name, " × ".join(map(str, row.output))) for row in rows]
+  if isinstance(model, CoAtNet):
+    held = by_stage(memory(model, image_shape))
+    counts = [(*each, row.parameters, row.kept(batch_size)) for each, row in zip(counts, held, strict=True)]
+  numbers = [*counts, tuple(map(sum, zip(*counts, strict=True)))]
+  cells = [(*line, *_shown(each)) for line, each in zip([*lines, ("total", "")], numbers, strict=True)]
+  cells.insert(0, _COLUMNS[: len(cells[0])])
+  widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
   return "\n".join(
-    "  ".join(["", *(f"{cell:{'<' if i < 2 else '>'}{widths[i]}}" for i, cell in enumerate(line))]) for line in lines
+    "  ".join(["", *(f"{cell:{'<' if i < 2 else '>'}{widths[i]}}" for i, cell in enumerate(line))]) for line in cells
   )
 
 

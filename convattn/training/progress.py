@@ -15,8 +15,7 @@ import jax
 import jax.numpy as jnp
 import tqdm
 
-from convattn.analysis import Cost, by_stage, costs
-from convattn.models import CoAtNet
+from convattn.analysis import Cost, by_stage, costs_of_call
 from convattn.training.config import Compute
 from convattn.training.distributed import is_main
 
@@ -43,10 +42,12 @@ def unused_gpu_warning() -> str | None:
 
 
 def model_table(model: nn.Module, params: Any, example_inputs: Any) -> str:
-  """`cost_table` of a CoAtNet, `parameter_table` of any other model."""
-  if not isinstance(model, CoAtNet):
+  """`cost_table` of the model, `parameter_table` of one that cannot be traced in its call with `train=False`."""
+  try:
+    return cost_table(costs_of_call(model, example_inputs))
+  # Whatever a module of the user's raises: no run ends for want of a table.
+  except Exception:
     return parameter_table(params)
-  return cost_table(costs(model, jax.tree.leaves(example_inputs)[0].shape[1:]))
 
 
 def parameter_table(params: Any) -> str:
@@ -59,7 +60,7 @@ def parameter_table(params: Any) -> str:
 
 
 def cost_table(rows: Sequence[Cost]) -> str:
-  """Output image, parameters and multiply-adds of the stem, each stage and the classifier, and their sums."""
+  """Output, parameters and multiply-adds of each part, blocks added up to stages, and their sums."""
   lines = [("part", "output", "parameters", "multiply-adds")]
   for row in by_stage(rows):
     lines.append((row.name, " × ".join(map(str, row.output)), f"{row.parameters:,}", f"{row.multiply_adds:,}"))

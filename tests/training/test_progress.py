@@ -15,6 +15,7 @@ from convattn.training.progress import (
   Throughput,
   cost_table,
   device_line,
+  model_table,
   parameter_table,
   summary,
   unused_gpu_warning,
@@ -154,6 +155,30 @@ def test_cost_table_sums_the_blocks_of_each_part():
     ["classifier", "1", "×", "1", "×", "3", "5", "50"],
     ["total", "65", "3,150"],
   ]
+
+
+class _Pair(nn.Module):
+  """A module of anybody's, of a tree of inputs."""
+
+  by_value: bool = False
+
+  @nn.compact
+  def __call__(self, inputs, *, train):
+    x = inputs["x"] if not self.by_value or inputs["x"].sum() > 0 else inputs["y"]
+    return nn.Dense(5, name="first")(x) + nn.Dense(5, name="second")(inputs["y"])
+
+
+def test_every_model_has_a_table():
+  inputs = {"x": jnp.ones((3, 2, 7)), "y": jnp.ones((3, 2, 11))}
+  params = _Pair().init(jax.random.key(0), inputs, train=False)["params"]
+  counted = [line.split() for line in model_table(_Pair(), params, inputs).splitlines()]
+  assert counted[1:] == [
+    ["first", "2", "×", "5", "40", "70"],
+    ["second", "2", "×", "5", "60", "110"],
+    ["total", "100", "180"],
+  ]
+  # Its program depends on a number, which no tracing knows.
+  assert model_table(_Pair(by_value=True), params, inputs) == parameter_table(params)
 
 
 def test_memory_is_told_where_the_device_counts_it(monkeypatch):
