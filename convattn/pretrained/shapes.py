@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convattn.models.coatnet import CoAtNet
 
-
-def variable_shapes(model: CoAtNet, image_size: int | tuple[int, int], channels: int = 3) -> dict:
+def variable_shapes(model: nn.Module, image_size: int | tuple[int, int], channels: int = 3) -> dict:
   """`model.init`'s variables for images of a size, as shapes and dtypes; nothing is computed.
 
   Raises:
@@ -29,6 +28,8 @@ def image_channels(variables: Mapping) -> int:
   found: Mapping = variables
   for part in ("params", "stem", "conv_1", "kernel"):
     if part not in found:
-      raise ValueError("the variables have no 'params/stem/conv_1/kernel'; they are not those of a CoAtNet.")
+      raise ValueError(
+        "the variables have no 'params/stem/conv_1/kernel'; they are not those of a model of convattn.list_models()."
+      )
     found = found[part]
   return found.shape[2]  # type: ignore[attr-defined]  # the last part is an array

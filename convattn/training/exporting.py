@@ -93,7 +93,7 @@ def export_classifier(
   model, preprocessing, variables = restored.model, restored.preprocessing, restored.variables
   if image_size is not None:
     preprocessing = dataclasses.replace(preprocessing, image_size=image_size)
-    if model.spec.table_resize == "none":
+    if getattr(model.spec, "table_resize", "none") == "none":
       variables = pretrained.resize(model, variables, image_size)
   logits_of_variables = forward(restored)
 

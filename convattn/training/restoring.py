@@ -13,14 +13,14 @@ import jax
 import jax.numpy as jnp
 
 from convattn import pretrained
-from convattn.models import CoAtNet
+from convattn.models import FAMILIES, family_of
 from convattn.pretrained.pictures import Preprocessing
 from convattn.pretrained.tags import find_tags
 from convattn.training import workdir as files
 from convattn.training.checkpoint_files import check_files, read_description, read_weights
 from convattn.training.checkpoint_folder import newest_verified, step_folders
 from convattn.training.config import Experiment
-from convattn.training.description import COATNET, TASK_PASSED, model_from_description
+from convattn.training.description import TASK_PASSED, model_from_description
 from convattn.training.differences import shape_difference
 from convattn.training.manifest import MANIFEST
 
@@ -152,13 +152,15 @@ def _from_checkpoint(folder: Path, given: nn.Module | None) -> Restored:
 
 
 def _model(folder: Path, description: dict[str, Any], given: nn.Module | None) -> nn.Module:
-  """The CoAtNet of the description; of another class the module that was given."""
+  """The model of the description; where that is of no family, the module that was given."""
   kind = description.get("class")
-  if kind == COATNET and given is not None:
-    raise ValueError(f"the checkpoint {folder} holds a CoAtNet, which is rebuilt from it; leave model out.")
+  if kind in FAMILIES and given is not None:
+    raise ValueError(
+      f"the checkpoint {folder} holds a {FAMILIES[kind].module.__name__}, which is rebuilt from it; leave model out."
+    )
   if given is not None:
     return given
-  if kind is not None and kind != COATNET:
+  if kind is not None and kind not in FAMILIES:
     raise ValueError(
       f"the checkpoint {folder} holds a model of class {kind!r}, which its description does not rebuild; make that one "
       f"yourself: training.restore({str(folder)!r}, model=...)."
@@ -180,7 +182,7 @@ def _preprocessing(description: dict[str, Any]) -> Preprocessing:
 
 def _check(restored: Restored) -> None:
   image_shape = (*restored.preprocessing.image_size, len(restored.preprocessing.mean))
-  if not isinstance(restored.model, CoAtNet):
+  if family_of(restored.model) is None:
     _check_given(restored, image_shape)
   try:
     logits = output_shape(restored, image_shape)

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from convattn.training.config import Experiment
+from convattn.training.config import Experiment, Model, model_section
+from convattn.training.description import completed
 from convattn.training.differences import differences
 
 CONFIG, RESULT, CONFUSION, METRICS, CHECKPOINTS, PROFILE, LOCK = (
@@ -117,6 +118,7 @@ def experiment_from_json(tree: dict[str, Any]) -> Experiment:
   """
 
   def rebuild(kind: Any, fields: dict[str, Any]) -> Any:
+    kind = model_section(fields.get("name", Model.name)) if kind is Model else kind
     kinds = typing.get_type_hints(kind)
     return kind(
       **{
@@ -161,7 +163,12 @@ def check_config(folder: Path, experiment: Experiment, identity: dict[str, Any] 
   if stored is None:
     return
   its_own = stored.pop(IDENTITY, {})
-  others = {"settings": differences(stored, dataclasses.asdict(experiment), but=MAY_CHANGE)}
+  now = dataclasses.asdict(experiment)
+  # A setting that its model did not have yet is the variant's own, and so is None.
+  stored["model"] = {**dict.fromkeys(now["model"]), **stored.get("model", {})}
+  if isinstance(its_own.get("model"), dict):
+    its_own["model"] = completed(its_own["model"])
+  others = {"settings": differences(stored, now, but=MAY_CHANGE)}
   if identity is not None:
     others["model or data"] = differences(its_own, identity)
   for what, differing in others.items():
