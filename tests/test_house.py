@@ -28,7 +28,7 @@ DOWNHILL = (
   "commands",
 )
 """Each room may import those before it. `properties` imports none of ours, and none of ours imports it."""
-FOUNDATION = ("errors", "files")
+FOUNDATION = ("errors", "fields", "files")
 """Modules beside the rooms that all but `properties` may import; they import nothing of ours."""
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))

@@ -74,7 +74,7 @@ def costs_of_call(model: nn.Module, inputs: Any) -> list[Cost]:
     inputs: arrays, or their shapes and dtypes, in any tree; their first axis is the batch and is taken as 1.
   """
   inputs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:])[: leaf.ndim], leaf.dtype), inputs)
-  fields = {"train": False} if "train" in inspect.signature(type(model).__call__).parameters else {}
+  fields: dict[str, Any] = {"train": False} if "train" in inspect.signature(type(model).__call__).parameters else {}
   variables = jax.eval_shape(lambda inputs: model.init(jax.random.key(0), inputs, **fields), inputs)
   outputs: dict[Path, tuple[int, ...]] = {}
   with nn.intercept_methods(_marking(outputs)):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from convattn.commands.options import named_options, pixels, positive_number, split_positional
 from convattn.errors import UserError
-from convattn.training.validation import CHOICES
+from convattn.fields import choices
+from convattn.training.config import Compute
 
 if TYPE_CHECKING:
   import flax.linen as nn
@@ -68,9 +69,9 @@ def _changes(values: dict[str, str]) -> dict[str, Any]:
   """Fields of the model that the options set."""
   changes: dict[str, Any] = {name: values[name] for name in ("dtype", "remat") if name in values}
   for name in changes:
-    choices = CHOICES[f"compute.{name}"]
-    if changes[name] not in choices:
-      raise UserError(f"--{name} must be one of {', '.join(choices)}, got {changes[name]!r}.")
+    words = choices(Compute, name)
+    if changes[name] not in words:
+      raise UserError(f"--{name} must be one of {', '.join(words)}, got {changes[name]!r}.")
   if "num_classes" in values:
     text = values["num_classes"]
     changes["num_classes"] = 0 if text == "0" else positive_number("num_classes", text)
@@ -123,7 +124,7 @@ def table(model: nn.Module, image_shape: tuple[int, int, int], batch_size: int) 
   from convattn.models import CoAtNet
 
   rows = by_stage(costs(model, image_shape))
-  counts = [(row.parameters, row.multiply_adds, row.activations) for row in rows]
+  counts: list[tuple[int, ...]] = [(row.parameters, row.multiply_adds, row.activations) for row in rows]
   lines = [(row.name, " × ".join(map(str, row.output))) for row in rows]
   if isinstance(model, CoAtNet):
     held = by_stage(memory(model, image_shape))

@@ -1,7 +1,6 @@
 """The stock data sets of TFDS: which there are, and how one gets to the disk. Only that takes TensorFlow."""
 
 import contextlib
-import difflib
 import fcntl
 import importlib.util
 import shutil
@@ -12,7 +11,7 @@ from typing import Any
 
 from convattn.data.preparation import quiet
 from convattn.data.records import record_folder
-from convattn.errors import UserError
+from convattn.errors import UserError, nearest
 
 
 def missing(name: str, root: Path, own: Collection[str]) -> UserError:
@@ -29,10 +28,9 @@ def missing(name: str, root: Path, own: Collection[str]) -> UserError:
       f"data set {name!r} is not in {str(root)!r}; make it with: convattn prepare {name} --data_dir={root}"
     )
   prepared = sorted(path.name for path in root.glob("[!.]*") if path.name not in own and _is_prepared(path))
-  nearest = difflib.get_close_matches(name, [*own, *prepared], n=3) or difflib.get_close_matches(name, stock, n=3)
-  hint = f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
+  meant = " or ".join(map(repr, nearest(name, [*own, *prepared, *stock])))
   known = ", ".join([*sorted(own), *prepared])
-  return UserError(f"unknown data set {name!r}; {hint}Known: {known}, and TFDS's own, which convattn prepare makes.")
+  return UserError(f"unknown data set {name!r}; did you mean {meant}? Known: {known}, and TFDS's own, which convattn prepare makes.")
 
 
 def _is_prepared(folder: Path) -> bool:

@@ -77,7 +77,7 @@ def export_classifier(
   model, preprocessing, variables = restored.model, restored.preprocessing, restored.variables
   if image_size is not None:
     preprocessing = dataclasses.replace(preprocessing, image_size=image_size)
-    if not _resizes_its_own(model):
+    if getattr(getattr(model, "spec", None), "table_resize", "none") == "none":
       variables = pretrained.resize(model, variables, image_size)
   logits_of_variables = forward(restored)
 
@@ -88,10 +88,6 @@ def export_classifier(
   shape = export.symbolic_shape(", ".join(map(str, ("b", *preprocessing.image_size, len(preprocessing.mean)))))
   exported = export.export(logits, platforms=platforms)(jax.ShapeDtypeStruct(shape, "uint8"))
   return Artifact(exported, _description(restored, preprocessing, exported))
-
-
-def _resizes_its_own(model: Any) -> bool:
-  return getattr(getattr(model, "spec", None), "table_resize", "none") != "none"
 
 
 def _check_platforms(platforms: Sequence[str]) -> None:

@@ -2,38 +2,57 @@
 
 from __future__ import annotations
 
-import difflib
+import dataclasses
 import fnmatch
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from convattn.errors import UserError
-from convattn.models.coatnet import CoAtNet
-from convattn.models.spec import Spec, check_fields, with_overrides
-from convattn.models.variants import VARIANTS
+from convattn.errors import UserError, nearest
+from convattn.models.families import FAMILIES, Family, family_named
 
 _NOT_IN_SPEC = ("num_classes", "dtype", "param_dtype", "remat")
-"""What `create_model` takes beside the fields of Spec."""
+"""What `create_model` takes beside the fields of a spec."""
 
 
 def list_models(pattern: str = "*") -> list[str]:
   """Sorted names of the models that match a shell pattern such as "coatnet_*"."""
-  return sorted(fnmatch.filter(VARIANTS, pattern))
+  return sorted(fnmatch.filter((name for family in FAMILIES.values() for name in family.variants), pattern))
 
 
-def spec_for(name: str, **overrides: Any) -> Spec:
+def spec_for(name: str, **overrides: Any) -> Any:
   """The spec of a named model with some fields replaced.
 
   Raises:
-    ValueError: an unknown name or field, with the nearest ones; or a value that a field does not take.
+    UserError: an unknown name or field, with the nearest ones; or a value that a field does not take.
   """
-  if name not in VARIANTS:
-    near = difflib.get_close_matches(name, VARIANTS, n=3, cutoff=0.4) or list_models()
-    raise UserError(f"there is no model {name!r}; did you mean {', '.join(near)}? convattn.list_models() lists all.")
-  return with_overrides(VARIANTS[name], **overrides)
+  family = _family(name)
+  check_fields(family.spec, overrides)
+  return dataclasses.replace(family.variants[name], **overrides)
+
+
+def check_fields(spec: type, names: Sequence[str] | dict[str, Any], related: Sequence[str] = ()) -> None:
+  """Each name must be a field of the class of specs; `related` are other names to suggest.
+
+  Raises:
+    UserError: one is not, with the nearest, at most three.
+  """
+  known = [field.name for field in dataclasses.fields(spec)]
+  for name in names:
+    if name not in known:
+      near = ", ".join(nearest(name, [*known, *related]))
+      raise UserError(f"a model has no field {name!r}; did you mean {near}?")
+
+
+def _family(name: str) -> Family:
+  family = family_named(name)
+  if family is None:
+    near = ", ".join(nearest(name, list_models()))
+    raise UserError(f"there is no model {name!r}; did you mean {near}? convattn.list_models() lists all.")
+  return family
 
 
 def create_model(
@@ -44,7 +63,7 @@ def create_model(
   param_dtype: DTypeLike = jnp.float32,
   remat: str = "none",
   **spec_overrides: Any,
-) -> CoAtNet:
+) -> Any:
   """A named model as a linen module.
 
   Args:
@@ -54,14 +73,16 @@ def create_model(
     param_dtype: of the parameters.
     remat: what the backward pass recomputes: "none", "block" (all but each block's input) or "dots" (all but that and
       the outputs of dense layers).
-    **spec_overrides: fields of models.spec.Spec.
+    **spec_overrides: fields of the model's spec; a CoAtNet's is models.Spec.
 
   Raises:
-    ValueError: an unknown name, field or value.
+    UserError: an unknown name, field or value.
   """
-  check_fields(spec_overrides, related=_NOT_IN_SPEC)
+  family = _family(name)
+  check_fields(family.spec, spec_overrides, related=_NOT_IN_SPEC)
   _check_num_classes(num_classes)
-  return CoAtNet(spec_for(name, **spec_overrides), num_classes, dtype, param_dtype, remat)
+  spec = spec_for(name, **spec_overrides)
+  return family.module(spec=spec, num_classes=num_classes, dtype=dtype, param_dtype=param_dtype, remat=remat)
 
 
 def _check_num_classes(value: Any) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from convattn.errors import UserError
+from convattn.fields import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, misfit, setting, settings_of, type_hints
 from convattn.layers import convnext
 from convattn.layers.activations import ACTIVATIONS
 from convattn.layers.attention import POSITIONS, RELATIVE, TABLE_RESIZE
@@ -61,58 +60,76 @@ class Spec:
   """A whole model. Defaults are the paper's, and where it is silent those of timm's models of the same shape.
 
   Raises:
-    ValueError: a value that is not among a field's choices, with the choices.
+    UserError: a value that a setting does not take, or blocks that do not fit each other.
   """
 
   stages: tuple[Stage, ...]
   stem_widths: tuple[int, ...]
-  stem_kernel: int = 3
-  stem_stride: int = 2
-  stem_bias: bool = False  # Google's code family has them; published counts cannot tell
-  pool: str = "max"  # in front of a strided stage: "max" and "avg" have window = stride, "max3x3" overlaps
-  conv_activation: str = "gelu"  # of the stem too
-  conv_pre_norm_activation: bool = False
-  conv_stride: str = "expand"  # eq. 5; "depthwise" is Table 9, "pool" a mean in front of the block
-  conv_norm: str = "batch"  # of the stem too; "layer" is Table 8
-  conv_norm_epsilon: float = 1e-5
-  conv_expansion: int = 4
-  conv_expand_from: str = "output"
-  conv_bias: bool = True  # of shortcut and last product
-  conv_layer_scale: float = 0.0  # of ConvNeXt blocks; 0: none
-  squeeze_ratio: float = 0.25
-  squeeze_from: str = "output"
-  squeeze_at: str = "after"  # the depthwise convolution's norm, or "before"
-  squeeze_activation: str = "silu"
-  relative_attention: str = "pre"
-  relative_position: str = "table"  # "mlp": computed from log-spaced shifts, for any grid
-  relative_hidden: int = 512  # of the MLP
-  relative_dropout: float = 0.0  # of the MLP
-  table_resize: str = "none"  # to the image's grid in every call: "bilinear" or "timm"
-  head_size: int = 32
-  attention_width_from: str = "output"
-  attention_norm: str = "layer"  # of the classifier too
-  attention_norm_epsilon: float = 1e-6
-  attention_activation: str = "gelu"
-  attention_expansion: int = 4
-  attention_shortcut_bias: bool = True
-  attention_layer_scale: float = 0.0  # of Transformer blocks; 0: none
-  head: str = "tanh"
-  stochastic_depth: float = 0.0  # rate of the last block; linear in the block's index from 0
+  stem_kernel: int = setting(3, "height and width of the stem's kernels", COUNT, largest=2**10)
+  stem_stride: int = setting(2, "stride of the stem's first convolution", COUNT, largest=2**10)
+  # Google's code family has them; published counts cannot tell.
+  stem_bias: bool = setting(False, "biases in the stem's convolutions")
+  # "max" and "avg" have window = stride, "max3x3" overlaps.
+  pool: str = setting("max", "pooling in front of a strided stage: 'max', 'avg' or 'max3x3'", choices=POOLS)
+  conv_activation: str = setting(
+    "gelu", "of stem, MBConv, ConvNeXt: 'gelu' (exact), 'gelu_tanh', 'silu', 'relu'", choices=ACTIVATIONS
+  )
+  conv_pre_norm_activation: bool = setting(False, "activation behind MBConv's first norm too")
+  conv_stride: str = setting(
+    "expand",
+    "where MBConv strides: 'expand' (paper, eq. 5), 'depthwise' (Table 9) or 'pool' (a mean in front of it)",
+    choices=STRIDES_AT,
+  )
+  conv_norm: str = setting("batch", "norm of stem and convolution blocks: 'batch' or 'layer' (Table 8)", choices=NORMS)
+  conv_norm_epsilon: float = setting(1e-5, "added to the variance in stem and convolution blocks", POSITIVE)
+  conv_expansion: int = setting(4, "a convolution block's inner width over its outer width", COUNT, largest=2**10)
+  conv_expand_from: str = setting("output", "that outer width is MBConv's 'output' or its 'input'", choices=EXPAND_FROM)
+  conv_bias: bool = setting(True, "biases in MBConv's shortcut and last product, and all of ConvNeXt's")
+  conv_layer_scale: float = setting(0.0, "initial scale of ConvNeXt's branch; 0: no scale", NOT_NEGATIVE)
+  squeeze_ratio: float = setting(0.25, "squeeze-and-excite's hidden width over MBConv's width", POSITIVE)
+  squeeze_from: str = setting("output", "that width is MBConv's 'output' or its 'expanded' one", choices=SQUEEZE_FROM)
+  squeeze_at: str = setting(
+    "after", "squeeze-and-excite 'after' or 'before' the depthwise convolution's norm", choices=SQUEEZE_AT
+  )
+  squeeze_activation: str = setting(
+    "silu", "of squeeze-and-excite: 'gelu', 'gelu_tanh', 'silu' or 'relu'", choices=ACTIVATIONS
+  )
+  relative_attention: str = setting("pre", "'pre' or 'post' softmax (paper, section 2.1), or 'none'", choices=RELATIVE)
+  relative_position: str = setting(
+    "table", "bias from a 'table', or an 'mlp' over log-spaced shifts, for any grid", choices=POSITIONS
+  )
+  relative_hidden: int = setting(512, "hidden width of that MLP", COUNT, largest=2**16)
+  relative_dropout: float = setting(0.0, "share of its hidden units dropped in training", SHARE)
+  table_resize: str = setting(
+    "none", "fit a table to the image in every call: 'none', 'bilinear' or 'timm'", choices=TABLE_RESIZE
+  )
+  head_size: int = setting(32, "width of one attention head", COUNT, largest=2**16)
+  attention_width_from: str = setting(
+    "output", "attention is as wide as its block's 'output' or 'input'", choices=WIDTH_FROM
+  )
+  attention_norm: str = setting("layer", "norm of Transformer blocks and classifier: 'layer' or 'batch'", choices=NORMS)
+  attention_norm_epsilon: float = setting(1e-6, "added to the variance in Transformer blocks and classifier", POSITIVE)
+  attention_activation: str = setting("gelu", "of the feed-forward network, as conv_activation", choices=ACTIVATIONS)
+  attention_expansion: int = setting(
+    4, "the feed-forward network's inner width over its output width", COUNT, largest=2**10
+  )
+  attention_shortcut_bias: bool = setting(True, "biases in a Transformer block's shortcut")
+  attention_layer_scale: float = setting(
+    0.0, "initial scale of a Transformer block's branches; 0: no scale", NOT_NEGATIVE
+  )
+  head: str = setting(
+    "tanh",
+    "classifier: 'tanh' (mean, norm, dense, tanh, dense), 'plain' (mean, norm, dense) or 'norm_first'",
+    choices=HEADS,
+  )
+  stochastic_depth: float = setting(0.0, "rate of the last block; rises linearly from 0 at the first", SHARE)
 
   def __post_init__(self):
-    for name, choices in CHOICES.items():
-      if getattr(self, name) not in choices:
-        raise UserError(f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(map(repr, choices))}.")
-    for name in ("stochastic_depth", "relative_dropout"):
-      if not 0 <= getattr(self, name) < 1:
-        raise UserError(f"{name} is {getattr(self, name)}, but must be at least 0 and less than 1.")
-    for name in ("conv_layer_scale", "attention_layer_scale"):
-      if getattr(self, name) < 0:
-        raise UserError(f"{name} is {getattr(self, name)}, but must be at least 0.")
+    check_settings(self)
     for name in ("stages", "stem_widths"):
       if not getattr(self, name):
         raise UserError(f"{name} is (), but must have at least one element.")
-    for name, value in self._numbers():
+    for name, value in self._sizes():
       if value <= 0:
         raise UserError(f"{name} is {value}, but must be greater than 0.")
     self._check_blocks()
@@ -133,9 +150,7 @@ class Spec:
         raise UserError(f"conv_stride is {self.conv_stride!r}, but must be {wanted} in a model with ConvNeXt blocks.")
       channels = width
 
-  def _numbers(self) -> Iterator[tuple[str, float]]:
-    for name in POSITIVE:
-      yield name, getattr(self, name)
+  def _sizes(self) -> Iterator[tuple[str, int]]:
     yield from (("a stem width", width) for width in self.stem_widths)
     for stage in self.stages:
       yield "a stage's stride", stage.stride
@@ -148,51 +163,14 @@ class Spec:
     return [block for stage in self.stages for block in stage.blocks]
 
 
-POSITIVE = (
-  "stem_kernel",
-  "stem_stride",
-  "conv_norm_epsilon",
-  "conv_expansion",
-  "squeeze_ratio",
-  "relative_hidden",
-  "head_size",
-  "attention_norm_epsilon",
-  "attention_expansion",
-)
-CHOICES = {
-  "pool": tuple(POOLS),
-  "conv_activation": tuple(ACTIVATIONS),
-  "conv_stride": STRIDES_AT,
-  "conv_norm": tuple(NORMS),
-  "conv_expand_from": EXPAND_FROM,
-  "squeeze_from": SQUEEZE_FROM,
-  "squeeze_at": SQUEEZE_AT,
-  "squeeze_activation": tuple(ACTIVATIONS),
-  "relative_attention": RELATIVE,
-  "relative_position": POSITIONS,
-  "table_resize": TABLE_RESIZE,
-  "attention_width_from": WIDTH_FROM,
-  "attention_norm": tuple(NORMS),
-  "attention_activation": tuple(ACTIVATIONS),
-  "head": HEADS,
-}
-
-
-def check_fields(names: Iterable[str], related: Sequence[str] = ()) -> None:
-  """Each name must be a field of Spec; `related` are other names to suggest.
+def check_settings(spec: object) -> None:
+  """Each setting of a spec must be of its type and within its range or choices.
 
   Raises:
-    ValueError: one is not, with the nearest, at most three.
+    UserError: one is not, with its value and what is wanted.
   """
-  fields = [field.name for field in dataclasses.fields(Spec)]
-  for name in names:
-    if name not in fields:
-      known = [*fields, *related]
-      near = difflib.get_close_matches(name, known, n=3) or difflib.get_close_matches(name, known, n=3, cutoff=0.0)
-      raise UserError(f"a model has no field {name!r}; did you mean {', '.join(near)}?")
-
-
-def with_overrides(spec: Spec, **overrides: Any) -> Spec:
-  """`spec` with some fields replaced. Raises ValueError for a field it does not have, naming the nearest."""
-  check_fields(overrides)
-  return dataclasses.replace(spec, **overrides)
+  for field in settings_of(type(spec)):
+    value = getattr(spec, field.name)
+    wanted = misfit(field, type_hints(type(spec))[field.name], value)
+    if wanted:
+      raise UserError(f"{field.name} is {value!r}, but must be {wanted}.")

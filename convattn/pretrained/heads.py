@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from convattn.errors import UserError
-from convattn.models.coatnet import CoAtNet
 from convattn.pretrained.shapes import image_channels, variable_shapes
 
 HEAD = ("classifier", "logits")
 
 
-def replace_head(variables: Mapping, model: CoAtNet, key: jax.Array) -> dict:
+def replace_head(variables: Mapping, model: nn.Module, key: jax.Array) -> dict:
   """The variables with a new last dense layer for `model.num_classes`; none for 0. All else is the same, bit for bit.
 
   The new layer is what `model.init(key, ...)` gives it.

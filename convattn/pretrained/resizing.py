@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from convattn.errors import UserError
-from convattn.models.coatnet import CoAtNet
 from convattn.ops.positions import RESIZE_METHODS, resize_table, table_grid
 from convattn.pretrained.shapes import image_channels, variable_shapes
 
 
-def resize(model: CoAtNet, variables: Mapping, image_size: int | tuple[int, int], method: str = "bilinear") -> dict:
+def resize(model: nn.Module, variables: Mapping, image_size: int | tuple[int, int], method: str = "bilinear") -> dict:
   """Interpolates every bias table to the grids that images of another size give (ops.resize_table).
 
   A table that fits already, and every other array, is returned as it is. A model without tables

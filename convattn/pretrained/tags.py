@@ -11,7 +11,7 @@ import difflib
 import importlib.resources
 from typing import Any
 
-from convattn.errors import UserError
+from convattn.errors import UserError, nearest
 from convattn.pretrained.pictures import Preprocessing
 
 _SIZES = ("pico", "nano", "0", "1", "2", "3", "4", "5")
@@ -117,8 +117,8 @@ def find_tags(tag: str) -> tuple[Tag, ...]:
   found = tuple(row for row in TAGS if tag in (row.name, row.architecture))
   if not found:
     known = [*(row.name for row in TAGS), *(row.architecture for row in TAGS)]
-    near = list(dict.fromkeys(difflib.get_close_matches(tag, known, n=3, cutoff=0.0)))
-    raise UserError(f"timm has no CoAtNet {tag!r}; did you mean {', '.join(near)}?")
+    meant = ", ".join(nearest(tag, dict.fromkeys(known)))
+    raise UserError(f"timm has no CoAtNet {tag!r}; did you mean {meant}?")
   return found
 
 

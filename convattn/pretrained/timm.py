@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convattn.errors import UserError
+from convattn.errors import UserError, nearest
 from convattn.models.coatnet import CoAtNet
 from convattn.models.spec import Spec
 from convattn.models.timm_variants import TIMM_VARIANTS
@@ -78,8 +77,8 @@ def to_timm(name: str, variables: Mapping) -> dict[str, np.ndarray]:
 def _model(name: str, num_classes: int) -> CoAtNet:
   architecture = name.partition(".")[0]
   if architecture not in TIMM_VARIANTS:
-    near = difflib.get_close_matches(architecture, TIMM_VARIANTS, n=3, cutoff=0.4) or sorted(TIMM_VARIANTS)
-    raise UserError(f"timm has no CoAtNet {name!r}; did you mean {', '.join(near)}?")
+    meant = ", ".join(nearest(architecture, TIMM_VARIANTS))
+    raise UserError(f"timm has no CoAtNet {name!r}; did you mean {meant}?")
   return CoAtNet(TIMM_VARIANTS[architecture], num_classes)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import typing
 from typing import Any
 
 import flax.linen as nn
@@ -11,11 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from convattn.errors import UserError
-from convattn.models import CoAtNet, Run, Spec, Stage
+from convattn.fields import type_hints
+from convattn.models import FAMILIES, family_of
 from convattn.training.state import sha256
 
-COATNET = f"{CoAtNet.__module__}.{CoAtNet.__qualname__}"
-"""The class of a model that its description rebuilds."""
 TASK_PASSED = "task_passed_in_python"
 """Key that stands beside a checkpoint's model, and is true, where the run's task was not the one of its settings."""
 
@@ -23,38 +23,54 @@ _LINEN_FIELDS = ("parent", "name")
 
 
 def describe_model(model: nn.Module) -> dict[str, Any]:
-  """The class of `model` and its fields: of a CoAtNet all that rebuilds it, of others the text of each value."""
-  kind = {"class": f"{type(model).__module__}.{type(model).__qualname__}"}
+  """The class of `model` and its fields: of a model of our families all that rebuilds it, else each value's text."""
   names = [field.name for field in dataclasses.fields(model) if field.name not in _LINEN_FIELDS]
   fields = {name: getattr(model, name) for name in names}
-  if not isinstance(model, CoAtNet):
-    return kind | {name: _text(value) for name, value in fields.items()}
-  fields["spec"] = dataclasses.asdict(model.spec)
-  return kind | {name: jnp.dtype(value).name if _is_dtype(name) else value for name, value in fields.items()}
+  found = family_of(model)
+  if found is None:
+    kind = f"{type(model).__module__}.{type(model).__qualname__}"
+    return {"class": kind} | {name: _text(value) for name, value in fields.items()}
+  fields["spec"] = dataclasses.asdict(fields["spec"])
+  return {"class": found[0]} | {
+    name: jnp.dtype(value).name if _is_dtype(name) else value for name, value in fields.items()
+  }
 
 
-def model_from_description(description: dict[str, Any]) -> CoAtNet:
-  """The CoAtNet that `describe_model` described, also after the description has been stored as JSON.
+def model_from_description(description: dict[str, Any]) -> Any:
+  """The model that `describe_model` described, also after the description has been stored as JSON.
+
+  Settings that its version did not have yet have their defaults, which are what that version did.
 
   Raises:
-    ValueError: it describes a module of another class.
+    UserError: it describes a module that is of no family.
   """
   fields = dict(description)
   kind = fields.pop("class")
-  if kind != COATNET:
-    raise ValueError(f"only a CoAtNet is rebuilt from its description, got {kind!r}; make that one yourself.")
-  stages = tuple(
-    Stage(**{**stage, "runs": tuple(Run(**run) for run in stage["runs"])}) for stage in fields["spec"]["stages"]
-  )
-  spec: dict[str, Any] = {
-    name: tuple(value) if isinstance(value, list) else value for name, value in fields.pop("spec").items()
-  }
-  if "activation" in spec:  # one for all, before there were two
-    spec["conv_activation"] = spec["attention_activation"] = spec.pop("activation")
-  spec["stages"] = stages
-  return CoAtNet(
-    spec=Spec(**spec), **{name: jnp.dtype(value) if _is_dtype(name) else value for name, value in fields.items()}
-  )
+  if kind not in FAMILIES:
+    raise UserError(
+      f"a description rebuilds the models of convattn.list_models() only, got {kind!r}; make that one yourself."
+    )
+  family = FAMILIES[kind]
+  fields = {name: jnp.dtype(value) if _is_dtype(name) else value for name, value in fields.items()}
+  return family.module(**{**fields, "spec": _from_json(family.spec, fields["spec"])})
+
+
+def completed(description: dict[str, Any]) -> dict[str, Any]:
+  """A model's stored description as this version writes it, with the settings that are new; of other modules itself."""
+  try:
+    return describe_model(model_from_description(description))
+  except (KeyError, TypeError, ValueError):  # damaged, of no family or of a later version: it differs as it is
+    return description
+
+
+def _from_json(kind: Any, value: Any) -> Any:
+  """The dataclass or tuple of type `kind` that dataclasses.asdict and JSON made `value` of."""
+  if dataclasses.is_dataclass(kind):
+    kinds = type_hints(kind)
+    return kind(**{name: _from_json(kinds.get(name), each) for name, each in value.items()})  # type: ignore[operator]
+  if typing.get_origin(kind) is tuple:
+    return tuple(_from_json(typing.get_args(kind)[0], each) for each in value)
+  return value
 
 
 def describe_inputs(inputs: Any) -> Any:

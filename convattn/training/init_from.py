@@ -10,7 +10,7 @@ import numpy as np
 
 from convattn import pretrained
 from convattn.errors import UserError
-from convattn.models import CoAtNet, create_model
+from convattn.models import create_model, family_of
 from convattn.pretrained.pictures import Preprocessing
 from convattn.pretrained.shapes import image_channels
 from convattn.training import workdir as files
@@ -107,9 +107,9 @@ def initial_variables(
   return _as_template(variables, template, restored.source)
 
 
-def _checked(restored: Classifier, model: nn.Module) -> CoAtNet:
+def _checked(restored: Classifier, model: nn.Module) -> Any:
   """`model`, if it is the architecture of the weights."""
-  if not isinstance(model, CoAtNet):
+  if family_of(model) is None:
     raise UserError(f"init_from needs a model of convattn.list_models(), got {type(model).__name__}; set it to ''.")
   differing = differences(_comparable(restored.model), _comparable(model))
   if differing:
@@ -120,12 +120,12 @@ def _checked(restored: Classifier, model: nn.Module) -> CoAtNet:
   return model
 
 
-def _comparable(model: CoAtNet) -> dict[str, Any]:
-  """The spec's fields that decide what the weights compute."""
+def _comparable(model: Any) -> dict[str, Any]:
+  """The class and the spec's fields that decide what the weights compute."""
   fields = {name: value for name, value in dataclasses.asdict(model.spec).items() if name not in _FREE}
   # Their initial value does not matter, but whether there are any.
   scales = {name: bool(value) for name, value in fields.items() if name.endswith("layer_scale")}
-  return {**fields, **scales}
+  return {"class": type(model).__name__, **fields, **scales}
 
 
 def _same_classes(restored: Classifier, task: Task) -> bool:

@@ -2,14 +2,14 @@
 
 import dataclasses
 import math
-import types
-import typing
 from collections.abc import Iterable
 from typing import Any
 
 from convattn.errors import UserError, nearest
-from convattn.training.config import Experiment
-from convattn.training.validation import describe_kind, settings
+from convattn.fields import kinds as kinds_of
+from convattn.fields import wanted
+from convattn.training.config import Experiment, Model
+from convattn.training.validation import fields
 
 
 def apply_overrides(experiment: Experiment, overrides: Iterable[tuple[str, str]]) -> Experiment:
@@ -20,22 +20,24 @@ def apply_overrides(experiment: Experiment, overrides: Iterable[tuple[str, str]]
     overrides: (dotted name, text) such as ("optimizer.beta1", "0.95"); see `parse_value` for the text.
 
   Raises:
-    UserError: an unknown name, with the nearest ones; a section; a text of the wrong type; a name given twice.
+    ValueError: an unknown name, with the nearest ones; a section; a text of the wrong type; a name given twice.
   """
-  kinds = {name: kind for name, kind, _ in settings(experiment)}
   seen = set()
-  for name, text in overrides:
-    if name not in kinds:
-      raise UserError(_unknown(name, kinds))
+  for name, text in sorted(overrides, key=lambda each: each[0] != "model.name"):  # which settings there are, goes by it
+    known = {each: (field, kind) for each, field, kind, _ in fields(experiment)}
+    if name not in known:
+      raise UserError(_unknown(name, known))
     if name in seen:
       raise UserError(f"{name} is given twice; keep one.")
     seen.add(name)
-    experiment = _replaced(experiment, name.split("."), parse_value(name, kinds[name], text))
+    experiment = _replaced(experiment, name.split("."), parse_value(name, *known[name], text))
   return experiment
 
 
 def _replaced(node: Any, path: list[str], value: Any) -> Any:
   head, *rest = path
+  if isinstance(node, Model) and head == "name":
+    return node.renamed(value)
   return dataclasses.replace(node, **{head: _replaced(getattr(node, head), rest, value) if rest else value})
 
 
@@ -46,23 +48,23 @@ def _unknown(name: str, known: Iterable[str]) -> str:
   return f"there is no setting {name!r}; did you mean {' or '.join(nearest(name, known))}?"
 
 
-def parse_value(name: str, kind: Any, text: str) -> Any:
-  """The value of type `kind` that `text` writes.
+def parse_value(name: str, field: dataclasses.Field, kind: Any, text: str) -> Any:
+  """The value of type `kind` that `text` writes for a setting.
 
   bool: true or false. int: a whole number, not 1.0. float: any finite number. str: the text as it is. X | None: None
   (with a capital N, since 'none' is a word that some settings take), or whatever X takes.
 
   Raises:
-    UserError: one line with the setting's name, the text and the type it must have.
+    ValueError: one line with the setting's name, the text and the type it must have.
   """
-  kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+  kinds = kinds_of(kind)
   if type(None) in kinds and text == "None":
     return None
   (plain,) = (each for each in kinds if each is not type(None))
   try:
     return _PARSERS[plain](text)
   except ValueError:
-    raise UserError(f"{name} must be {describe_kind(name, kind)}, got {text!r}.") from None
+    raise UserError(f"{name} must be {wanted(field, kind)}, got {text!r}.") from None
 
 
 def _parse_bool(text: str) -> bool:
@@ -84,11 +86,11 @@ _PARSERS: dict[type, Any] = {bool: _parse_bool, int: int, float: _parse_float, s
 def describe_settings(experiment: Experiment) -> str:
   """A line for each setting: its name, type, value in `experiment` and meaning. Sections are apart."""
   groups: dict[str, list[tuple[str, str, str]]] = {}
-  for name, kind, value in settings(experiment):
+  for name, field, kind, value in fields(experiment):
     section = name.rpartition(".")[0]
-    type_name = " | ".join(each.__name__ for each in (typing.get_args(kind) or (kind,)))
+    type_name = " | ".join(each.__name__ for each in kinds_of(kind))
     shown = str(value).lower() if isinstance(value, bool) else repr(value)
-    row = (f"--config.{name}", f"{type_name.replace('NoneType', 'None')} = {shown}", _meaning(name))
+    row = (f"--config.{name}", f"{type_name.replace('NoneType', 'None')} = {shown}", field.metadata["meaning"])
     groups.setdefault(section, []).append(row)
   rows = [row for group in groups.values() for row in group]
   widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
@@ -97,11 +99,3 @@ def describe_settings(experiment: Experiment) -> str:
     for group in groups.values()
   ]
   return "\n\n".join(blocks)
-
-
-def _meaning(name: str) -> str:
-  node: Any = Experiment
-  *path, last = name.split(".")
-  for part in path:
-    node = typing.get_type_hints(node)[part]
-  return {field.name: field.metadata for field in dataclasses.fields(node)}[last]["meaning"]

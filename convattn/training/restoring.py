@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from convattn import pretrained
 from convattn.errors import UserError, one_line
+from convattn.models import FAMILIES
 from convattn.pretrained.pictures import Preprocessing
 from convattn.pretrained.tags import find_tags
 from convattn.training import workdir as files
@@ -25,7 +26,7 @@ from convattn.training.checkpoint_folder import (
   step_folders,
 )
 from convattn.training.config import Experiment
-from convattn.training.description import COATNET, TASK_PASSED, inputs_from_description, model_from_description
+from convattn.training.description import TASK_PASSED, inputs_from_description, model_from_description
 from convattn.training.manifest import MANIFEST
 from convattn.training.workdir import shape_difference
 
@@ -204,13 +205,15 @@ def _outputs(restored: Restored, inputs: Any) -> Any:
 
 
 def _model(folder: Path, description: dict[str, Any], given: nn.Module | None) -> nn.Module:
-  """The CoAtNet of the description; of another class the module that was given."""
+  """The model of the description; where that is of no family, the module that was given."""
   kind = description.get("class")
-  if kind == COATNET and given is not None:
-    raise UserError(f"the checkpoint {folder} holds a CoAtNet, which is rebuilt from it; leave model out.")
+  if kind in FAMILIES and given is not None:
+    raise UserError(
+      f"the checkpoint {folder} holds a {FAMILIES[kind].module.__name__}, which is rebuilt from it; leave model out."
+    )
   if given is not None:
     return given
-  if kind is not None and kind != COATNET:
+  if kind is not None and kind not in FAMILIES:
     raise UserError(
       f"the checkpoint {folder} holds a model of class {kind!r}, which its description does not rebuild; make that one "
       f"yourself: training.restore({str(folder)!r}, model=...)."

@@ -14,7 +14,8 @@ import jax
 
 from convattn.errors import UserError, one_line
 from convattn.files import write_whole
-from convattn.training.config import Experiment
+from convattn.training.config import Experiment, Model, model_section
+from convattn.training.description import completed
 
 CONFIG, RESULT, CONFUSION, METRICS, CHECKPOINTS, PROFILE, LOCK = (
   "config.json",
@@ -102,6 +103,7 @@ def experiment_from_json(tree: dict[str, Any]) -> Experiment:
   """
 
   def rebuild(kind: Any, stored: dict[str, Any]) -> Any:
+    kind = model_section(stored.get("name", Model.name)) if kind is Model else kind
     kinds = typing.get_type_hints(kind)
     values = {}
     for field in dataclasses.fields(kind):
@@ -150,8 +152,10 @@ def check_config(folder: Path, experiment: Experiment, identity: dict[str, Any] 
   its_own = stored.pop(IDENTITY, {})
   try:
     settings = dataclasses.asdict(experiment_from_json(stored))
-  except (TypeError, ValueError) as error:
+  except (AttributeError, TypeError, ValueError) as error:
     raise UserError(f"{folder / CONFIG} is damaged ({one_line(error)}); {advice}") from error
+  if isinstance(its_own.get("model"), dict):
+    its_own["model"] = completed(its_own["model"])
   others = {"settings": differences(settings, dataclasses.asdict(experiment), but=MAY_CHANGE)}
   if identity is not None:
     others["model or data"] = differences(its_own, identity)

@@ -16,7 +16,6 @@ import PIL.Image
 from hypothesis import strategies as st
 
 from convattn.commands import main
-from convattn.models.spec import CHOICES as WORDS_OF_MODELS
 from convattn.training import runs
 from convattn.training.config import Experiment
 from convattn.training.loop import Loop
@@ -24,9 +23,10 @@ from convattn.training.overrides import apply_overrides, parse_value
 from convattn.training.program import run_keys
 from convattn.training.sharding import put_batch
 from convattn.training.task import ALL_ROWS
-from convattn.training.validation import CHOICES, settings, validate
+from convattn.training.validation import fields, settings, validate
 
 KINDS = {name: kind for name, kind, _ in settings(Experiment())}
+FIELDS = {name: field for name, field, _, _ in fields(Experiment())}
 
 NUMBERS = ["-1", "0", "1", "2", "3", "4", "7", "8", "16", "100", "512", "99999999", "3000000000", "9" * 19, "9" * 30]
 REALS = ["-1", "-0.0", "0", "0.1", "0.5", "1", "1.5", "31", "1e-45", "1e-300", "1e38", "1e300", "nan", "inf", "-inf"]
@@ -47,7 +47,7 @@ POOLS = {int: NUMBERS, float: REALS, bool: ["true", "false", "maybe", "1"], str:
 def pool(name):
   """Texts for a setting, of its type, and those of them that the check of single settings lets pass."""
   kind = next(each for each in (typing.get_args(KINDS[name]) or (KINDS[name],)) if each is not type(None))
-  words = WORDS_OF_MODELS.get(name.removeprefix("model."), CHOICES.get(name, ()))
+  words = FIELDS[name].metadata["choices"]
   own = [*words, *TEXTS.get(name, ())] or POOLS[kind]
 
   def passes(text):
@@ -176,7 +176,7 @@ def in_a_file(folder, chosen, workdir):
   for name, text in {**BASE, **chosen}.items():
     text = text.replace("{root}", str(folder))
     try:
-      values[name] = parse_value(name, KINDS[name], text)
+      values[name] = parse_value(name, FIELDS[name], KINDS[name], text)
     except ValueError:
       values[name] = {"nan": float("nan"), "inf": float("inf"), "-inf": -float("inf"), "": None, " ": []}.get(
         text, text

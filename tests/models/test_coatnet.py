@@ -12,9 +12,9 @@ import pytest
 
 import convattn
 from convattn import layers
+from convattn.fields import settings_of
 from convattn.models import Run, Spec, Stage, spec_for
 from convattn.models.coatnet import CoAtNet
-from convattn.models.spec import CHOICES
 
 # Small, with every kind of stage: mixed runs, a change of width inside a stage, a stride other than 2.
 SMALL = Spec(
@@ -22,6 +22,9 @@ SMALL = Spec(
   stem_widths=(4, 6),
   head_size=4,
 )
+
+
+CHOICES = {field.name: field.metadata["choices"] for field in settings_of(Spec) if field.metadata["choices"]}
 
 
 def images(height=25, width=19, channels=1, batch=2):
@@ -293,10 +296,10 @@ def test_no_classes_gives_the_hidden_layer(small):
     ),
     (
       lambda: convattn.create_model("coatnet_0", xyzzy=1),
-      r"^a model has no field 'xyzzy'; did you mean \w+, \w+, \w+\?$",
+      r"^a model has no field 'xyzzy'; did you mean \w+(, \w+)*\?$",
     ),
     (lambda: convattn.create_model("coatnet_0", rematt="block"), r"no field 'rematt'; did you mean remat\?"),
-    (lambda: convattn.create_model("coatnet_0", para_dtype="f"), "no field 'para_dtype'; did you mean param_dtype, "),
+    (lambda: convattn.create_model("coatnet_0", para_dtype="f"), "no field 'para_dtype'; did you mean param_dtype"),
     (lambda: convattn.create_model("coatnet_0", num_classes=-3), "num_classes is -3, but must be a whole number of at"),
     (lambda: convattn.create_model("coatnet_0", num_classes=2.5), "num_classes is 2.5, but must be a whole number"),
     (lambda: convattn.create_model("coatnet_0", num_classes=True), "num_classes is True, but must be a whole number"),
@@ -322,13 +325,13 @@ def test_no_classes_gives_the_hidden_layer(small):
     ),
     (lambda: convattn.create_model("coatnet_0", relative_dropout=1.0), "relative_dropout is 1.0"),
     (lambda: convattn.create_model("coatnet_0", attention_layer_scale=-0.1), "attention_layer_scale is -0.1"),
-    (lambda: convattn.create_model("coatnet_0", relative_hidden=0), "relative_hidden is 0, but must be greater than 0"),
+    (lambda: convattn.create_model("coatnet_0", relative_hidden=0), "relative_hidden is 0, but must be at least 1"),
     (lambda: Spec((), (4,)), r"stages is \(\), but must have at least one element"),
     (lambda: Spec((Stage(()),), (4,)), "a stage's number of blocks is 0"),
     (lambda: Spec((Stage((Run("C", 1, 8),), 0),), (4,)), "a stage's stride is 0, but must be greater than 0"),
     (lambda: Spec((Stage((Run("C", 1, 8),)),), (0,)), "a stem width is 0, but must be greater than 0"),
-    (lambda: convattn.create_model("coatnet_0", squeeze_ratio=-1), "squeeze_ratio is -1, but must be greater than 0"),
-    (lambda: convattn.create_model("coatnet_0", head_size=0), "head_size is 0, but must be greater than 0"),
+    (lambda: convattn.create_model("coatnet_0", squeeze_ratio=-1), "squeeze_ratio is -1, but must be above 0"),
+    (lambda: convattn.create_model("coatnet_0", head_size=0), "head_size is 0, but must be at least 1"),
   ],
 )
 def test_bad_names_and_values_give_one_line(call, message):

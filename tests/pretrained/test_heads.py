@@ -106,7 +106,7 @@ def test_a_missing_and_a_surplus_array_are_named(trained):
 
 @pytest.mark.parametrize("variables", [{"params": {}}, {"params": {"dense": {"kernel": np.zeros((3, 4))}}}, {}])
 def test_variables_of_no_coatnet_are_told_in_a_line(trained, variables):
-  with pytest.raises(ValueError, match="not those of a CoAtNet"):
+  with pytest.raises(ValueError, match="not those of a model of convattn.list_models"):
     replace_head(variables, trained[0], jax.random.key(0))
 
 

@@ -64,7 +64,7 @@ def test_another_model_is_told_by_its_class_and_fields_but_not_rebuilt():
   assert first == describe_model(Small())
   for other in (Small(width=5), Small(activation=nn.relu), Small(inner=nn.Dense(3))):
     assert describe_model(other) != first
-  with pytest.raises(ValueError, match="only a CoAtNet is rebuilt from its description, got .*Small'"):
+  with pytest.raises(ValueError, match=r"rebuilds the models of convattn.list_models\(\) only, got .*Small'"):
     model_from_description(first)
 
 

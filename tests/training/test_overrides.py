@@ -10,7 +10,7 @@ from hypothesis import settings as budget
 from hypothesis import strategies as st
 
 from convattn.errors import nearest
-from convattn.training.config import Experiment, Model
+from convattn.training.config import Experiment, Model, Optimizer
 from convattn.training.overrides import apply_overrides, describe_settings, parse_value
 from convattn.training.validation import settings
 
@@ -111,7 +111,7 @@ def test_the_word_none_is_text_and_None_is_nothing():
 
 
 def test_a_whole_number_will_do_for_a_float():
-  value = parse_value("optimizer.clip_norm", float, "2")
+  value = parse_value("optimizer.clip_norm", dataclasses.fields(Optimizer)[0], float, "2")
   assert value == 2.0
   assert type(value) is float
 

@@ -1,10 +1,13 @@
 import dataclasses
+import typing
 
 import pytest
 
+from convattn.fields import choices, kinds
+from convattn.models import Spec
 from convattn.models.coatnet import REMAT
 from convattn.training.config import Augmentation, Checkpoint, Compute, Data, Experiment, Loss, Model, Optimizer
-from convattn.training.validation import _RANGES, CHOICES, settings, validate, validate_batch_sizes
+from convattn.training.validation import fields, validate, validate_batch_sizes
 
 
 def test_the_defaults_are_valid():
@@ -79,11 +82,44 @@ def test_warmup_must_end_before_training_does():
   validate(dataclasses.replace(experiment, num_steps=8))
 
 
-def test_every_rule_names_a_setting_and_every_number_has_a_rule():
-  kinds = {name: kind for name, kind, _ in settings(Experiment())}
-  assert set(CHOICES) | set(_RANGES) <= set(kinds)
-  numbers = {name for name, kind in kinds.items() if kind in (int, float, int | None, float | None)}
-  assert numbers == set(_RANGES)
+def test_every_number_has_a_range_and_every_setting_a_meaning():
+  for name, field, kind, _ in fields(Experiment()):
+    assert len(field.metadata["meaning"]) > 10, name
+    numbers = {int, float} & set(kinds(kind))
+    assert bool(numbers) == (field.metadata["within"] is not None), name
+    assert not field.metadata["choices"] or str in kinds(kind)
+
+
+def test_a_models_settings_are_those_of_its_spec():
+  """One source: type, meaning and range are the spec's own; None is added."""
+  ours = {field.name: field for field in dataclasses.fields(Model("coatnet_0"))}
+  types, its_types = typing.get_type_hints(type(Model("coatnet_0"))), typing.get_type_hints(Spec)
+  for field in dataclasses.fields(Spec):
+    if field.name not in ("stages", "stem_widths"):
+      assert ours[field.name].metadata == field.metadata and field.metadata["meaning"]
+      assert types[field.name] == its_types[field.name] | None
+
+
+def test_what_a_spec_refuses_is_refused_of_a_model_in_the_same_words():
+  refused = [
+    ("pool", "median"),
+    ("head_size", 0),
+    ("squeeze_ratio", 0.0),
+    ("stochastic_depth", 1.0),
+    ("head_size", 2**40),
+  ]
+  for name, value in refused:
+    with pytest.raises(ValueError, match=f"^{name} is ") as of_the_spec:
+      Spec((), (), **{name: value})
+    with pytest.raises(ValueError, match=f"^model.{name} must be ") as of_the_model:
+      validate(Experiment(model=Model(**{name: value})))
+    wanted = str(of_the_spec.value).rpartition("but must be ")[2].removesuffix(".")
+    assert str(of_the_model.value).startswith(f"model.{name} must be {wanted}")
+
+
+def test_an_override_that_a_spec_does_not_have_gives_the_nearest():
+  with pytest.raises(ValueError, match=r"^there is no setting model.head_sise; did you mean head_size\?$"):
+    Model("coatnet_0", head_sise=8)
 
 
 def test_without_a_best_checkpoint_any_steps_are_saved():
@@ -91,7 +127,7 @@ def test_without_a_best_checkpoint_any_steps_are_saved():
 
 
 def test_choices_of_remat_are_those_of_the_model():
-  assert CHOICES["compute.remat"] == tuple(REMAT)
+  assert choices(Compute, "remat") == tuple(REMAT)
 
 
 def test_batches_divide_over_the_devices():
