@@ -30,7 +30,9 @@ def missing(name: str, root: Path, own: Collection[str]) -> UserError:
   prepared = sorted(path.name for path in root.glob("[!.]*") if path.name not in own and _is_prepared(path))
   meant = " or ".join(map(repr, nearest(name, [*own, *prepared, *stock])))
   known = ", ".join([*sorted(own), *prepared])
-  return UserError(f"unknown data set {name!r}; did you mean {meant}? Known: {known}, and TFDS's own, which convattn prepare makes.")
+  return UserError(
+    f"unknown data set {name!r}; did you mean {meant}? Known: {known}, and TFDS's own, which convattn prepare makes."
+  )
 
 
 def _is_prepared(folder: Path) -> bool:

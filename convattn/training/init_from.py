@@ -104,7 +104,7 @@ def initial_variables(
   variables = pretrained.resize(restored.model, restored.variables, (height, width), method="bilinear")
   if not _same_classes(restored, task):
     variables = pretrained.replace_head(variables, model, key)
-  return _as_template(variables, template, restored.source)
+  return as_template(variables, template, f"init_from: the weights of {restored.source}")
 
 
 def _checked(restored: Classifier, model: nn.Module) -> Any:
@@ -134,9 +134,14 @@ def _same_classes(restored: Classifier, task: Task) -> bool:
   return restored.model.num_classes == task.num_classes
 
 
-def _as_template(variables: dict[str, Any], template: TrainState, source: str) -> dict[str, Any]:
+def as_template(variables: dict[str, Any], template: TrainState, what: str) -> dict[str, Any]:
+  """The first variables of a run as NumPy, in the dtypes of its state.
+
+  Raises:
+    UserError: another structure or other shapes than the state's, told of `what`.
+  """
   wanted = {"params": template.params, **template.model_state}
   differing = shape_difference(variables, wanted)
   if differing:
-    raise UserError(f"init_from: in the weights of {source} {differing}; are they of model.name?")
+    raise UserError(f"{what}: {differing}; are they of this model?")
   return jax.tree.map(lambda like, leaf: np.asarray(leaf, like.dtype), wanted, variables)

@@ -21,13 +21,13 @@ from convattn.training.description import TASK_PASSED, describe_data, describe_i
 from convattn.training.determinism import request_deterministic_kernels
 from convattn.training.distributed import is_main
 from convattn.training.evaluation import empty_split
-from convattn.training.init_from import Initial, find_initial, initial_variables
+from convattn.training.init_from import Initial, as_template, find_initial, initial_variables
 from convattn.training.loop import Loop
 from convattn.training.program import Program, build, make_model, run_keys
 from convattn.training.progress import device_line, show, summary, unused_gpu_warning
 from convattn.training.saving_errors import full_disk_line, is_full_disk
 from convattn.training.sharding import make_mesh
-from convattn.training.state import TrainState
+from convattn.training.state import TrainState, sha256
 from convattn.training.steps import WINDOW_NAMES
 from convattn.training.task import ALL_ROWS, Batch, Task, close, ranking_of
 from convattn.training.tracing import too_few
@@ -40,6 +40,7 @@ def run(
   model: nn.Module | None = None,
   task: Task | None = None,
   *,
+  variables: dict[str, Any] | None = None,
   trace_steps: int = 0,
 ) -> TrainState:
   """Trains to the end, from the last checkpoint in `workdir` if there is one, and returns the final state.
@@ -55,6 +56,8 @@ def run(
     workdir: config.json, metrics.jsonl, confusion.json, result.json, checkpoints/ and TensorBoard events go here.
     model: a linen module called as `model.apply(variables, inputs, train=...)`; None: the experiment's, by name.
     task: such as ImageClassification(dataset, experiment); None: that of the experiment's data set.
+    variables: first ones in the place of drawn ones, of the structure that `model.init` gives, for a model that
+      `init_from` does not know; a run that has a checkpoint goes on from that.
     trace_steps: updates whose timeline goes to profile/ in the workdir, once the first two have compiled; 0: none.
 
   Raises:
@@ -78,6 +81,8 @@ def run(
   devices = device_line(mesh.devices.flatten().tolist(), experiment.compute, model)
   if model is None:
     make_model(experiment, num_classes=1)  # refuses what the model does not take before weights and data are read
+  if variables is not None and experiment.init_from:
+    raise UserError(f"init_from is {experiment.init_from!r}, but variables are given as well; leave one of them out.")
   initial = find_initial(experiment, folder)
   description: dict[str, Any] = {TASK_PASSED: True} if task is not None else {}
   task = _task(experiment, task, initial)
@@ -90,7 +95,9 @@ def run(
     if not finished:
       check_task(program, task, batches, experiment.batch_size)
     identity = {"model": describe_model(model), "data": describe_data(task.metadata, batches)}
-    variables = None
+    if variables is not None:
+      variables = as_template(variables, program.template, "variables")
+      identity["variables"] = sha256(variables)
     if initial is not None:
       identity["init_from"] = initial.identity
       if initial.restored is not None:
