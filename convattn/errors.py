@@ -34,7 +34,7 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
     ratios = (difflib.SequenceMatcher(None, *pair).ratio() for pair in ((name, candidate), (wanted, leaf)))
     return max(0.9 * shortened, *ratios)
 
-  names = list(known)
+  names = list(dict.fromkeys(known))
   if not names:
     return []
   best, *others = sorted(names, key=likeness, reverse=True)

@@ -16,8 +16,8 @@ from convattn.data import ArraySource, Dataset
 from convattn.models import list_models
 from convattn.training.classification import ImageClassification, load_dataset
 from convattn.training.program import build, lowerings, make_model
+from convattn.training.settings import validate
 from convattn.training.sharding import make_mesh
-from convattn.training.validation import validate
 
 CONFIGS = sorted((pathlib.Path(__file__).parent.parent / "configs").glob("*.py"))
 

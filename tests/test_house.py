@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from convattn.training.config import Experiment
-from convattn.training.validation import validate
+from convattn.training.settings import validate
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "convattn"

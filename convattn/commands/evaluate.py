@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from convattn.commands.options import named_options, output_file, positive_number, split_options
 from convattn.errors import UserError
 from convattn.training.config import Data, Experiment
-from convattn.training.overrides import apply_overrides, describe_settings
-from convattn.training.validation import settings, validate
+from convattn.training.settings import apply_overrides, describe_settings, settings, validate
 
 if TYPE_CHECKING:
   from convattn.data import Dataset

@@ -9,7 +9,7 @@ from typing import Any
 
 from convattn.errors import UserError, nearest, one_line
 from convattn.training.config import Experiment
-from convattn.training.validation import settings
+from convattn.training.settings import settings
 
 
 def default_file() -> Path:

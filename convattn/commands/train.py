@@ -9,8 +9,7 @@ from convattn.commands.experiment_file import default_file, load_experiment
 from convattn.commands.memory import naming_a_lack_of_memory
 from convattn.commands.options import named_options, split_options
 from convattn.training.config import Experiment
-from convattn.training.overrides import apply_overrides, describe_settings
-from convattn.training.validation import settings, validate
+from convattn.training.settings import apply_overrides, describe_settings, settings, validate
 
 WORKDIR = "runs/digits"
 

@@ -28,7 +28,9 @@ def missing(name: str, root: Path, own: Collection[str]) -> UserError:
       f"data set {name!r} is not in {str(root)!r}; make it with: convattn prepare {name} --data_dir={root}"
     )
   prepared = sorted(path.name for path in root.glob("[!.]*") if path.name not in own and _is_prepared(path))
-  meant = " or ".join(map(repr, nearest(name, [*own, *prepared, *stock])))
+  alike = nearest(name, [*own, *prepared, *stock])
+  here = [each for each in alike if each in {*own, *prepared}]
+  meant = " or ".join(map(repr, here or alike))
   known = ", ".join([*sorted(own), *prepared])
   return UserError(
     f"unknown data set {name!r}; did you mean {meant}? Known: {known}, and TFDS's own, which convattn prepare makes."

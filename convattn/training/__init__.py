@@ -15,11 +15,11 @@ if TYPE_CHECKING:
   from convattn.training.program import Program, build, lowerings
   from convattn.training.restoring import Classifier, Restored, restore, restore_classifier
   from convattn.training.runs import run
+  from convattn.training.settings import validate
   from convattn.training.sharding import make_mesh
   from convattn.training.signals import Terminated
   from convattn.training.state import TrainState, sha256
   from convattn.training.task import Ranking, Task
-  from convattn.training.validation import validate
 
 _HOMES = {
   "Augmentation": "config",
@@ -49,7 +49,7 @@ _HOMES = {
   "restore_classifier": "restoring",
   "run": "runs",
   "sha256": "state",
-  "validate": "validation",
+  "validate": "settings",
 }
 
 __all__ = [

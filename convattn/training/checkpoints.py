@@ -165,6 +165,13 @@ class Checkpoints:
     assert score is not None  # `ranked` leaves those out
     return order[-1], score
 
+  def best_numbers(self) -> dict[str, float]:
+    """{"best/step", "best/" and the score's name} for the result, where best checkpoints are kept."""
+    best = self.best()
+    if best is None or self._ranking is None or not self._settings.keep_best:
+      return {}
+    return {"best/step": best[0], f"best/{self._ranking.score}": best[1]}
+
   def rank(self, scores: Mapping[int, float]) -> None:
     """Scores by step, for those of the checkpoints that were saved without one."""
     self.wait()

@@ -8,14 +8,22 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from jax.sharding import Mesh
+
+from convattn.training.sharding import local_rows, put_rows
 from convattn.training.signals import Asked
-from convattn.training.task import Batch
+from convattn.training.task import Batch, Task
 
 AHEAD = 2
 """Batches that lie ready on the devices beside the one in use."""
 
 PATIENCE = 5.0
 """Seconds that an interrupted run waits for a batch in the making."""
+
+
+def train_batch(task: Task, step: int, batch_size: int, mesh: Mesh) -> Batch:
+  """The batch of update `step` (from 0) on the devices; this host makes only the rows that its own devices hold."""
+  return put_rows(task.train_rows(step, local_rows(mesh, batch_size)), mesh, batch_size)
 
 
 class Feeder:

@@ -26,12 +26,12 @@ from convattn.training.loop import Loop
 from convattn.training.program import Program, build, make_model, run_keys
 from convattn.training.progress import device_line, show, summary, unused_gpu_warning
 from convattn.training.saving_errors import full_disk_line, is_full_disk
+from convattn.training.settings import validate, validate_batch_sizes
 from convattn.training.sharding import make_mesh
 from convattn.training.state import TrainState, sha256
 from convattn.training.steps import WINDOW_NAMES
 from convattn.training.task import ALL_ROWS, Batch, Task, close, ranking_of
 from convattn.training.tracing import too_few
-from convattn.training.validation import validate, validate_batch_sizes
 
 
 def run(
@@ -97,7 +97,7 @@ def run(
     identity = {"model": describe_model(model), "data": describe_data(task.metadata, batches)}
     if variables is not None:
       variables = as_template(variables, program.template, "variables")
-      identity["variables"] = sha256(variables)
+      identity["variables"] = {"sha256": sha256(variables)}
     if initial is not None:
       identity["init_from"] = initial.identity
       if initial.restored is not None:

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -58,8 +59,10 @@ class Stop:
     if self.is_due():
       raise Asked
 
-  def exception(self, message: str) -> BaseException:
+  def exception(self, step: int, num_steps: int, folder: Path) -> BaseException:
     """What a run raises when it has saved its state: for Ctrl-C in any process a KeyboardInterrupt in all of them."""
+    message = f"stopped after step {step} of {num_steps}, which is saved in {folder}; the same command continues."
+    message = message if step else "stopped before the first step; nothing was saved."
     interrupted = self.signal == signal.SIGINT
     if _many():
       interrupted = bool(np.any(multihost_utils.process_allgather(np.int32(interrupted))))

@@ -212,10 +212,15 @@ def _held_average(freeze: str, old: dict[str, Any], new: dict[str, Any]) -> dict
   }
 
 
-def window_means(window: dict[str, Any]) -> dict[str, float]:
-  """{"train/loss": ...}: the window's sums over its number of steps; nan where all of them were skipped."""
+def training_numbers(state: TrainState, max_skipped_steps: int) -> dict[str, float]:
+  """{"train/loss": ...}: the window's sums over its number of steps; nan where all of them were skipped.
+
+  Where some may be skipped, "skipped_steps" is how many have been since the beginning.
+  """
+  window = jax.device_get(state.window)
   steps = float(window["steps"]) or math.nan
-  return {f"train/{name}": float(value) / steps for name, value in window.items() if name != "steps"}
+  numbers = {f"train/{name}": float(value) / steps for name, value in window.items() if name != "steps"}
+  return numbers | ({"skipped_steps": int(state.nonfinite["count"])} if max_skipped_steps else {})
 
 
 def make_eval_step(model: nn.Module, task: Task) -> Callable[[Any, dict[str, Any], Batch], dict[str, jax.Array]]:

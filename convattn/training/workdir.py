@@ -95,6 +95,13 @@ def read_result(folder: Path) -> dict[str, Any] | None:
   return result
 
 
+def write_result(folder: Path, result: dict[str, Any], records: dict[str, Any]) -> None:
+  """Each record as NAME.json, and then result.json, which says that all is there."""
+  for name, record in records.items():
+    write_json(folder / f"{name}.json", record)
+  write_json(folder / RESULT, finite(result))
+
+
 def experiment_from_json(tree: dict[str, Any]) -> Experiment:
   """The inverse of dataclasses.asdict for an experiment that was stored as JSON, as in config.json.
 

@@ -17,7 +17,7 @@ from convattn.commands import main, train
 from convattn.commands.experiment_file import default_file, load_experiment
 from convattn.errors import UserError
 from convattn.training.config import Experiment
-from convattn.training.validation import settings
+from convattn.training.settings import settings
 
 
 def refusal(*arguments):
@@ -65,7 +65,7 @@ def test_any_text_for_any_setting_is_accepted_or_one_line(name, text):
     ("--config=configs/nowhere.py", "there is no experiment file 'configs/nowhere.py'"),
     ("--config.model.name=coatnet_mini", "there is no model 'coatnet_mini'; did you mean coatnet_mini_"),
     ("--config.model.head_size=7", "head_size is 7, but must divide"),
-    ("--config.model.pool=median", "pool is 'median', but must be one of"),
+    ("--config.model.pool=median", "model.pool must be one of 'max', 'avg', 'max3x3', got 'median'"),
     ("--config.batch_size=7", "batch_size must be a multiple of the 4 devices, got 7; try 4 or 8."),
     ("--config.data.name=digit", "unknown data set 'digit'; did you mean 'digits'?"),
   ],

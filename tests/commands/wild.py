@@ -19,11 +19,10 @@ from convattn.commands import main
 from convattn.training import runs
 from convattn.training.config import Experiment
 from convattn.training.loop import Loop
-from convattn.training.overrides import apply_overrides, parse_value
 from convattn.training.program import run_keys
+from convattn.training.settings import apply_overrides, fields, parse_value, settings, validate
 from convattn.training.sharding import put_batch
 from convattn.training.task import ALL_ROWS
-from convattn.training.validation import fields, settings, validate
 
 KINDS = {name: kind for name, kind, _ in settings(Experiment())}
 FIELDS = {name: field for name, field, _, _ in fields(Experiment())}

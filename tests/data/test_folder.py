@@ -173,7 +173,7 @@ def remove(path):
     (lambda root: (remove(root / "test"), save(root / "test" / "t.png")), "ROOT/test has no folders; put its pictures"),
     (
       lambda root: (root / "train" / "eel").mkdir(),
-      r"ROOT/train/eel holds no picture \(.jpg, .*\); add some, or remove",
+      r"ROOT/train/eel holds no picture \(.bmp, .*\); add some, or remove",
     ),
     (lambda root: (root / "test" / "cat" / "t.png").unlink(), "ROOT/test/cat holds no picture"),
     (

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import convattn
-from convattn import models, training
+from convattn import inference, models, training
 from convattn.fields import COUNT, setting
 from convattn.layers import Classifier, Stem
 from convattn.models import FAMILIES, Family
@@ -19,8 +19,7 @@ from convattn.models.create import check_fields
 from convattn.models.spec import check_settings
 from convattn.training.config import Checkpoint, Data, Experiment, Model
 from convattn.training.description import completed, describe_model
-from convattn.training.overrides import apply_overrides, describe_settings
-from convattn.training.validation import validate
+from convattn.training.settings import apply_overrides, describe_settings, validate
 from convattn.training.workdir import experiment_from_json
 
 
@@ -134,6 +133,6 @@ def test_a_run_of_it_is_restored_fine_tuned_and_exported(tmp_path):
   assert after["classifier"]["logits"]["kernel"].shape == (5, 5)
   with pytest.raises(ValueError, match="are of another model"):
     training.run(dataclasses.replace(tuned, model=Model("plain_l")), tmp_path / "other")
-  artifact = training.export_classifier(restored, image_size=(7, 5), platforms=("cpu",))
+  artifact = inference.export_classifier(restored, image_size=(7, 5), platforms=("cpu",))
   pixels = np.zeros((2, 7, 5, 1), np.uint8)
   assert artifact.exported.call(pixels).shape == (2, 10)

@@ -14,9 +14,9 @@ from convattn.training.classification import ImageClassification
 from convattn.training.config import Data, Experiment, Model
 from convattn.training.determinism import request_deterministic_kernels
 from convattn.training.program import build, lowerings, make_model, run_keys
+from convattn.training.settings import settings
 from convattn.training.sharding import make_mesh
 from convattn.training.task import ALL_ROWS, Ranking
-from convattn.training.validation import settings
 
 BASE = Experiment(num_steps=40, batch_size=4, eval_batch_size=4, ema_decay=0.5, model=Model("tiny"))
 TINY = Spec(

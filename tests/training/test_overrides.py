@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from convattn.errors import nearest
 from convattn.training.config import Experiment, Model, Optimizer
-from convattn.training.overrides import apply_overrides, describe_settings, parse_value
-from convattn.training.validation import settings
+from convattn.training.settings import apply_overrides, describe_settings, parse_value, settings
 
 KINDS = {name: kind for name, kind, _ in settings(Experiment())}
 

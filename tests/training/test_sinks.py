@@ -7,7 +7,7 @@ import types
 import pytest
 
 from convattn.training.config import Experiment
-from convattn.training.validation import validate
+from convattn.training.settings import validate
 from convattn.training.writer import WANDB_ID, Writer, open_sinks
 
 

@@ -10,7 +10,7 @@ import pytest
 from convattn.training import ImageClassification
 from convattn.training.optimizer import learning_rate_schedule, make_optimizer
 from convattn.training.state import no_nonfinite, sha256
-from convattn.training.steps import make_eval_step, make_init, make_train_step, window_means
+from convattn.training.steps import make_eval_step, make_init, make_train_step, training_numbers
 from convattn.training.task import ALL_ROWS
 
 
@@ -55,9 +55,9 @@ def test_window_holds_the_steps_since_the_last_multiple_of_log_every(toy, states
   assert [float(state.window["steps"]) for state in states] == [0, 1, 2, 3, 4, 5, 1, 2, 3]
   schedule = learning_rate_schedule(toy.EXPERIMENT.optimizer, toy.EXPERIMENT.num_steps)
   for last, steps in ((5, range(5)), (8, range(5, 8))):
-    means = window_means(states[last].window)
+    means = training_numbers(states[last], 0)
     assert means["train/learning_rate"] == pytest.approx(np.mean([schedule(step) for step in steps]), rel=1e-5)
-  assert set(window_means(states[8].window)) == {
+  assert set(training_numbers(states[8], 0)) == {
     "train/loss", "train/accuracy", "train/learning_rate",
     "train/gradient_norm", "train/update_norm", "train/parameter_norm",
   }  # fmt: skip
@@ -196,9 +196,9 @@ def test_an_update_that_is_skipped_changes_nothing_but_the_step(toy):
   # The window of steps 0 .. 4 holds those three that were applied, at the schedule's first three values.
   schedule = learning_rate_schedule(toy.EXPERIMENT.optimizer, toy.EXPERIMENT.num_steps)
   assert float(states[5].window["steps"]) == 3
-  means = window_means(states[5].window)
+  means = training_numbers(states[5], 0)
   assert means["train/learning_rate"] == pytest.approx(np.mean([schedule(step) for step in range(3)]), rel=1e-5)
-  assert all(np.isnan(value) for value in window_means(states[1].window).values())
+  assert all(np.isnan(value) for value in training_numbers(states[1], 0).values())
 
 
 def test_the_average_has_no_share_of_the_start_where_the_first_update_is_skipped(toy):

@@ -5,7 +5,7 @@ import pytest
 
 from convattn.errors import UserError
 from convattn.training import workdir
-from convattn.training.config import Experiment, Loss, Optimizer
+from convattn.training.config import Data, Experiment, Loss, Optimizer
 
 
 def test_an_experiment_survives_json():
@@ -39,21 +39,31 @@ def test_a_folder_takes_the_experiment_it_was_made_for_and_no_other(tmp_path):
 def test_a_file_is_no_workdir_nor_holds_one(tmp_path):
   (tmp_path / "file").touch()
   for folder in (tmp_path / "file", tmp_path / "file" / "runs" / "mine"):
-    with pytest.raises(
-      UserError, match=rf"^{tmp_path / 'file'} is a file, but the workdir must be a folder"
-    ):
+    with pytest.raises(UserError, match=rf"^{tmp_path / 'file'} is a file, but the workdir must be a folder"):
       workdir.check_config(folder, Experiment())
   workdir.check_config(tmp_path / "new" / "mine", Experiment())
   assert not (tmp_path / "new").exists()
 
 
-def test_a_setting_that_is_new_or_gone_is_a_difference(tmp_path):
+def test_a_setting_that_is_new_or_gone_refuses_nobody(tmp_path):
   stored = dataclasses.asdict(Experiment())
-  del stored["loss"]["kind"]
+  del stored["loss"]["kind"], stored["model"]["pool"]
   stored["colour"] = "red"
   workdir.write_json(tmp_path / workdir.CONFIG, stored)
-  with pytest.raises(ValueError, match="colour: 'red' there, 'absent' now; loss.kind: 'absent' there, 'softmax' now"):
-    workdir.check_config(tmp_path, Experiment())
+  workdir.check_config(tmp_path, Experiment())
+  with pytest.raises(ValueError, match="loss.kind: 'softmax' there, 'sigmoid' now"):
+    workdir.check_config(tmp_path, Experiment(loss=Loss(kind="sigmoid")))
+
+
+def test_a_setting_that_was_not_recorded_means_what_its_version_did(monkeypatch, tmp_path):
+  stored = dataclasses.asdict(Experiment())
+  del stored["data"]["broken"]
+  (field,) = (field for field in dataclasses.fields(Data) if field.name == "broken")
+  monkeypatch.setattr(field, "metadata", {**field.metadata, "before": "skip"})
+  assert workdir.experiment_from_json(stored).data.broken == "skip"
+  workdir.write_json(tmp_path / workdir.CONFIG, stored)
+  with pytest.raises(ValueError, match="data.broken|other settings"):
+    workdir.check_config(tmp_path, Experiment(seed=1, data=Data(broken="stop")))
 
 
 def test_model_and_data_are_compared_beside_the_settings(tmp_path):

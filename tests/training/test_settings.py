@@ -7,7 +7,7 @@ from convattn.fields import choices, kinds
 from convattn.models import Spec
 from convattn.models.coatnet import REMAT
 from convattn.training.config import Augmentation, Checkpoint, Compute, Data, Experiment, Loss, Model, Optimizer
-from convattn.training.validation import fields, validate, validate_batch_sizes
+from convattn.training.settings import fields, validate, validate_batch_sizes
 
 
 def test_the_defaults_are_valid():
