@@ -52,7 +52,7 @@ def validate(experiment: Experiment) -> None:
     problem = misfit(field, kind, value)
     if problem:
       words = field.metadata["choices"] if isinstance(value, str) else ()
-      alike = nearest(value, words)
+      alike = nearest(value, words) if words else []
       meant = f"; did you mean {alike[0]!r}?" if 0 < len(alike) < len(words) else "."
       raise UserError(f"{name} must be {problem}, got {value!r}{meant}")
   model = experiment.model

@@ -102,10 +102,9 @@ def test_the_first_lines_name_the_devices_and_count_the_parameters(toy, tmp_path
   run(experiment, tmp_path, model=toy.Toy(), task=ImageClassification(toy.dataset(), experiment))
   shown = capsys.readouterr().out.splitlines()
   assert shown[0] == f"{jax.device_count()} × cpu | float32 | matmul precision default"
-  rows = [line.split("  ") for line in shown[1:6]]
-  parts = [(row[1], *(cell.strip() for cell in row[2:] if cell)) for row in rows]
-  assert [part[0].strip() for part in parts] == ["part", "conv", "norm", "head", "total"]
-  assert [part[-2] for part in parts[1:]] == ["108", "12", "21", "141"]
+  assert shown[1].split() == ["part", "output", "parameters", "multiply-adds"]
+  parameters = {line.split()[0]: line.split()[-2] for line in shown[2:7]}
+  assert parameters == {"conv": "108", "norm": "12", "Dropout_0": "0", "head": "21", "total": "141"}
 
 
 def test_it_runs_twice_in_one_process_and_inside_an_event_loop(toy, tmp_path):
