@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from convattn.errors import UserError
 
 # safetensors' names of element types. It also has some of less than a byte, which no array of ours holds.
-DTYPES = {
+DTYPES: dict[str, Any] = {
   "BOOL": np.bool_,
   "U8": np.uint8,
   "I8": np.int8,
