@@ -55,7 +55,7 @@ def options_in_help(name: str, out) -> set[str]:
   out.readouterr()
   assert main([name, "--help"]) == 0
   # Of the settings those that are listed, not the placeholder.
-  return set(re.findall(r"--[a-z][\w.]*[a-z_]\b(?!\.)", out.readouterr().out))
+  return set(re.findall(r"--[a-z][\w.]*[a-z_0-9]\b(?!\.)", out.readouterr().out))
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "bash")])
