@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from convattn.ops import convolution_gradients_on_cpu as on_cpu
 from convattn.ops import convolutions, positions
 from convattn.ops.activations import gelu
 from convattn.ops.dense import dense_dot
@@ -91,10 +92,10 @@ def _depthwise(shape: Shape, *, window: int, stride: int) -> list[Group]:
   grouped = functools.partial(convolutions.depthwise_conv_grouped, stride=stride)
 
   def in_x(x: jax.Array, kernel: jax.Array, cotangent: jax.Array) -> jax.Array:
-    return convolutions.depthwise_x_gradient_shifted(kernel, cotangent, stride=stride, size=x.shape[1:3])
+    return on_cpu.depthwise_x_gradient_shifted(kernel, cotangent, stride=stride, size=x.shape[1:3])
 
   def in_kernel(x: jax.Array, kernel: jax.Array, cotangent: jax.Array) -> jax.Array:
-    return convolutions.depthwise_kernel_gradient_by_rows(x, cotangent, stride=stride, window=kernel.shape[:2])
+    return on_cpu.depthwise_kernel_gradient_by_rows(x, cotangent, stride=stride, window=kernel.shape[:2])
 
   def row(name: str, own_name: str, own: Function, argument_numbers: tuple[int, ...]) -> Group:
     lowerings = {
@@ -121,7 +122,7 @@ def _conv_kernel_gradient(shape: Shape, width: int) -> Group:
     return jax.lax.conv_general_dilated(x, kernel, (1, 1), [(1, 1)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
   def by_rows(x: jax.Array, _: jax.Array, cotangent: jax.Array) -> jax.Array:
-    return convolutions.kernel_gradient_by_rows(x, cotangent, stride=1, window=(3, 3))
+    return on_cpu.kernel_gradient_by_rows(x, cotangent, stride=1, window=(3, 3))
 
   return Group(
     f"conv {_text(shape)} to {width}, 3x3, gradient in kernel",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
   from convattn.pretrained.files import find_weights, read_safetensors
-  from convattn.pretrained.heads import replace_head
+  from convattn.pretrained.head_replacement import replace_head
   from convattn.pretrained.loading import load
   from convattn.pretrained.pictures import Preprocessing, decode_picture, open_picture
   from convattn.pretrained.resizing import resize
@@ -25,7 +25,7 @@ _HOMES = {
   "open_picture": "pictures",
   "preprocessing": "tags",
   "read_safetensors": "files",
-  "replace_head": "heads",
+  "replace_head": "head_replacement",
   "resize": "resizing",
   "synset_names": "tags",
   "to_timm": "timm",

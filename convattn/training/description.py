@@ -56,11 +56,14 @@ def model_from_description(description: dict[str, Any]) -> Any:
 
 
 def completed(description: dict[str, Any]) -> dict[str, Any]:
-  """A model's stored description as this version writes it, with the settings that are new; of other modules itself."""
+  """A model's description as this version writes it, with the settings that are new.
+
+  Of a module of no family it is itself, but the class by its name alone: it may have moved to another file.
+  """
   try:
     return describe_model(model_from_description(description))
-  except (KeyError, TypeError, ValueError):  # damaged, of no family or of a later version: it differs as it is
-    return description
+  except (AttributeError, KeyError, TypeError, ValueError):  # damaged, of no family or of a later version
+    return {**description, "class": str(description.get("class")).rpartition(".")[2]}
 
 
 def _from_json(kind: Any, value: Any) -> Any:

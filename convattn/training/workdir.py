@@ -161,11 +161,10 @@ def check_config(folder: Path, experiment: Experiment, identity: dict[str, Any] 
     settings = dataclasses.asdict(experiment_from_json(stored))
   except (AttributeError, TypeError, ValueError) as error:
     raise UserError(f"{folder / CONFIG} is damaged ({one_line(error)}); {advice}") from error
-  if isinstance(its_own.get("model"), dict):
-    its_own["model"] = completed(its_own["model"])
   others = {"settings": differences(settings, dataclasses.asdict(experiment), but=MAY_CHANGE)}
   if identity is not None:
-    others["model or data"] = differences(its_own, identity)
+    models = ({**each, "model": completed(each.get("model") or {})} for each in (its_own, identity))
+    others["model or data"] = differences(*models)
   for what, differing in others.items():
     if differing:
       raise UserError(

@@ -113,8 +113,8 @@ def test_its_description_rebuilds_it_wherever_the_class_lies():
   older = {**stored, "spec": {"width": 5, "head": "tanh"}}  # before there was a depth
   assert training.model_from_description(older).spec == PlainSpec(5, 1, "tanh")
   assert completed(older)["spec"] == {"width": 5, "depth": 1, "head": "tanh"}
-  assert completed({"class": "elsewhere.Plain"}) == {"class": "elsewhere.Plain"}
-  assert completed({"class": "somewhere.Plain"}) == {"class": "somewhere.Plain"}  # damaged
+  assert completed({"class": "elsewhere.Plain"}) == {"class": "Plain"}
+  assert completed({"class": "somewhere.Plain"}) == {"class": "Plain"}  # damaged: it has no spec
 
 
 def test_a_run_of_it_is_restored_fine_tuned_and_exported(tmp_path):

@@ -8,6 +8,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from convattn import ops, properties
+from convattn.ops import convolution_gradients_on_cpu as on_cpu
 from convattn.ops import convolutions
 
 LOWERINGS = [ops.depthwise_conv, ops.depthwise_conv_shifted, ops.depthwise_conv_grouped]
@@ -110,9 +111,9 @@ def test_gradients_by_hand_equal_those_of_the_convolution(window, stride):
 
   def ours(x, dense, depthwise, cotangent, depthwise_cotangent):
     return (
-      convolutions.kernel_gradient_by_rows(x, cotangent, stride=stride, window=window),
-      convolutions.depthwise_kernel_gradient_by_rows(x, depthwise_cotangent, stride=stride, window=window),
-      convolutions.depthwise_x_gradient_shifted(depthwise, depthwise_cotangent, stride=stride, size=x.shape[1:3]),
+      on_cpu.kernel_gradient_by_rows(x, cotangent, stride=stride, window=window),
+      on_cpu.depthwise_kernel_gradient_by_rows(x, depthwise_cotangent, stride=stride, window=window),
+      on_cpu.depthwise_x_gradient_shifted(depthwise, depthwise_cotangent, stride=stride, size=x.shape[1:3]),
     )
 
   def theirs(x, dense, depthwise, cotangent, depthwise_cotangent):
@@ -135,12 +136,12 @@ def test_gradients_by_hand_equal_those_of_the_convolution(window, stride):
 def test_gradients_by_hand_are_summed_in_float32():
   """A bfloat16 sum of ones stays at 256; 1 + 2^-9 is 1."""
   ones = jnp.ones((1, 1000, 1, 1), jnp.bfloat16)
-  for gradient in (convolutions.kernel_gradient_by_rows, convolutions.depthwise_kernel_gradient_by_rows):
+  for gradient in (on_cpu.kernel_gradient_by_rows, on_cpu.depthwise_kernel_gradient_by_rows):
     found = jax.jit(functools.partial(gradient, stride=1, window=(1, 1)))(ones, ones)
     assert (found.dtype, float(found.sum())) == (jnp.bfloat16, 1000)
   kernel = jnp.asarray([1, *[2**-9] * 4], jnp.bfloat16).reshape(1, 5, 1, 1)[:, ::-1]
   cotangent = jnp.ones((1, 1, 5, 1), jnp.bfloat16)
-  found = convolutions.depthwise_x_gradient_shifted(kernel, cotangent, stride=1, size=(1, 5))
+  found = on_cpu.depthwise_x_gradient_shifted(kernel, cotangent, stride=1, size=(1, 5))
   assert (found.dtype, float(found[0, 0, 2, 0])) == (jnp.bfloat16, 1 + 2**-7)
 
 

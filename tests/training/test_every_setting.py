@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -93,30 +94,42 @@ PROGRAM = {
   "compute.matmul_precision": "highest",
   "compute.remat": "block",
 }
-# Seen elsewhere; each has its own test below or in the file named.
+# Seen elsewhere, each by this test.
 ELSEWHERE = {
-  "seed": "below",
-  "init_from": "test_initial",
-  "data.name": "below",
-  "data.dir": "below",
-  "data.classes": "test_dataset: each setting of the data changes the examples",
-  "data.images_per_class": "test_dataset: each setting of the data changes the examples",
-  "data.subset_seed": "test_dataset: each setting of the data changes the examples",
-  "data.image_size": "test_dataset: each setting of the data changes the examples",
-  "data.broken": "test_dataset: a run that skips what is broken counts it",
-  "data.workers": "test_task: workers make the same batches in processes of their own",
-  "augmentation.resized_crop_area": "test_task: each change on the host is seen in the batch",
-  "augmentation.randaugment_layers": "test_task: each change on the host is seen in the batch",
-  "augmentation.randaugment_magnitude": "test_task: each change on the host is seen in the batch",
-  "model.table_resize": "layers: a table serves other grids",
-  "compute.deterministic": "below",
-  "compute.debug_nans": "test_numbers: debug_nans stops at the operation",
-  "wandb_project": "test_sinks: weights and biases gets each line once",
-  "compute.fsdp": "test_sharding: the state's bytes on a device",
-  "checkpoint.keep_newest": "below",
-  "checkpoint.keep_best": "below",
-  "checkpoint.every": "test_loop: saved steps are exactly the promised ones",
-  "eval_every": "test_loop: each line is one step with what was due",
+  "seed": ("training/test_every_setting.py", "test_the_seed_changes_the_keys_and_the_order"),
+  "init_from": (
+    "training/test_init_from.py",
+    "test_the_averaged_weights_are_taken_bit_for_bit_and_nothing_else_of_the_run",
+  ),
+  "data.name": ("training/test_every_setting.py", "test_data_name_and_dir_are_where_images_come_from"),
+  "data.dir": ("training/test_every_setting.py", "test_data_name_and_dir_are_where_images_come_from"),
+  "data.classes": ("training/test_data_settings.py", "test_each_setting_of_the_data_changes_the_examples"),
+  "data.images_per_class": ("training/test_data_settings.py", "test_each_setting_of_the_data_changes_the_examples"),
+  "data.subset_seed": ("training/test_data_settings.py", "test_each_setting_of_the_data_changes_the_examples"),
+  "data.image_size": ("training/test_data_settings.py", "test_each_setting_of_the_data_changes_the_examples"),
+  "data.broken": ("training/test_data_settings.py", "test_a_run_that_skips_what_is_broken_counts_it"),
+  "data.workers": ("training/test_classification.py", "test_workers_make_the_same_batches_in_processes_of_their_own"),
+  "augmentation.resized_crop_area": (
+    "training/test_classification.py",
+    "test_each_change_on_the_host_is_seen_in_the_batch_and_in_no_evaluation",
+  ),
+  "augmentation.randaugment_layers": (
+    "training/test_classification.py",
+    "test_each_change_on_the_host_is_seen_in_the_batch_and_in_no_evaluation",
+  ),
+  "augmentation.randaugment_magnitude": (
+    "training/test_classification.py",
+    "test_each_change_on_the_host_is_seen_in_the_batch_and_in_no_evaluation",
+  ),
+  "model.table_resize": ("models/test_coatnet.py", "test_a_model_that_resizes_its_tables_takes_any_size"),
+  "compute.deterministic": ("training/test_every_setting.py", "test_deterministic_is_a_request_to_xla"),
+  "compute.debug_nans": ("training/test_numbers.py", "test_debug_nans_stops_at_the_operation"),
+  "wandb_project": ("training/test_sinks.py", "test_weights_and_biases_gets_each_line_once"),
+  "compute.fsdp": ("training/test_sharding.py", "test_bytes_on_each_device_fall_with_the_number_of_devices"),
+  "checkpoint.keep_newest": ("training/test_every_setting.py", "test_newest_and_best_checkpoints_are_kept"),
+  "checkpoint.keep_best": ("training/test_every_setting.py", "test_newest_and_best_checkpoints_are_kept"),
+  "checkpoint.every": ("training/test_loop.py", "test_saved_steps_are_exactly_the_promised_ones"),
+  "eval_every": ("training/test_loop.py", "test_each_line_is_one_step_with_what_was_due"),
 }
 
 
@@ -151,6 +164,11 @@ base_text = functools.cache(lambda: steps_text(BASE))
 def test_every_setting_is_listed():
   assert {name for name, _, _ in settings(BASE)} == set(PROGRAM) | set(ELSEWHERE)
   assert not set(PROGRAM) & set(ELSEWHERE)
+
+
+@pytest.mark.parametrize(("file", "name"), sorted(set(ELSEWHERE.values())))
+def test_what_sees_a_setting_elsewhere_is_there(file, name):
+  assert f"def {name}(" in (Path(__file__).parents[1] / file).read_text()
 
 
 def test_every_field_of_a_spec_but_the_layout_can_be_set():

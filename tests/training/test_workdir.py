@@ -66,6 +66,14 @@ def test_a_setting_that_was_not_recorded_means_what_its_version_did(monkeypatch,
     workdir.check_config(tmp_path, Experiment(seed=1, data=Data(broken="stop")))
 
 
+def test_a_module_may_move_to_another_file_but_not_change_its_name(tmp_path):
+  identity = {"model": {"class": "old.place.Toy", "width": "3"}, "data": {}}
+  workdir.write_config(tmp_path, Experiment(), identity)
+  workdir.check_config(tmp_path, Experiment(), {**identity, "model": {"class": "__main__.Toy", "width": "3"}})
+  with pytest.raises(ValueError, match="model.class: 'Toy' there, 'Tov' now"):
+    workdir.check_config(tmp_path, Experiment(), {**identity, "model": {"class": "new.place.Tov", "width": "3"}})
+
+
 def test_model_and_data_are_compared_beside_the_settings(tmp_path):
   experiment = Experiment(seed=3)
   identity = {"model": {"class": "Toy", "widths": (3, 5)}, "data": {"sha256": {"train": "ab"}}}
