@@ -77,7 +77,7 @@ def export_classifier(
   model, preprocessing, variables = restored.model, restored.preprocessing, restored.variables
   if image_size is not None:
     preprocessing = dataclasses.replace(preprocessing, image_size=image_size)
-    if getattr(getattr(model, "spec", None), "table_resize", "none") == "none":
+    if getattr(getattr(model, "spec", None), "table_resize", "none") == "none" and _has_tables(variables):
       variables = pretrained.resize(model, variables, image_size)
   logits_of_variables = forward(restored)
 
@@ -88,6 +88,11 @@ def export_classifier(
   shape = export.symbolic_shape(", ".join(map(str, ("b", *preprocessing.image_size, len(preprocessing.mean)))))
   exported = export.export(logits, platforms=platforms)(jax.ShapeDtypeStruct(shape, "uint8"))
   return Artifact(exported, _description(restored, preprocessing, exported))
+
+
+def _has_tables(variables: dict[str, Any]) -> bool:
+  paths = (path for path, _ in jax.tree_util.tree_leaves_with_path(variables))
+  return any(jax.tree_util.keystr(path, simple=True, separator="/").endswith("/bias_table") for path in paths)
 
 
 def _check_platforms(platforms: Sequence[str]) -> None:

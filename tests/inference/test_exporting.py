@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convattn import pretrained
+from convattn import inference, pretrained
 from convattn.errors import UserError
 from convattn.inference.exporting import export_classifier
 from convattn.models import CoAtNet, Run, Spec, Stage
@@ -216,3 +216,13 @@ def test_variables_that_do_not_fit_are_told_at_once(restored):
   large = dataclasses.replace(restored, variables={"params": np.broadcast_to(np.float32(0), (2**20, 2**9))})
   with pytest.raises(UserError, match="take 2.0 GiB, but the artifact's format holds less than 2 GiB"):
     export_classifier(large)
+
+
+def test_a_module_of_ones_own_is_exported_at_another_size(toy, finished):
+  restored = inference.restore_classifier(finished[0], model=toy.Toy())
+  artifact = inference.export_classifier(restored, image_size=(6, 9), platforms=("cpu",))
+  assert artifact.description["input"]["shape"] == ["b", 6, 9, 2]
+  pixels = np.random.default_rng(0).integers(0, 256, (3, 6, 9, 2), np.uint8)
+  images = restored.preprocessing.normalize(pixels)
+  wanted = restored.model.apply(restored.variables, images, train=False)
+  np.testing.assert_allclose(artifact.exported.call(pixels), wanted, rtol=1e-4, atol=1e-5)
