@@ -109,10 +109,13 @@ def test_a_run_goes_on_and_is_read_after_a_metric_was_added_or_removed(toy, tmp_
   task = Counted(toy.dataset(), experiment, metric_names=after)
   state = run(experiment, tmp_path, model=toy.Toy(), task=task)  # from the checkpoint of step 4
   whole = run(experiment, tmp_path / "whole", model=toy.Toy(), task=task)
-  assert sha256(state.params) == sha256(whole.params)
+  # Equal up to rounding: a program that counts something else is compiled otherwise.
+  jax.tree.map(
+    lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5), state.params, whole.params
+  )
   (line,) = [line for line in read_metrics(tmp_path / "metrics.jsonl") if "train/loss" in line]
   (other,) = [line for line in read_metrics(tmp_path / "whole" / "metrics.jsonl") if "train/loss" in line]
-  assert line["train/loss"] == other["train/loss"]
+  assert line["train/loss"] == pytest.approx(other["train/loss"], rel=1e-4)
   # Of a window that began without it there is no mean.
   assert {name for name in line if name.startswith("train/")} == {name for name in other if name.startswith("train/")}
   if "certain" in after:
