@@ -124,8 +124,8 @@ class Checkpoints:
       )
     items = ocp.args.Composite(state=ocp.args.StandardRestore(as_saved))
     state: TrainState = self._checkpointer.restore(self._folder(step), args=items)["state"]
-    new = {name: jax.device_put(np.float32(np.nan), like.sharding) for name, like in template.window.items()}
-    return dataclasses.replace(state, window={name: state.window.get(name, missing) for name, missing in new.items()})
+    missing = jax.make_array_from_callback((), template.step.sharding, lambda _: np.float32(np.nan))
+    return dataclasses.replace(state, window={name: state.window.get(name, missing) for name in template.window})
 
   def description(self, step: int) -> dict[str, Any]:
     """What was saved with the state of `step`."""
