@@ -39,7 +39,8 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 def told_once() -> Iterator[None]:
   """Within it, Orbax's and TensorStore's threads print no traceback of an error that waiting for the save raises.
 
-  After such an error TensorStore's stay silent for good: they may speak after the block.
+  After such an error they stay silent for good: one of them may still be at work when another's error has been raised,
+  and speak after the block.
   """
   logger, hook, failed = logging.getLogger("absl"), sys.unraisablehook, False
 
@@ -58,9 +59,10 @@ def told_once() -> Iterator[None]:
   try:
     yield
   finally:
-    logger.removeFilter(is_not_raised_too)
-    if sys.unraisablehook is filtered and not failed:
-      sys.unraisablehook = hook
+    if not failed:
+      logger.removeFilter(is_not_raised_too)
+      if sys.unraisablehook is filtered:
+        sys.unraisablehook = hook
 
 
 def _is_late(error: BaseException | None) -> bool:

@@ -1,8 +1,10 @@
 import errno
+import logging
+import sys
 
 import pytest
 
-from convattn.training.saving_errors import full_disk_line, is_full_disk
+from convattn.training.saving_errors import full_disk_line, is_full_disk, told_once
 
 
 def raised(*errors):
@@ -38,3 +40,33 @@ def test_an_error_that_was_raised_from_itself_has_an_end():
 def test_the_line_is_one(tmp_path):
   assert full_disk_line(tmp_path).startswith(f"the disk of {tmp_path} is full")
   assert len(full_disk_line(tmp_path).splitlines()) == 1
+
+
+@pytest.fixture
+def absl(monkeypatch):
+  """Orbax's logger, with what passes its filters; the hook and the filters are as before afterwards."""
+  logger = logging.getLogger("absl")
+  monkeypatch.setattr(logger, "filters", [])
+  monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+
+  def passes(error=OSError("full"), path="/site-packages/orbax/future.py"):
+    record = logging.LogRecord("absl", logging.ERROR, path, 1, "run() raised", (), (type(error), error, None))
+    return bool(logger.filter(record))
+
+  return passes
+
+
+def test_a_thread_that_speaks_after_the_block_is_not_heard_if_one_spoke_within(absl):
+  with told_once():
+    assert not absl()
+    assert absl(path="/site-packages/another.py")
+  assert not absl()
+  assert absl(path="/site-packages/another.py")
+
+
+def test_without_an_error_the_block_leaves_nothing_behind(absl):
+  hook = sys.unraisablehook
+  with told_once():
+    assert sys.unraisablehook is not hook
+  assert absl()
+  assert sys.unraisablehook is hook
