@@ -33,8 +33,22 @@ def from_to(lowest: float, highest: float) -> Range:
   return Range(f"from {lowest} to {highest}", lambda value: lowest <= value <= highest)
 
 
+def all_of(value: Any) -> Any:
+  return value
+
+
+def nothing_of(value: Any) -> None:
+  del value
+
+
 def setting(
-  default: Any, meaning: str, within: Range | None = None, *, choices: typing.Iterable[str] = (), largest: int = INT32
+  default: Any,
+  meaning: str,
+  within: Range | None = None,
+  *,
+  choices: typing.Iterable[str] = (),
+  largest: int = INT32,
+  weights_need: Callable[[Any], Any] = all_of,
 ) -> Any:
   """A field with its default, the sentence that `--help` prints, and what it takes.
 
@@ -44,9 +58,11 @@ def setting(
     within: of a number.
     choices: of a word.
     largest: a whole number above it is a typing error that would end in a lack of memory; steps are counted in int32.
+    weights_need: of a model's setting, what of its value must be the same for trained weights to serve another model:
+      `nothing_of` it where it is about training or about other image sizes alone.
   """
   metadata = {"meaning": meaning, "within": within, "choices": tuple(choices), "largest": largest}
-  return dataclasses.field(default=default, metadata=metadata)
+  return dataclasses.field(default=default, metadata=metadata | {"weights_need": weights_need})
 
 
 def settings_of(kind: type) -> list[dataclasses.Field]:

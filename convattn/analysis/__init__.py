@@ -3,6 +3,7 @@
 from convattn.analysis.classification import Classification, Outcomes, classify, join_outcomes, most_confused, outcomes
 from convattn.analysis.costs import Cost, by_stage, costs, costs_of_call
 from convattn.analysis.memory import Memory, memory
+from convattn.analysis.tables import columns, cost_table, model_table, parameter_table, summary_table
 
 __all__ = [
   "Classification",
@@ -11,10 +12,15 @@ __all__ = [
   "Outcomes",
   "by_stage",
   "classify",
+  "columns",
+  "cost_table",
   "costs",
   "costs_of_call",
   "join_outcomes",
   "memory",
+  "model_table",
   "most_confused",
   "outcomes",
+  "parameter_table",
+  "summary_table",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from convattn.analysis import Classification, most_confused
+from convattn.analysis import Classification, columns, most_confused
 
 _MATRIX = 20
 """Up to so many classes the confusion is shown as a matrix."""
@@ -29,8 +29,7 @@ def report(scores: Classification, class_names: Sequence[str]) -> str:
     "loss": f"{scores.loss:.4f}",
     "calibration error": f"{scores.calibration_error:.2%}",
   }
-  width = max(map(len, totals))
-  lines = [f"  {name:<{width}}  {value}" for name, value in totals.items()]
+  lines = columns(list(totals.items()), left=2)
   confused = _matrix if len(class_names) <= _MATRIX else _pairs
   return "\n".join([*lines, "", *confused(scores, class_names), "", *_classes(scores, class_names)])
 
@@ -38,7 +37,7 @@ def report(scores: Classification, class_names: Sequence[str]) -> str:
 def _matrix(scores: Classification, class_names: Sequence[str]) -> list[str]:
   counts = [[str(count) if count else "." for count in row] for row in scores.confusion.tolist()]
   header = ["true, predicted:", *class_names]
-  return _table([header, *([name, *row] for name, row in zip(class_names, counts, strict=True))])
+  return columns([header, *([name, *row] for name, row in zip(class_names, counts, strict=True))])
 
 
 def _pairs(scores: Classification, class_names: Sequence[str]) -> list[str]:
@@ -46,7 +45,7 @@ def _pairs(scores: Classification, class_names: Sequence[str]) -> list[str]:
   if not pairs:
     return ["no image is taken for another class"]
   rows = [[class_names[true], class_names[predicted], str(count)] for true, predicted, count in pairs]
-  return [f"the {len(rows)} commonest mistakes", *_table([["true", "predicted", "images"], *rows], left=2)]
+  return [f"the {len(rows)} commonest mistakes", *columns([["true", "predicted", "images"], *rows], left=2)]
 
 
 def _classes(scores: Classification, class_names: Sequence[str]) -> list[str]:
@@ -63,24 +62,11 @@ def _classes(scores: Classification, class_names: Sequence[str]) -> list[str]:
     [class_names[i], f"{given[i]:,}", *(_share(values[i]) for values in (scores.precision, scores.recall, scores.f1))]
     for i in shown
   ]
-  return [*title, *_table([["class", "images", "precision", "recall", "F1"], *rows])]
+  return [*title, *columns([["class", "images", "precision", "recall", "F1"], *rows])]
 
 
 def _share(value: float) -> str:
   return "-" if math.isnan(value) else f"{value:.2%}"
-
-
-def _table(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-  """Columns under each other, the first `left` of them flush left, the others flush right."""
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  return [
-    "  "
-    + "  ".join(
-      f"{cell:<{width}}" if i < left else f"{cell:>{width}}"
-      for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-    ).rstrip()
-    for row in rows
-  ]
 
 
 def as_json(scores: Classification, class_names: Sequence[str]) -> dict[str, Any]:

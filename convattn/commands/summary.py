@@ -33,7 +33,6 @@ _HELP = """convattn summary NAME|TAG|DIR [--image_size=H|HxW] [--num_classes=100
   kept MiB       what a training step on the batch keeps of its forward pass for the backward pass, as autodiff asks for
                  it; gradients, optimizer state and working space come on top, and XLA may keep less"""
 
-_COLUMNS = ("part", "output", "parameters", "multiply-adds", "activations", "params MiB", "kept MiB")
 _OPTIONS = ("image_size", "num_classes", "dtype", "remat", "batch_size")
 
 
@@ -46,6 +45,8 @@ def run(arguments: Sequence[str]) -> None:
   if {"-h", "--help"} & set(arguments):
     print(_HELP)
     return
+  from convattn.analysis import summary_table
+
   options, names = split_positional(arguments)
   values = named_options(options, _OPTIONS)
   if len(names) != 1:
@@ -62,7 +63,7 @@ def run(arguments: Sequence[str]) -> None:
   model = model.clone(**changes)
   height, width = size or its_size
   print(" | ".join([names[0], f"{height} × {width} × {channels}", *_described(model), _images(batch_size)]))
-  print(table(model, (height, width, channels), batch_size))
+  print(summary_table(model, (height, width, channels), batch_size))
 
 
 def _changes(values: dict[str, str]) -> dict[str, Any]:
@@ -113,30 +114,3 @@ def _described(model: nn.Module) -> list[str]:
 
 def _images(number: int) -> str:
   return f"{number} image{'s' if number > 1 else ''}"
-
-
-def table(model: nn.Module, image_shape: tuple[int, int, int], batch_size: int) -> str:
-  """Each part, blocks added up to stages, and their sums; the columns are those of --help.
-
-  The two of memory, which come from the parts of a CoAtNet, are left out for any other model.
-  """
-  from convattn.analysis import by_stage, costs, memory
-  from convattn.models import CoAtNet
-
-  rows = by_stage(costs(model, image_shape))
-  counts: list[tuple[int, ...]] = [(row.parameters, row.multiply_adds, row.activations) for row in rows]
-  lines = [(row.name, " × ".join(map(str, row.output))) for row in rows]
-  if isinstance(model, CoAtNet):
-    held = by_stage(memory(model, image_shape))
-    counts = [(*each, row.parameters, row.kept(batch_size)) for each, row in zip(counts, held, strict=True)]
-  numbers = [*counts, tuple(map(sum, zip(*counts, strict=True)))]
-  cells = [(*line, *_shown(each)) for line, each in zip([*lines, ("total", "")], numbers, strict=True)]
-  cells.insert(0, _COLUMNS[: len(cells[0])])
-  widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-  return "\n".join(
-    "  ".join(["", *(f"{cell:{'<' if i < 2 else '>'}{widths[i]}}" for i, cell in enumerate(line))]) for line in cells
-  )
-
-
-def _shown(numbers: Sequence[int]) -> list[str]:
-  return [f"{number:,}" for number in numbers[:3]] + [f"{number / 2**20:,.2f}" for number in numbers[3:]]

@@ -1,6 +1,6 @@
 """flax.linen modules: each owns its parameters and calls ops. They take fields, never a configuration."""
 
-from convattn.layers.attention import PositionMLP, RelativeAttention
+from convattn.layers.attention import RelativeAttention
 from convattn.layers.causal import CausalConv, DilatedStack
 from convattn.layers.classifier import Classifier
 from convattn.layers.conv_family import (
@@ -15,6 +15,7 @@ from convattn.layers.convnext import ConvNeXtBlock
 from convattn.layers.convolution import Conv, DepthwiseConv
 from convattn.layers.feed_forward import FeedForward
 from convattn.layers.grid_attention import GatedPositionalAttention, GridAttention
+from convattn.layers.grid_positions import BiasMLP, BiasTable, PositionMLP
 from convattn.layers.layer_scale import LayerScale
 from convattn.layers.mbconv import MBConv
 from convattn.layers.normalization import BatchNorm, LayerNorm
@@ -37,6 +38,8 @@ __all__ = [
   "SAGAN_FORMS",
   "AugmentedConv",
   "BatchNorm",
+  "BiasMLP",
+  "BiasTable",
   "CausalConv",
   "Classifier",
   "Conv",

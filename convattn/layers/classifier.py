@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from convattn.layers.inputs import check_input
-from convattn.layers.normalization import NORMS
+from convattn.layers.normalization import Norm, norm_maker
 
 HEADS = ("tanh", "plain", "norm_first")
 
@@ -26,18 +26,19 @@ class Classifier(nn.Module):
 
   num_classes: int
   kind: str = "tanh"
-  norm: str = "layer"
+  norm: Norm = "layer"
   norm_epsilon: float = 1e-6
   dtype: DTypeLike = jnp.float32
   param_dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-    channels = check_input(self, x, "b h w c", "norm/scale")["c"]
+    dense = next((name for name in ("hidden", "logits") if self.has_variable("params", name)), None)
+    channels = check_input(self, x, "b h w c", dense and f"{dense}/kernel")["c"]
     # The mean and the head are a thousandth of the work: they stay wide.
     wide = jnp.promote_types(self.dtype, jnp.float32)
     fields: dict[str, Any] = {"dtype": wide, "param_dtype": self.param_dtype}
-    norm = NORMS[self.norm](epsilon=self.norm_epsilon, name="norm", **fields)
+    norm = norm_maker(self.norm, self.norm_epsilon, **fields)(name="norm")
     x = x.astype(wide)
     if self.kind == "norm_first":
       x = norm(x, train=train).mean((1, 2))

@@ -19,21 +19,21 @@ from convattn.layers.causal import CausalConv, DilatedStack
 from convattn.layers.convolution import Conv, DepthwiseConv, fan_out_normal
 from convattn.layers.inputs import check_input
 from convattn.layers.mbconv import MBConv
-from convattn.layers.normalization import NORMS
+from convattn.layers.normalization import Norm, norm_maker
 from convattn.ops.dense import dense_dot
 
 
 class ConvBlock(nn.Module):
   """relu(Norm(Conv(x))): a dense convolution; with kernel_size 1 it is pointwise.
 
-  [b, h, w, c] -> [b, ceil(h/stride), ceil(w/stride), width]; the convolution has no bias. norm is one of
-  layers.normalization.NORMS.
+  [b, h, w, c] -> [b, ceil(h/stride), ceil(w/stride), width]; the convolution has no bias. norm is a
+  layers.normalization.Norm.
   """
 
   width: int
   kernel_size: int = 3
   stride: int = 1
-  norm: str = "batch"
+  norm: Norm = "batch"
   dtype: DTypeLike = jnp.float32
   param_dtype: DTypeLike = jnp.float32
 
@@ -42,7 +42,7 @@ class ConvBlock(nn.Module):
     check_input(self, x, "b h w c", "conv/kernel", 2)
     dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
     x = Conv(self.width, self.kernel_size, self.stride, name="conv", **dtypes)(x)
-    return nn.relu(NORMS[self.norm](name="norm", **dtypes)(x, train=train))
+    return nn.relu(norm_maker(self.norm, **dtypes)(name="norm")(x, train=train))
 
 
 class DepthwiseBlock(nn.Module):
@@ -57,7 +57,7 @@ class DepthwiseBlock(nn.Module):
   width: int | None = None
   kernel_size: int = 3
   stride: int = 1
-  norm: str = "batch"
+  norm: Norm = "batch"
   dtype: DTypeLike = jnp.float32
   param_dtype: DTypeLike = jnp.float32
 
@@ -65,7 +65,7 @@ class DepthwiseBlock(nn.Module):
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
     dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
     x = DepthwiseConv(self.kernel_size, self.stride, self.width, name="depthwise", **dtypes)(x)
-    return nn.relu(NORMS[self.norm](name="norm", **dtypes)(x, train=train))
+    return nn.relu(norm_maker(self.norm, **dtypes)(name="norm")(x, train=train))
 
 
 class SeparableConv(nn.Module):
@@ -79,7 +79,7 @@ class SeparableConv(nn.Module):
   kernel_size: int = 3
   stride: int = 1
   width_multiplier: float = 1.0
-  norm: str = "batch"
+  norm: Norm = "batch"
   dtype: DTypeLike = jnp.float32
   param_dtype: DTypeLike = jnp.float32
 
@@ -106,7 +106,7 @@ class InvertedResidual(nn.Module):
   kernel_size: int = 3
   stride: int = 1
   expansion: int = 6
-  norm: str = "batch"
+  norm: Norm = "batch"
   dtype: DTypeLike = jnp.float32
   param_dtype: DTypeLike = jnp.float32
 
@@ -116,7 +116,7 @@ class InvertedResidual(nn.Module):
     channels = check_input(self, x, "b h w c", *first)["c"]
     dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
     dense = functools.partial(nn.Dense, use_bias=False, kernel_init=fan_out_normal, dot_general=dense_dot, **dtypes)
-    norm = functools.partial(NORMS[self.norm], **dtypes)
+    norm = norm_maker(self.norm, **dtypes)
     x = x.astype(self.dtype)
     y = x
     if self.expansion > 1:

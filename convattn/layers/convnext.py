@@ -9,14 +9,13 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from convattn.layers.activations import Activation
 from convattn.layers.convolution import DepthwiseConv, fan_out_normal
 from convattn.layers.feed_forward import FeedForward
-from convattn.layers.inputs import check_input
 from convattn.layers.layer_scale import LayerScale
-from convattn.layers.normalization import NORMS
-from convattn.layers.shortcut import Shortcut, pool
+from convattn.layers.normalization import Norm, norm_maker
+from convattn.layers.shortcut import Shortcut, check_block_input, pool
 from convattn.layers.stochastic_depth import StochasticDepth
-from convattn.ops.shapes import check_shapes
 
 STRIDES_AT = ("depthwise", "pool")
 
@@ -43,9 +42,9 @@ class ConvNeXtBlock(nn.Module):
   expansion: int = 4
   kernel_size: int = 7
   use_bias: bool = True
-  norm: str = "layer"
+  norm: Norm = "layer"
   norm_epsilon: float = 1e-6
-  activation: str = "gelu"
+  activation: Activation = "gelu"
   pool: str = "avg"
   layer_scale: float = 1e-6
   stochastic_depth: float = 0.0
@@ -54,10 +53,7 @@ class ConvNeXtBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-    check_input(self, x, "b h w c", "shortcut/project/kernel")
-    found = self.variables.get("params", {})
-    if "depthwise" in found and "shortcut" not in found:  # made for an input as wide as the output
-      check_shapes(x=(x, f"b h w {self.width}"))
+    check_block_input(self, x, self.width)
     if self.stride_at not in STRIDES_AT:
       raise ValueError(f"stride_at is {self.stride_at!r}, but must be one of {', '.join(map(repr, STRIDES_AT))}.")
     dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
@@ -66,7 +62,7 @@ class ConvNeXtBlock(nn.Module):
     shortcut = Shortcut(self.width, self.stride, self.pool, self.use_bias, fan_out_normal, name="shortcut", **dtypes)(x)
     x = pool(x, "avg", self.stride // depthwise_stride)
     x = DepthwiseConv(self.kernel_size, depthwise_stride, self.width, self.use_bias, name="depthwise", **dtypes)(x)
-    x = NORMS[self.norm](epsilon=self.norm_epsilon, name="norm", **dtypes)(x, train=train)
+    x = norm_maker(self.norm, self.norm_epsilon, **dtypes)(name="norm")(x, train=train)
     x = FeedForward(self.expansion, self.activation, name="feed_forward", **dtypes)(x)
     if self.layer_scale:
       x = LayerScale(self.layer_scale, name="scale", **dtypes)(x)

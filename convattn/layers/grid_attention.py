@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -10,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from convattn.layers.choices import chosen
 from convattn.layers.grid_positions import GRID_POSITIONS
-from convattn.layers.heads import check_choice, from_heads, head_width, to_heads
+from convattn.layers.heads import from_heads, head_width, to_heads
 from convattn.layers.inputs import check_input
 from convattn.ops.attention import attention_weights, weighted_sum
 from convattn.ops.positions import relative_bias
@@ -24,7 +26,8 @@ class GridAttention(nn.Module):
       out = concat_n(softmax(content Q_n K_n' / sqrt(d) + bias_n) V_n) W_O
 
   [b, h, w, c] -> [b, h, w, out_width]; query, key and value are `width` wide in all (width c, out_width width if None).
-  `position` is one of GRID_POSITIONS, whose parameters are below "position", or "none". Without `content` there is
+  `position` is one of GRID_POSITIONS, what makes another module such as these, or "none"; its parameters are below
+  "position". Without `content` there is
   neither query nor key: the layer is linear in x but for "predicted_centre", which still reads it, and each head of
   "row_column" has one learned query for all pixels ("learned embedding" of Cordonnier et al. 2020). The tables of
   CoAtNet and the log-coordinate MLP are those of RelativeAttention. The key has no bias, which the softmax would not
@@ -36,7 +39,7 @@ class GridAttention(nn.Module):
   """
 
   num_heads: int
-  position: str
+  position: str | Callable[..., nn.Module]
   content: bool = True
   width: int | None = None
   out_width: int | None = None
@@ -44,11 +47,11 @@ class GridAttention(nn.Module):
   param_dtype: DTypeLike = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
     sizes = check_input(self, x, "b h w c", "value/kernel")
     b, h, w = (sizes[axis] for axis in "bhw")
-    check_choice("position", self.position, (*GRID_POSITIONS, "none"))
-    if self.position == "none" and not self.content:
+    make_position = chosen("position", self.position, GRID_POSITIONS | {"none": None})
+    if make_position is None and not self.content:
       raise ValueError("position is 'none' and content is False, but attention needs one of them.")
     width = sizes["c"] if self.width is None else self.width
     size = head_width(width, self.num_heads)
@@ -60,9 +63,9 @@ class GridAttention(nn.Module):
       logits = scaled_dot(query, key)
     else:
       query, logits = self._queries(h * w, size), jnp.zeros((1, 1, 1, 1), jnp.promote_types(self.dtype, jnp.float32))
-    if self.position != "none":
+    if make_position is not None:
       dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-      bias = GRID_POSITIONS[self.position](name="position", **dtypes)(tokens, query, (h, w))
+      bias = make_position(name="position", **dtypes)(tokens, query, (h, w), train=train)
       logits = logits + (bias if bias.ndim == 4 else bias[None])
     weights = attention_weights(logits)
     self.sow("intermediates", "attention", weights)

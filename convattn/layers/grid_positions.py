@@ -1,10 +1,13 @@
-"""Where the heads of an image's attention look: parameters of the window's size, spread over the grid in the call.
+"""Where the heads of an image's attention look: few parameters, spread over the grid in the call.
 
-Each maps (tokens [b, h*w, c], query [b, h*w, n, d], grid (h, w)) to a bias for the logits, [n, q, k] or [b, n, q, k].
+Each is made from (dtype, param_dtype) and maps (tokens [b, h*w, c], query [b, h*w, n, d], grid (h, w), *, train) to a
+bias for the logits, [n, q, k] or [b, n, q, k]. A kind of one's own is a module that does so.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -13,9 +16,112 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from convattn.layers.choices import check_choice
 from convattn.ops.dense import dense_dot
 from convattn.ops.encodings import centred_bias, quadratic_table, quadratic_table_general, row_column_logits
-from convattn.ops.positions import relative_bias
+from convattn.ops.positions import RESIZE_METHODS, log_shifts, relative_bias, resize_table, table_grid
+
+TABLE_RESIZE = ("none", *RESIZE_METHODS)
+
+
+class BiasTable(nn.Module):
+  """bias[q, k] = bias_table[head, key - query], a parameter [num_heads, 2h-1, 2w-1] (Dai et al. 2021, eq. 3).
+
+  It belongs to a grid of h by w. Images of another size are refused, or with `resize` one of ops.RESIZE_METHODS see
+  the table interpolated to their grid.
+
+  Raises:
+    ValueError: an unknown `resize`, or the parameter belongs to another grid than the image's.
+  """
+
+  resize: str = "none"
+  dtype: DTypeLike = jnp.float32
+  param_dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(self, tokens: jax.Array, query: jax.Array, grid: tuple[int, int], *, train: bool = False) -> jax.Array:
+    del tokens, train
+    check_choice("table_resize", self.resize, TABLE_RESIZE)
+    return relative_bias(self._table(query.shape[-2], grid))
+
+  def _table(self, num_heads: int, grid: tuple[int, int]) -> jax.Array:
+    h, w = grid
+    if not self.has_variable("params", "bias_table"):
+      initializer = nn.initializers.truncated_normal(0.02)
+      return self.param("bias_table", initializer, (num_heads, 2 * h - 1, 2 * w - 1), self.param_dtype)
+    # The parameter as it is: `self.param` would compare shapes first, and complain without saying what to do.
+    table: jax.Array = self.get_variable("params", "bias_table")
+    its_grid = table_grid(table)
+    if its_grid == grid:
+      return table
+    if self.resize == "none":
+      raise ValueError(
+        f"{'/'.join(self.path)}: the image gives a grid of {h}x{w}, but the bias table {tuple(table.shape)} belongs "
+        f"to {its_grid[0]}x{its_grid[1]}; use images of the size the parameters were made for, "
+        "convattn.pretrained.resize, or a model with table_resize."
+      )
+    return resize_table(table, grid, self.resize)
+
+
+class PositionMLP(nn.Module):
+  """A bias table computed from the shifts: table[:, i, j] = W2 relu(W1 log_shifts[i, j] + b1) + b2.
+
+  () -> [num_heads, 2h-1, 2w-1] for the `grid` (h, w), in promote_types(dtype, float32). It has no parameter that
+  belongs to a grid, so it serves images of any size. dropout is the share of hidden units set to 0, drawn from the
+  "dropout" stream; whoever builds the layer sets it to 0 outside training. Sources: Liu et al. 2022 (Swin Transformer
+  V2), and for coordinates, bias and dropout timm's models of this kind.
+  """
+
+  num_heads: int
+  grid: tuple[int, int]
+  hidden: int = 512
+  dropout: float = 0.0
+  dtype: DTypeLike = jnp.float32
+  param_dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(self) -> jax.Array:
+    fields: dict[str, Any] = {
+      "kernel_init": nn.initializers.xavier_uniform(),
+      "dtype": jnp.promote_types(self.dtype, jnp.float32),
+      "param_dtype": self.param_dtype,
+    }
+    hidden = nn.relu(nn.Dense(self.hidden, name="hidden", **fields)(log_shifts(*self.grid)))
+    hidden = nn.Dropout(self.dropout, deterministic=self.dropout == 0)(hidden)
+    return jnp.moveaxis(nn.Dense(self.num_heads, name="out", **fields)(hidden), -1, 0)
+
+
+class BiasMLP(nn.Module):
+  """bias[q, k] = table[head, key - query], the table computed by a PositionMLP, "bias_mlp"; `dropout` in training."""
+
+  hidden: int = PositionMLP.hidden
+  dropout: float = 0.0
+  dtype: DTypeLike = jnp.float32
+  param_dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(self, tokens: jax.Array, query: jax.Array, grid: tuple[int, int], *, train: bool = False) -> jax.Array:
+    del tokens
+    fields: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype, "name": "bias_mlp"}
+    dropout = self.dropout if train else 0.0
+    return relative_bias(PositionMLP(query.shape[-2], grid, self.hidden, dropout, **fields)())
+
+
+POSITIONS = ("table", "mlp")
+
+
+def position_maker(position: str, *, hidden: int, dropout: float, resize: str) -> Callable[..., nn.Module]:
+  """Makes the kind of POSITIONS that a CoAtNet has by name, each with those options that are its own.
+
+  Raises:
+    ValueError: it is none of them.
+  """
+  check_choice("position", position, POSITIONS)
+  kinds: dict[str, Callable[..., nn.Module]] = {
+    "table": functools.partial(BiasTable, resize),
+    "mlp": functools.partial(BiasMLP, hidden, dropout),
+  }
+  return kinds[position]
 
 
 class RowColumnPositions(nn.Module):
@@ -32,8 +138,8 @@ class RowColumnPositions(nn.Module):
   param_dtype: DTypeLike = jnp.float32
 
   @nn.compact
-  def __call__(self, tokens: jax.Array, query: jax.Array, grid: tuple[int, int]) -> jax.Array:
-    del tokens
+  def __call__(self, tokens: jax.Array, query: jax.Array, grid: tuple[int, int], *, train: bool = False) -> jax.Array:
+    del tokens, train
     size = query.shape[-1]
     vectors = []
     for name, length in zip(("rows", "columns"), grid, strict=True):
@@ -57,8 +163,8 @@ class QuadraticPositions(nn.Module):
   param_dtype: DTypeLike = jnp.float32
 
   @nn.compact
-  def __call__(self, tokens: jax.Array, query: jax.Array, grid: tuple[int, int]) -> jax.Array:
-    del tokens
+  def __call__(self, tokens: jax.Array, query: jax.Array, grid: tuple[int, int], *, train: bool = False) -> jax.Array:
+    del tokens, train
     heads, wide = query.shape[-2], jnp.promote_types(self.dtype, jnp.float32)
     centre = self.param("centre", nn.initializers.normal(2.0), (heads, 2), self.param_dtype).astype(wide)
     spread = self.param("spread", _near_one, (heads,), self.param_dtype).astype(wide)
@@ -75,8 +181,8 @@ class EllipticPositions(nn.Module):
   param_dtype: DTypeLike = jnp.float32
 
   @nn.compact
-  def __call__(self, tokens: jax.Array, query: jax.Array, grid: tuple[int, int]) -> jax.Array:
-    del tokens
+  def __call__(self, tokens: jax.Array, query: jax.Array, grid: tuple[int, int], *, train: bool = False) -> jax.Array:
+    del tokens, train
     heads, wide = query.shape[-2], jnp.promote_types(self.dtype, jnp.float32)
     centre = self.param("centre", nn.initializers.normal(2.0), (heads, 2), self.param_dtype).astype(wide)
     root = self.param("root", _near_identity, (heads, 2, 2), self.param_dtype).astype(wide)
@@ -97,7 +203,8 @@ class PredictedCentre(nn.Module):
   param_dtype: DTypeLike = jnp.float32
 
   @nn.compact
-  def __call__(self, tokens: jax.Array, query: jax.Array, grid: tuple[int, int]) -> jax.Array:
+  def __call__(self, tokens: jax.Array, query: jax.Array, grid: tuple[int, int], *, train: bool = False) -> jax.Array:
+    del train
     fields: dict[str, Any] = {
       "use_bias": False,
       "kernel_init": nn.initializers.xavier_uniform(),

@@ -9,15 +9,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from convattn.layers.choices import check_choice
 from convattn.ops.dense import dense_dot
 from convattn.ops.similarities import additive, bilinear, cosine, dot, scaled_dot
 
 SIMILARITIES = ("dot", "scaled_dot", "cosine", "bilinear", "additive")
-
-
-def check_choice(name: str, value: str, choices: Any) -> None:
-  if value not in choices:
-    raise ValueError(f"{name} is {value!r}, but must be one of {', '.join(map(repr, choices))}.")
 
 
 def head_width(width: int, num_heads: int, name: str = "width") -> int:

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from convattn.layers.activations import ACTIVATIONS
+from convattn.layers.activations import Activation, activation_function
 from convattn.layers.convolution import DepthwiseConv, fan_out_normal
 from convattn.layers.inputs import check_input
-from convattn.layers.normalization import NORMS
+from convattn.layers.normalization import Norm, norm_maker
 from convattn.layers.shortcut import Shortcut, pool
 from convattn.layers.squeeze_excite import SqueezeExcite, squeezed_width
 from convattn.layers.stochastic_depth import StochasticDepth
@@ -50,13 +50,13 @@ class MBConv(nn.Module):
   squeeze_ratio: float = 0.25
   squeeze_from: str = "output"
   squeeze_at: str = "after"
-  squeeze_activation: str = "silu"
+  squeeze_activation: Activation = "silu"
   kernel_size: int = 3
   use_bias: bool = True
-  norm: str = "batch"
+  norm: Norm = "batch"
   norm_epsilon: float = 1e-5
   pre_norm_activation: bool = False
-  activation: str = "gelu"
+  activation: Activation = "gelu"
   pool: str = "max"
   stochastic_depth: float = 0.0
   dtype: DTypeLike = jnp.float32
@@ -64,11 +64,11 @@ class MBConv(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-    channels = check_input(self, x, "b h w c", "pre_norm/scale")["c"]
+    channels = check_input(self, x, "b h w c", "expand/kernel")["c"]
     dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-    norm = functools.partial(NORMS[self.norm], epsilon=self.norm_epsilon, **dtypes)
+    norm = norm_maker(self.norm, self.norm_epsilon, **dtypes)
     dense = functools.partial(nn.Dense, kernel_init=fan_out_normal, dot_general=dense_dot, **dtypes)
-    act = ACTIVATIONS[self.activation]
+    act = activation_function(self.activation)
     expanded, hidden = self.hidden_widths(channels)
     stride = {place: self.stride if self.stride_at == place else 1 for place in STRIDES_AT}
 

@@ -1,12 +1,17 @@
-"""Batch and layer normalisation with one calling convention, so that a block swaps one for the other by data."""
+"""Batch and layer normalisation with one calling convention, so that a block is handed the one or the other."""
 
 from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from convattn.layers.choices import chosen
 from convattn.layers.inputs import check_input
 
 
@@ -72,3 +77,15 @@ class LayerNorm(nn.Module):
 
 
 NORMS = {"batch": BatchNorm, "layer": LayerNorm}
+
+Norm = str | Callable[..., nn.Module]
+"""A name of NORMS, or what makes a module of one's own from (dtype, param_dtype, name), called as (x, *, train)."""
+
+
+def norm_maker(norm: Norm, epsilon: float | None = None, **dtypes: Any) -> Callable[..., nn.Module]:
+  """Makes the norm from its name in the model; ValueError for an unknown one.
+
+  `epsilon` is that of a norm by name (None: its own default); one that is handed in has its own.
+  """
+  own = {"epsilon": epsilon} if isinstance(norm, str) and epsilon is not None else {}
+  return functools.partial(chosen("norm", norm, NORMS), **own, **dtypes)

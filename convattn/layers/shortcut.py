@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from convattn.layers.inputs import check_input
 from convattn.ops.dense import dense_dot
 from convattn.ops.pooling import avg_pool, max_pool
+from convattn.ops.shapes import check_shapes
 
 
 def pool(x: jax.Array, kind: str, stride: int) -> jax.Array:
@@ -24,6 +25,15 @@ POOLS = {
   "avg": lambda x, stride: avg_pool(x, window=stride, stride=stride),
   "max3x3": lambda x, stride: max_pool(x, window=3, stride=stride),
 }
+
+
+def check_block_input(block: nn.Module, x: jax.Array, width: int) -> int:
+  """The channels of x [b, h, w, c], checked as by `check_input`, for a block of `width` with a Shortcut, "shortcut"."""
+  if block.has_variable("params", "shortcut"):
+    return check_input(block, x, "b h w c", "shortcut/project/kernel")["c"]
+  # A block whose shortcut has no parameters was made for images as wide as itself.
+  check_shapes(x=(x, f"b h w {width if block.variables.get('params') else 'c'}"))
+  return x.shape[-1]
 
 
 class Shortcut(nn.Module):

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from convattn.layers.activations import ACTIVATIONS
+from convattn.layers.activations import Activation, activation_function
 from convattn.layers.convolution import fan_out_normal
 from convattn.layers.inputs import check_input
 
@@ -22,12 +22,12 @@ def squeezed_width(width: int, ratio: float) -> int:
 class SqueezeExcite(nn.Module):
   """Scales every channel by a gate computed from all channels' means: x * sigmoid(W2 act(W1 mean_hw(x) + b1) + b2).
 
-  Input and output [b, h, w, c]; W1 is [c, hidden], W2 [hidden, c]. act is one of layers.activations; the paper of
+  Input and output [b, h, w, c]; W1 is [c, hidden], W2 [hidden, c]. act is a layers.activations.Activation; the paper of
   squeeze-and-excite has "relu", CoAtNet's code family "silu".
   """
 
   hidden: int
-  activation: str = "silu"
+  activation: Activation = "silu"
   dtype: DTypeLike = jnp.float32
   param_dtype: DTypeLike = jnp.float32
 
@@ -38,5 +38,5 @@ class SqueezeExcite(nn.Module):
     fields: dict[str, Any] = {"kernel_init": fan_out_normal, "dtype": self.dtype, "param_dtype": self.param_dtype}
     squeezed = x.mean((1, 2), keepdims=True)
     gate = nn.Dense(self.hidden, name="reduce", **fields)(squeezed)
-    gate = nn.Dense(channels, name="expand", **fields)(ACTIVATIONS[self.activation](gate))
+    gate = nn.Dense(channels, name="expand", **fields)(activation_function(self.activation)(gate))
     return x * nn.sigmoid(gate)

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from convattn.layers.activations import ACTIVATIONS
+from convattn.layers.activations import Activation, activation_function
 from convattn.layers.convolution import Conv
 from convattn.layers.inputs import check_input
-from convattn.layers.normalization import NORMS
+from convattn.layers.normalization import Norm, norm_maker
 
 
 class Stem(nn.Module):
@@ -26,9 +26,9 @@ class Stem(nn.Module):
   kernel_size: int = 3
   stride: int = 2
   use_bias: bool = False
-  norm: str = "batch"
+  norm: Norm = "batch"
   norm_epsilon: float = 1e-5
-  activation: str = "gelu"
+  activation: Activation = "gelu"
   dtype: DTypeLike = jnp.float32
   param_dtype: DTypeLike = jnp.float32
 
@@ -38,8 +38,8 @@ class Stem(nn.Module):
     dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
     for i, width in enumerate(self.widths):
       if i:
-        x = NORMS[self.norm](epsilon=self.norm_epsilon, name=f"norm_{i}", **dtypes)(x, train=train)
-        x = ACTIVATIONS[self.activation](x)
+        x = norm_maker(self.norm, self.norm_epsilon, **dtypes)(name=f"norm_{i}")(x, train=train)
+        x = activation_function(self.activation)(x)
       stride = self.stride if i == 0 else 1
       x = Conv(width, self.kernel_size, stride, self.use_bias, name=f"conv_{i + 1}", **dtypes)(x)
     return x

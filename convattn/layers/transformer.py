@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -10,12 +11,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from convattn.layers.activations import Activation
 from convattn.layers.attention import RelativeAttention
 from convattn.layers.feed_forward import FeedForward
-from convattn.layers.inputs import check_input
 from convattn.layers.layer_scale import LayerScale
-from convattn.layers.normalization import NORMS
-from convattn.layers.shortcut import Shortcut, pool
+from convattn.layers.normalization import Norm, norm_maker
+from convattn.layers.shortcut import Shortcut, check_block_input, pool
 from convattn.layers.stochastic_depth import StochasticDepth
 
 WIDTH_FROM = ("output", "input")
@@ -30,25 +31,30 @@ class TransformerBlock(nn.Module):
   [b, h, w, c] -> [b, ceil(h/stride), ceil(w/stride), width]. The first norm sees the image before it is pooled;
   query, key and value all come from the pooled image. Attention is as wide as the block's output, or with
   width_from="input" as its input; its last dense layer then widens. layer_scale is the initial size of both residual
-  branches (LayerScale), 0 leaves it out. position_dropout acts in training only.
+  branches (LayerScale), 0 leaves it out.
+
+  `attention` makes it from (num_heads, width, out_width, dtype, param_dtype, name), called as (x, *, train), such as
+  `functools.partial(RelativeAttention, position=BiasMLP)`. Left out, it is a RelativeAttention with the fields
+  `relative`, `position`, `position_hidden`, `position_dropout` and `table_resize`, which are for that alone.
 
   Raises:
-    ValueError: head_size does not divide the attention's width (and what RelativeAttention raises).
+    ValueError: head_size does not divide the attention's width (and what the attention raises).
   """
 
   width: int
   stride: int = 1
   head_size: int = 32
   width_from: str = "output"
-  relative: str = "pre"
-  position: str = "table"
-  position_hidden: int = 512
-  position_dropout: float = 0.0
-  table_resize: str = "none"
+  attention: Callable[..., nn.Module] | None = None
+  relative: str = RelativeAttention.relative
+  position: str | Callable[..., nn.Module] | None = RelativeAttention.position
+  position_hidden: int = RelativeAttention.position_hidden
+  position_dropout: float = RelativeAttention.position_dropout
+  table_resize: str = RelativeAttention.table_resize
   expansion: int = 4
-  norm: str = "layer"
+  norm: Norm = "layer"
   norm_epsilon: float = 1e-6
-  activation: str = "gelu"
+  activation: Activation = "gelu"
   pool: str = "max"
   shortcut_bias: bool = True
   layer_scale: float = 0.0
@@ -58,12 +64,12 @@ class TransformerBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-    channels = check_input(self, x, "b h w c", "attention_norm/scale")["c"]
+    channels = check_block_input(self, x, self.width)
     attention_width = {"output": self.width, "input": channels}[self.width_from]
     if attention_width % self.head_size:
       raise ValueError(f"width is {attention_width}, but must be a multiple of head_size = {self.head_size}.")
     dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-    norm = functools.partial(NORMS[self.norm], epsilon=self.norm_epsilon, **dtypes)
+    norm = norm_maker(self.norm, self.norm_epsilon, **dtypes)
 
     def residual(branch: jax.Array, name: str) -> jax.Array:
       if self.layer_scale:
@@ -75,20 +81,21 @@ class TransformerBlock(nn.Module):
     shortcut = Shortcut(self.width, self.stride, self.pool, self.shortcut_bias, initializer, name="shortcut", **dtypes)(
       x
     )
-    attention = RelativeAttention(
-      attention_width // self.head_size,
-      attention_width,
-      self.width,
-      self.relative,
-      self.position,
-      self.position_hidden,
-      self.position_dropout if train else 0.0,
-      self.table_resize,
+    attention = self._attention_maker()(
+      num_heads=attention_width // self.head_size,
+      width=attention_width,
+      out_width=self.width,
       name="attention",
       **dtypes,
     )
-    x = attention(pool(norm(name="attention_norm")(x, train=train), self.pool, self.stride))
+    x = attention(pool(norm(name="attention_norm")(x, train=train), self.pool, self.stride), train=train)
     x = shortcut + residual(x, "attention")
     y = norm(name="feed_forward_norm")(x, train=train)
     y = FeedForward(self.expansion, self.activation, name="feed_forward", **dtypes)(y)
     return x + residual(y, "feed_forward")
+
+  def _attention_maker(self) -> Callable[..., nn.Module]:
+    if self.attention is not None:
+      return self.attention
+    names = ("relative", "position", "position_hidden", "position_dropout", "table_resize")
+    return functools.partial(RelativeAttention, **{name: getattr(self, name) for name in names})

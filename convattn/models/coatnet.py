@@ -13,10 +13,14 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from convattn.errors import UserError
+from convattn.layers.activations import ACTIVATIONS
+from convattn.layers.attention import RelativeAttention
 from convattn.layers.classifier import Classifier
 from convattn.layers.convnext import ConvNeXtBlock
+from convattn.layers.grid_positions import position_maker
 from convattn.layers.inputs import check_input
 from convattn.layers.mbconv import MBConv
+from convattn.layers.normalization import norm_maker
 from convattn.layers.stem import Stem
 from convattn.layers.transformer import TransformerBlock
 from convattn.models.spec import Spec
@@ -48,12 +52,16 @@ class CoAtNet(nn.Module):
       raise UserError(f"remat is {self.remat!r}, but must be one of {', '.join(map(repr, REMAT))}.")
     spec = self.spec
     dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-    conv_norm: dict[str, Any] = {
-      "norm": spec.conv_norm,
-      "norm_epsilon": spec.conv_norm_epsilon,
-      "activation": spec.conv_activation,
-    }
-    self.stem = Stem(spec.stem_widths, spec.stem_kernel, spec.stem_stride, spec.stem_bias, **conv_norm, **dtypes)
+    conv_norm, attention_norm = _norms(spec)
+    self.stem = Stem(
+      spec.stem_widths,
+      spec.stem_kernel,
+      spec.stem_stride,
+      spec.stem_bias,
+      norm=conv_norm,
+      activation=ACTIVATIONS[spec.conv_activation],
+      **dtypes,
+    )
     rates = iter(np.linspace(0, spec.stochastic_depth, len(spec.blocks)))
     makers = block_makers(spec)
     for i, stage in enumerate(spec.stages):
@@ -62,9 +70,7 @@ class CoAtNet(nn.Module):
         for kind, width, stride in stage.blocks
       )
       setattr(self, f"stage_{i + 1}", StageBlocks(blocks, self.remat))
-    self.classifier = Classifier(
-      self.num_classes, spec.head, spec.attention_norm, spec.attention_norm_epsilon, **dtypes
-    )
+    self.classifier = Classifier(self.num_classes, spec.head, attention_norm, **dtypes)
 
   def features(self, images: jax.Array, *, train: bool) -> list[jax.Array]:
     check_input(self, images, "b h w c", "stem/conv_1/kernel", 2)
@@ -95,17 +101,28 @@ class StageBlocks(nn.Module):
     return x
 
 
+def _norms(spec: Spec) -> tuple[Callable[..., nn.Module], Callable[..., nn.Module]]:
+  """What makes the norms of (stem and convolution blocks, Transformer blocks and classifier)."""
+  return (
+    norm_maker(spec.conv_norm, spec.conv_norm_epsilon),
+    norm_maker(spec.attention_norm, spec.attention_norm_epsilon),
+  )
+
+
 def block_makers(spec: Spec) -> dict[str, Callable[..., nn.Module]]:
   """Block letter -> layer with every field that the spec decides for all blocks alike."""
+  conv_norm, attention_norm = _norms(spec)
   conv: dict[str, Any] = {
     "stride_at": spec.conv_stride,
     "expansion": spec.conv_expansion,
     "use_bias": spec.conv_bias,
-    "norm": spec.conv_norm,
-    "norm_epsilon": spec.conv_norm_epsilon,
-    "activation": spec.conv_activation,
+    "norm": conv_norm,
+    "activation": ACTIVATIONS[spec.conv_activation],
     "pool": spec.pool,
   }
+  position = position_maker(
+    spec.relative_position, hidden=spec.relative_hidden, dropout=spec.relative_dropout, resize=spec.table_resize
+  )
   return {
     "C": functools.partial(
       MBConv,
@@ -114,7 +131,7 @@ def block_makers(spec: Spec) -> dict[str, Callable[..., nn.Module]]:
       squeeze_ratio=spec.squeeze_ratio,
       squeeze_from=spec.squeeze_from,
       squeeze_at=spec.squeeze_at,
-      squeeze_activation=spec.squeeze_activation,
+      squeeze_activation=ACTIVATIONS[spec.squeeze_activation],
       **conv,
     ),
     "X": functools.partial(ConvNeXtBlock, layer_scale=spec.conv_layer_scale, **conv),
@@ -122,15 +139,10 @@ def block_makers(spec: Spec) -> dict[str, Callable[..., nn.Module]]:
       TransformerBlock,
       head_size=spec.head_size,
       width_from=spec.attention_width_from,
-      relative=spec.relative_attention,
-      position=spec.relative_position,
-      position_hidden=spec.relative_hidden,
-      position_dropout=spec.relative_dropout,
-      table_resize=spec.table_resize,
+      attention=functools.partial(RelativeAttention, relative=spec.relative_attention, position=position),
       expansion=spec.attention_expansion,
-      norm=spec.attention_norm,
-      norm_epsilon=spec.attention_norm_epsilon,
-      activation=spec.attention_activation,
+      norm=attention_norm,
+      activation=ACTIVATIONS[spec.attention_activation],
       pool=spec.pool,
       shortcut_bias=spec.attention_shortcut_bias,
       layer_scale=spec.attention_layer_scale,

@@ -6,11 +6,12 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from convattn.errors import UserError
-from convattn.fields import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, misfit, setting, settings_of, type_hints
+from convattn.fields import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, misfit, nothing_of, setting, settings_of, type_hints
 from convattn.layers import convnext
 from convattn.layers.activations import ACTIVATIONS
-from convattn.layers.attention import POSITIONS, RELATIVE, TABLE_RESIZE
+from convattn.layers.attention import RELATIVE
 from convattn.layers.classifier import HEADS
+from convattn.layers.grid_positions import POSITIONS, TABLE_RESIZE, PositionMLP
 from convattn.layers.mbconv import EXPAND_FROM, SQUEEZE_AT, SQUEEZE_FROM, STRIDES_AT
 from convattn.layers.normalization import NORMS
 from convattn.layers.shortcut import POOLS
@@ -85,7 +86,9 @@ class Spec:
   conv_expansion: int = setting(4, "a convolution block's inner width over its outer width", COUNT, largest=2**10)
   conv_expand_from: str = setting("output", "that outer width is MBConv's 'output' or its 'input'", choices=EXPAND_FROM)
   conv_bias: bool = setting(True, "biases in MBConv's shortcut and last product, and all of ConvNeXt's")
-  conv_layer_scale: float = setting(0.0, "initial scale of ConvNeXt's branch; 0: no scale", NOT_NEGATIVE)
+  conv_layer_scale: float = setting(
+    0.0, "initial scale of ConvNeXt's branch; 0: no scale", NOT_NEGATIVE, weights_need=bool
+  )
   squeeze_ratio: float = setting(0.25, "squeeze-and-excite's hidden width over MBConv's width", POSITIVE)
   squeeze_from: str = setting("output", "that width is MBConv's 'output' or its 'expanded' one", choices=SQUEEZE_FROM)
   squeeze_at: str = setting(
@@ -98,10 +101,15 @@ class Spec:
   relative_position: str = setting(
     "table", "bias from a 'table', or an 'mlp' over log-spaced shifts, for any grid", choices=POSITIONS
   )
-  relative_hidden: int = setting(512, "hidden width of that MLP", COUNT, largest=2**16)
-  relative_dropout: float = setting(0.0, "share of its hidden units dropped in training", SHARE)
+  relative_hidden: int = setting(PositionMLP.hidden, "hidden width of that MLP", COUNT, largest=2**16)
+  relative_dropout: float = setting(
+    0.0, "share of its hidden units dropped in training", SHARE, weights_need=nothing_of
+  )
   table_resize: str = setting(
-    "none", "fit a table to the image in every call: 'none', 'bilinear' or 'timm'", choices=TABLE_RESIZE
+    "none",
+    "fit a table to the image in every call: 'none', 'bilinear' or 'timm'",
+    choices=TABLE_RESIZE,
+    weights_need=nothing_of,
   )
   head_size: int = setting(32, "width of one attention head", COUNT, largest=2**16)
   attention_width_from: str = setting(
@@ -115,14 +123,16 @@ class Spec:
   )
   attention_shortcut_bias: bool = setting(True, "biases in a Transformer block's shortcut")
   attention_layer_scale: float = setting(
-    0.0, "initial scale of a Transformer block's branches; 0: no scale", NOT_NEGATIVE
+    0.0, "initial scale of a Transformer block's branches; 0: no scale", NOT_NEGATIVE, weights_need=bool
   )
   head: str = setting(
     "tanh",
     "classifier: 'tanh' (mean, norm, dense, tanh, dense), 'plain' (mean, norm, dense) or 'norm_first'",
     choices=HEADS,
   )
-  stochastic_depth: float = setting(0.0, "rate of the last block; rises linearly from 0 at the first", SHARE)
+  stochastic_depth: float = setting(
+    0.0, "rate of the last block; rises linearly from 0 at the first", SHARE, weights_need=nothing_of
+  )
 
   def __post_init__(self):
     check_settings(self)

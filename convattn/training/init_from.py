@@ -10,6 +10,7 @@ import numpy as np
 
 from convattn import pretrained
 from convattn.errors import UserError
+from convattn.fields import all_of, settings_of
 from convattn.models import create_model, family_of
 from convattn.pretrained.pictures import Preprocessing
 from convattn.pretrained.shapes import image_channels
@@ -20,9 +21,6 @@ from convattn.training.restoring import Classifier, restore_classifier
 from convattn.training.state import TrainState, sha256
 from convattn.training.task import Task
 from convattn.training.workdir import differences, shape_difference
-
-# What a spec says about training, or about other image sizes than the weights'.
-_FREE = ("stochastic_depth", "relative_dropout", "table_resize")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -122,10 +120,9 @@ def _checked(restored: Classifier, model: nn.Module) -> Any:
 
 def _comparable(model: Any) -> dict[str, Any]:
   """The class and the spec's fields that decide what the weights compute."""
-  fields = {name: value for name, value in dataclasses.asdict(model.spec).items() if name not in _FREE}
-  # Their initial value does not matter, but whether there are any.
-  scales = {name: bool(value) for name, value in fields.items() if name.endswith("layer_scale")}
-  return {"class": type(model).__name__, **fields, **scales}
+  needs = {field.name: field.metadata["weights_need"] for field in settings_of(type(model.spec))}
+  values = dataclasses.asdict(model.spec).items()
+  return {"class": type(model).__name__} | {name: needs.get(name, all_of)(value) for name, value in values}
 
 
 def _same_classes(restored: Classifier, task: Task) -> bool:

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from convattn.analysis import model_table
 from convattn.training import signals
 from convattn.training import workdir as files
 from convattn.training.checkpoints import Checkpoints
@@ -20,7 +21,7 @@ from convattn.training.distributed import is_main
 from convattn.training.evaluation import Arrays, score
 from convattn.training.feeding import Feeder, train_batch
 from convattn.training.program import Program, run_keys
-from convattn.training.progress import Progress, Throughput, device_memory, model_table, show, summary
+from convattn.training.progress import Progress, Throughput, device_memory, show, summary
 from convattn.training.state import TrainState, check_finite, sha256
 from convattn.training.steps import training_numbers
 from convattn.training.task import Task, host_numbers, ranking_of, records_of

@@ -1,4 +1,4 @@
-"""What a run shows: its devices, the model's parts, where it is, and at what speed."""
+"""What a run shows: its devices, where it is, and at what speed."""
 
 import math
 import shutil
@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import tqdm
 
-from convattn.analysis import Cost, by_stage, costs_of_call
 from convattn.training.config import Compute
 from convattn.training.distributed import is_main
 
@@ -39,44 +38,6 @@ def unused_gpu_warning() -> str | None:
   if subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, check=False).returncode:
     return None
   return "warning: this machine has a GPU but jax uses the CPU; `make train ACCELERATOR=cuda` installs the build for it"
-
-
-def model_table(model: nn.Module, params: Any, example_inputs: Any) -> str:
-  """`cost_table` of the model, `parameter_table` of one that cannot be traced in its call with `train=False`."""
-  try:
-    return cost_table(costs_of_call(model, example_inputs))
-  # Whatever a module of the user's raises: no run ends for want of a table.
-  except Exception:
-    return parameter_table(params)
-
-
-def parameter_table(params: Any) -> str:
-  """The number of parameters of each top-level part, in the order of the model's names, and their sum."""
-  ordered = sorted(params.items(), key=_natural)
-  parts = {name: sum(leaf.size for leaf in jax.tree.leaves(part)) for name, part in ordered}
-  parts["total"] = sum(parts.values())
-  width, digits = max(map(len, parts)), len(f"{parts['total']:,}")
-  return "\n".join(f"  {name:<{width}}  {count:>{digits},}" for name, count in parts.items())
-
-
-def cost_table(rows: Sequence[Cost]) -> str:
-  """Output, parameters and multiply-adds of each part, blocks added up to stages, and their sums."""
-  lines = [("part", "output", "parameters", "multiply-adds")]
-  for row in by_stage(rows):
-    lines.append((row.name, " × ".join(map(str, row.output)), f"{row.parameters:,}", f"{row.multiply_adds:,}"))
-  sums = (sum(row.parameters for row in rows), sum(row.multiply_adds for row in rows))
-  lines.append(("total", "", f"{sums[0]:,}", f"{sums[1]:,}"))
-  widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-  return "\n".join(
-    f"  {name:<{widths[0]}}  {output:<{widths[1]}}  {parameters:>{widths[2]}}  {multiply_adds:>{widths[3]}}"
-    for name, output, parameters, multiply_adds in lines
-  )
-
-
-def _natural(item: tuple[str, Any]) -> tuple[str, int]:
-  # stage_10 comes after stage_9.
-  stem = item[0].rstrip("0123456789")
-  return stem, int(item[0][len(stem) :] or 0)
 
 
 class Throughput:

@@ -1,13 +1,11 @@
 """The summary command: one table for names, tags and runs, made from shapes alone."""
 
-import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
 from convattn import create_model
 from convattn.analysis import costs, memory
-from convattn.commands import summary
 from convattn.commands.options import pixels
 from convattn.errors import UserError
 
@@ -69,7 +67,7 @@ def test_what_a_name_stands_for_needs_no_network(name, first, call, monkeypatch)
     raise AssertionError("weights were asked for")
 
   monkeypatch.setattr("convattn.pretrained.loading.find_weights", refuse)
-  monkeypatch.setattr("convattn.commands.summary.table", lambda *_: "")
+  monkeypatch.setattr("convattn.analysis.summary_table", lambda *_: "")
   status, out, err = call("summary", name)
   assert (status, err) == (0, "")
   assert out.startswith(f"{name} | {first} | float32 | remat none | 1 image\n")
@@ -80,15 +78,6 @@ def test_a_run_is_what_its_description_says(digits_run, call):
   assert (status, err) == (0, "")
   assert out.startswith(f"{digits_run} | 8 × 8 × 1 | 10 classes | float32 | remat none | 1 image\n")
   assert call("summary", digits_run, "--num_classes=0")[1].splitlines()[-2].split()[:2] == ["classifier", "32"]
-
-
-def test_a_module_of_ones_own_has_a_table_without_memory():
-  header, *rows = summary.table(nn.Dense(5), (2, 3, 7), 1).splitlines()
-  assert header.split() == ["part", "output", "parameters", "multiply-adds", "activations"]
-  assert [row.split() for row in rows] == [
-    ["Dense", "2", "×", "3", "×", "5", "40", "210", "30"],
-    ["total", "40", "210", "30"],
-  ]
 
 
 @pytest.mark.parametrize(

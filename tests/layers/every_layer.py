@@ -41,6 +41,13 @@ class Across(nn.Module):
 EXAMPLES = {
   "AugmentedConv": Example(layers.AugmentedConv(10, 4, 6, 2), takes_train=False, output=(3, 5, 6, 10)),
   "BatchNorm": Example(layers.BatchNorm(), batch_statistics=True),
+  # The positions take no image: here each is inside the attention it serves. A last bias shifts all logits alike.
+  "BiasMLP": Example(
+    layers.RelativeAttention(2, position=functools.partial(layers.BiasMLP, hidden=5)),
+    takes_train=False,
+    idle=("bias_mlp/out/bias", "key/bias"),
+  ),
+  "BiasTable": Example(layers.GridAttention(2, layers.BiasTable, content=False), takes_train=False),
   "CausalConv": Example(layers.CausalConv(6, taps=3, dilation=2, stride=2), output=(3, 3, 3, 6)),
   "Classifier": Example(layers.Classifier(7), output=(3, 7)),
   "Conv": Example(layers.Conv(4, stride=2, use_bias=True), takes_train=False, output=(3, 3, 3, 4)),
@@ -67,7 +74,6 @@ EXAMPLES = {
   "MultiHeadAttention": Example(
     layers.MultiHeadAttention(2, causal=True, clip=2), takes_train=False, shape=TOKENS, output=TOKENS
   ),
-  # It takes no input: here it is inside the attention it serves. Its last bias shifts all logits of a query alike.
   "PositionMLP": Example(
     layers.RelativeAttention(2, position="mlp", position_hidden=5),
     takes_train=False,

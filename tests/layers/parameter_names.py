@@ -41,6 +41,13 @@ NAMES = {
     "params/position/columns": (11, 2),
   },
   "BatchNorm": _norm("", 8, True),
+  "BiasMLP": _attention("", 8, 2, 4, None) | _dense("bias_mlp/hidden", 2, 5) | _dense("bias_mlp/out", 5, 2),
+  "BiasTable": {
+    "params/position/bias_table": (2, 9, 11),
+    **_dense("value", 8, 2, 4),
+    "params/out/kernel": (2, 4, 8),
+    "params/out/bias": (8,),
+  },
   "Classifier": _norm("norm", 8, False) | _dense("hidden", 8, 8) | _dense("logits", 8, 7),
   "CausalConv": {"params/kernel": (3, 8, 6), "params/bias": (6,)},
   "ConvBlock": {"params/conv/kernel": (3, 3, 8, 6), **_norm("norm", 6, True)},

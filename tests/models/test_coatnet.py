@@ -117,6 +117,9 @@ def test_spec_and_layers_have_the_same_defaults():
     (layers.RelativeAttention, "table_resize"): "table_resize",
     (layers.PositionMLP, "hidden"): "relative_hidden",
     (layers.PositionMLP, "dropout"): "relative_dropout",
+    (layers.BiasMLP, "hidden"): "relative_hidden",
+    (layers.BiasMLP, "dropout"): "relative_dropout",
+    (layers.BiasTable, "resize"): "table_resize",
     (layers.TransformerBlock, "head_size"): "head_size",
     (layers.TransformerBlock, "width_from"): "attention_width_from",
     (layers.TransformerBlock, "expansion"): "attention_expansion",
@@ -267,8 +270,8 @@ def test_a_model_that_resizes_its_tables_takes_any_size(small, method):
   other, seen = model.clone(spec=dataclasses.replace(SMALL, table_resize=method)), set()
 
   def spy(next_call, args, kwargs, context):
-    if isinstance(context.module, layers.RelativeAttention):
-      seen.add(context.module.table_resize)
+    if isinstance(context.module, layers.BiasTable):
+      seen.add(context.module.resize)
     return next_call(*args, **kwargs)
 
   with nn.intercept_methods(spy):

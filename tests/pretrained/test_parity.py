@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import convattn
-from convattn.layers import attention, normalization, transformer
+from convattn.layers import grid_positions, normalization, transformer
 from convattn.ops import convolutions, windows
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -139,13 +139,16 @@ MUTANTS = {
   "no_activation_after_pre_norm": Mutant(overrides={"conv_pre_norm_activation": False}, slow=True),
   "squeeze_after_norm": Mutant(overrides={"squeeze_at": "after"}, slow=True),
   "pool_before_norm": Mutant(
-    patches=((transformer, "pool", lambda x, kind, stride: x), (transformer, "NORMS", {"layer": PoolBeforeNorm}))
+    patches=(
+      (transformer, "pool", lambda x, kind, stride: x),
+      (normalization, "NORMS", normalization.NORMS | {"layer": PoolBeforeNorm}),
+    )
   ),
   "same_padding": Mutant(
     patches=((windows, "window_padding", same_padding), (convolutions, "window_padding", same_padding))
   ),
   "table_not_mirrored": Mutant(state_dict=table_not_mirrored, slow=True),
-  "swin_coordinates": Mutant("coatnet_rmlp_nano_rw_224", patches=((attention, "log_shifts", swin_shifts),)),
+  "swin_coordinates": Mutant("coatnet_rmlp_nano_rw_224", patches=((grid_positions, "log_shifts", swin_shifts),)),
   "batch_norm_epsilon": Mutant(overrides={"conv_norm_epsilon": 1e-3}, slow=True),
   "tanh_gelu": Mutant(overrides={"attention_activation": "gelu_tanh"}, slow=True),
   "layer_norm_epsilon": Mutant(overrides={"attention_norm_epsilon": 1e-5}, slow=True),

@@ -6,17 +6,13 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from convattn.analysis import Cost
 from convattn.models import CoAtNet
 from convattn.training import progress
 from convattn.training.config import Compute
 from convattn.training.progress import (
   Progress,
   Throughput,
-  cost_table,
   device_line,
-  model_table,
-  parameter_table,
   summary,
   unused_gpu_warning,
 )
@@ -45,16 +41,6 @@ def test_an_unused_gpu_is_a_warning_with_the_command_that_fixes_it(monkeypatch, 
   warning = unused_gpu_warning()
   assert (warning is not None) == warns
   assert not warns or "make train ACCELERATOR=cuda" in warning
-
-
-def test_the_table_counts_every_parameter_of_each_part_in_natural_order():
-  params = {
-    "stage_10": {"w": jnp.ones((3, 5))},
-    "stage_9": {"w": jnp.ones((1000,)), "b": jnp.ones(2)},
-    "head": jnp.ones(7),
-  }
-  lines = [line.split() for line in parameter_table(params).splitlines()]
-  assert lines == [["head", "7"], ["stage_9", "1,002"], ["stage_10", "15"], ["total", "1,024"]]
 
 
 def test_throughput_counts_images_only_while_its_clock_runs(monkeypatch):
@@ -139,46 +125,6 @@ def test_the_summary_survives_numbers_that_were_not_finite():
   shown = summary({**result, "state_sha256": "0" * 64}, "runs/x").splitlines()
   assert shown[0] == "test accuracy not finite of 4 after 9 steps"
   assert shown[1].startswith("1.0 s, 7 images/s; ")
-
-
-def test_cost_table_sums_the_blocks_of_each_part():
-  rows = [
-    Cost("stem", (8, 8, 4), 10, 100, 7),
-    Cost("stage_1/block_0", (4, 4, 6), 20, 1000, 7),
-    Cost("stage_1/block_1", (4, 4, 6), 30, 2000, 7),
-    Cost("classifier", (1, 1, 3), 5, 50, 7),
-  ]
-  lines = [line.split() for line in cost_table(rows).splitlines()]
-  assert lines[1:] == [
-    ["stem", "8", "×", "8", "×", "4", "10", "100"],
-    ["stage_1", "4", "×", "4", "×", "6", "50", "3,000"],
-    ["classifier", "1", "×", "1", "×", "3", "5", "50"],
-    ["total", "65", "3,150"],
-  ]
-
-
-class _Pair(nn.Module):
-  """A module of anybody's, of a tree of inputs."""
-
-  by_value: bool = False
-
-  @nn.compact
-  def __call__(self, inputs, *, train):
-    x = inputs["x"] if not self.by_value or inputs["x"].sum() > 0 else inputs["y"]
-    return nn.Dense(5, name="first")(x) + nn.Dense(5, name="second")(inputs["y"])
-
-
-def test_every_model_has_a_table():
-  inputs = {"x": jnp.ones((3, 2, 7)), "y": jnp.ones((3, 2, 11))}
-  params = _Pair().init(jax.random.key(0), inputs, train=False)["params"]
-  counted = [line.split() for line in model_table(_Pair(), params, inputs).splitlines()]
-  assert counted[1:] == [
-    ["first", "2", "×", "5", "40", "70"],
-    ["second", "2", "×", "5", "60", "110"],
-    ["total", "100", "180"],
-  ]
-  # Its program depends on a number, which no tracing knows.
-  assert model_table(_Pair(by_value=True), params, inputs) == parameter_table(params)
 
 
 def test_memory_is_told_where_the_device_counts_it(monkeypatch):

@@ -49,8 +49,9 @@ def absl(monkeypatch):
   monkeypatch.setattr(logger, "filters", [])
   monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
 
-  def passes(error=OSError("full"), path="/site-packages/orbax/future.py"):
-    record = logging.LogRecord("absl", logging.ERROR, path, 1, "run() raised", (), (type(error), error, None))
+  def passes(path="/site-packages/orbax/future.py"):
+    error = OSError("full")
+    record = logging.LogRecord("absl", logging.ERROR, path, 1, "run() raised", (), (OSError, error, None))
     return bool(logger.filter(record))
 
   return passes
