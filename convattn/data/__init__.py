@@ -8,13 +8,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  from convattn.data.augmentation import color_jitter, normalize, random_crop, random_flip
+  from convattn.data.augmentation import (
+    color_jitter,
+    cutmix,
+    mixup,
+    mixup_or_cutmix,
+    normalize,
+    random_crop,
+    random_flip,
+  )
   from convattn.data.batches import evaluation_batches, train_batch, train_indexes
   from convattn.data.broken import BrokenPicture, Skipped
   from convattn.data.folder import FolderSource
   from convattn.data.host_augmentation import HostAugmentation, augmented_batch
   from convattn.data.loading import adapt, load
-  from convattn.data.mixing import cutmix, mixup, mixup_or_cutmix
   from convattn.data.randaugment import rand_augment
   from convattn.data.records import RecordSource
   from convattn.data.selection import select
@@ -37,12 +44,12 @@ _HOMES = {
   "adapt": "loading",
   "augmented_batch": "host_augmentation",
   "color_jitter": "augmentation",
-  "cutmix": "mixing",
+  "cutmix": "augmentation",
   "evaluation_batches": "batches",
   "in_memory": "sources",
   "load": "loading",
-  "mixup": "mixing",
-  "mixup_or_cutmix": "mixing",
+  "mixup": "augmentation",
+  "mixup_or_cutmix": "augmentation",
   "normalize": "augmentation",
   "rand_augment": "randaugment",
   "random_crop": "augmentation",

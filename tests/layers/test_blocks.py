@@ -103,6 +103,20 @@ def test_stochastic_depth_drops_whole_samples_and_keeps_the_mean():
   np.testing.assert_array_equal(layers.StochasticDepth(0.0).apply({}, x, train=True), x)
 
 
+@pytest.mark.parametrize(
+  "layer", [layers.MBConv(4, stochastic_depth=0.5), layers.ConvNeXtBlock(4, stochastic_depth=0.5)]
+)
+def test_a_convolution_block_drops_its_branch_and_never_the_way_around(layer):
+  x = image(16, 1, 2, 4)
+  v = initialise(layer, x, train=False)
+  step = jax.jit(lambda key: layer.apply(v, x, train=True, rngs={"dropout": key}, mutable=["batch_stats"])[0])
+  branch = np.asarray(step(jax.random.key(0)) - x)
+  dropped = (branch == 0).all((1, 2, 3))
+  assert 0 < dropped.sum() < 16
+  whole = layer.clone(stochastic_depth=0.0).apply(v, x, train=True, mutable=["batch_stats"])[0] - x
+  np.testing.assert_allclose(branch[~dropped], 2 * np.asarray(whole)[~dropped], atol=1e-5)
+
+
 def test_the_two_branches_of_a_block_are_dropped_independently():
   layer = layers.TransformerBlock(4, head_size=4, stochastic_depth=0.5)
   x = image(64, 1, 1, 4)

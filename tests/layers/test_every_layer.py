@@ -22,7 +22,7 @@ from parameter_names import NAMES
 
 # The promised ones, and one of each kind of the others, are for the fast tests.
 FAST = {"RelativeAttention", "MBConv", "SqueezeExcite", "TransformerBlock", "StochasticDepth", "MultiHeadAttention"}
-FAST |= {"GridAttention", "WindowAttention", "DilatedStack", "Classifier", "ConvNeXtBlock"}
+FAST |= {"GridAttention", "WindowAttention", "DilatedStack", "Classifier", "ConvNeXtBlock", "LayerScale"}
 every_layer = pytest.mark.parametrize(
   "name", [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in EXAMPLES]
 )
