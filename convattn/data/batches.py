@@ -31,7 +31,7 @@ def train_indexes(size: int, *, batch_size: int, seed: int, step: int) -> np.nda
   has every example exactly once, nothing is dropped, and a batch may be larger than the data set.
 
   Raises:
-    ValueError: `size` or `batch_size` below 1, `seed` or `step` below 0.
+    UserError: `size` or `batch_size` below 1, `seed` or `step` below 0.
   """
   for name, value, least in (("size", size, 1), ("batch_size", batch_size, 1), ("seed", seed, 0), ("step", step, 0)):
     if value < least:
@@ -46,7 +46,7 @@ def stack(items: Sequence[Item]) -> dict[str, np.ndarray]:
   """{"image": uint8 [b, h, w, c], "label": int32 [b]} of b examples.
 
   Raises:
-    ValueError: images that are not uint8 [h, w, c] of one shape.
+    UserError: images that are not uint8 [h, w, c] of one shape.
   """
   images = [np.asarray(item["image"]) for item in items]
   kinds = {(image.shape, image.dtype) for image in images}
@@ -62,7 +62,7 @@ def train_places(
   """(row, index of its example) of the rows `rows` of the batch of update `step`; see `train_indexes`.
 
   Raises:
-    ValueError: an empty source, or a number out of range.
+    UserError: an empty source, or a number out of range.
   """
   if not len(source):
     raise UserError("there are no images to train on; the data set 'folder' needs them in train/CLASS/*.jpg.")
@@ -79,7 +79,7 @@ def train_batch(source: Source, *, batch_size: int, seed: int, step: int, rows: 
     rows: of that batch, the ones wanted.
 
   Raises:
-    ValueError: an empty source, a number out of range, or images that are not uint8 [h, w, c] of one shape.
+    UserError: an empty source, a number out of range, or images that are not uint8 [h, w, c] of one shape.
     BrokenPicture: a ValueError for a picture that cannot be read.
   """
   indexes = [index for _, index in train_places(source, batch_size=batch_size, seed=seed, step=step, rows=rows)]
@@ -107,7 +107,7 @@ def evaluation_batches(source: Source, batch_size: int, rows: slice = WHOLE) -> 
     rows: of each batch, the ones wanted; the others are not read.
 
   Raises:
-    ValueError: `batch_size` below 1 (at the call), or images that are not uint8 [h, w, c] of one shape.
+    UserError: `batch_size` below 1 (at the call), or images that are not uint8 [h, w, c] of one shape.
     BrokenPicture: a ValueError for a picture that cannot be read, or for so many of those to be left out, one behind
       the other, that something else is wrong.
   """

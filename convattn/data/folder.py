@@ -73,7 +73,7 @@ def load_folder(directory: str) -> Dataset:
   """The pictures of a folder with 224 x 224 pixels, normalised to [-1, 1]; `data.load` changes that.
 
   Raises:
-    ValueError: no directory named, a validation part or a class that is missing or has no pictures, or a class of
+    UserError: no directory named, a validation part or a class that is missing or has no pictures, or a class of
       another part that train lacks; one line with the path and what to do.
   """
   if not directory:

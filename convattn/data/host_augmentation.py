@@ -49,7 +49,7 @@ def random_box(rng: np.random.Generator, height: int, width: int, least_area: fl
     least_area: above 0, at most 1.
 
   Raises:
-    ValueError: `least_area` out of range.
+    UserError: `least_area` out of range.
   """
   if not 0 < least_area <= 1:
     raise UserError(f"the least area of a random crop must be above 0 and at most 1, got {least_area}.")
@@ -72,7 +72,7 @@ class Rows:
   A picture that cannot be read raises, or is replaced by the next one of the source that can.
 
   Raises:
-    ValueError: images of other channels than an augmentation takes.
+    UserError: images of other channels than an augmentation takes.
   """
 
   dataset: Dataset
@@ -119,7 +119,7 @@ def augmented_batch(
     {"image": uint8 [b, h, w, c], "label": int32 [b]}.
 
   Raises:
-    ValueError: a number out of range, an image that is not grey or RGB, or one that is broken (BrokenPicture).
+    UserError: a number out of range, an image that is not grey or RGB, or one that is broken (BrokenPicture).
   """
   places = train_places(dataset.train, batch_size=batch_size, seed=seed, step=step, rows=rows)
   return stack(in_threads(Rows(dataset, augmentation, seed, step), places))

@@ -70,7 +70,7 @@ def load(
       `image_size` is given), crop and interpolation as well.
 
   Raises:
-    ValueError: an unknown name, data that is missing (the message has the command that makes it), a folder or records
+    UserError: an unknown name, data that is missing (the message has the command that makes it), a folder or records
       without what they need, or a selection that the data set cannot give; one line.
   """
   if image_size < 0:

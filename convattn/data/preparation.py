@@ -43,7 +43,7 @@ def prepared(builder_class: Any, root: pathlib.Path) -> Any:
     root: the directory of all prepared data; made if missing, only read if the data is there already.
 
   Raises:
-    ValueError: the data is missing and cannot be written, or its directory holds something else.
+    UserError: the data is missing and cannot be written, or its directory holds something else.
   """
 
   def builder() -> Any:

@@ -131,7 +131,7 @@ def record_folder(root: Path, name: str) -> Path | None:
   """Where `name` lies under `root`: NAME, NAME/CONFIG or either with /VERSION; of several versions the newest.
 
   Raises:
-    ValueError: NAME has several configurations; one line with their names.
+    UserError: NAME has several configurations; one line with their names.
   """
   folder = root / name
   if (folder / "features.json").exists():
@@ -152,7 +152,7 @@ def load_records(folder: Path) -> Dataset:
   """The data set in `folder`, as `record_folder` finds it.
 
   Raises:
-    ValueError: features or a format that cannot be used; one line with what was found and what to do.
+    UserError: features or a format that cannot be used; one line with what was found and what to do.
   """
   import tensorflow_datasets as tfds
 

@@ -18,7 +18,7 @@ def parse_classes(text: str) -> tuple[int, ...]:
   """The labels that a text such as '0-4' or '0,3,7' or '0-2,5' names, in its order; empty: none.
 
   Raises:
-    ValueError: text of another form, a range that runs backwards, or a label named twice; one line.
+    UserError: text of another form, a range that runs backwards, or a label named twice; one line.
   """
   labels: list[int] = []
   for part in text.split(",") if text.strip() else ():
@@ -55,7 +55,7 @@ def select(dataset: Dataset, *, classes: str = "", images_per_class: int = 0, se
     seed: at least 0; without `images_per_class` it changes nothing.
 
   Raises:
-    ValueError: a malformed text, a class that is not there, a class of fewer images, a number below 0; one line.
+    UserError: a malformed text, a class that is not there, a class of fewer images, a number below 0; one line.
   """
   for name, value in (("images_per_class", images_per_class), ("subset_seed", seed)):
     if value < 0:

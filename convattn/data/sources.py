@@ -51,7 +51,7 @@ class ArraySource:
 
   Raises:
     AssertionError: a wrong rank or length, naming the argument.
-    ValueError: a wrong dtype, or a negative label.
+    UserError: a wrong dtype, or a negative label.
   """
 
   images: np.ndarray
@@ -117,7 +117,7 @@ class Dataset:
     crop_fraction, crop_mode, interpolation: how a picture of any size becomes one of `image_shape`, see Preprocessing.
 
   Raises:
-    ValueError: the fields do not fit each other.
+    UserError: the fields do not fit each other.
   """
 
   train: Source
@@ -152,7 +152,7 @@ class Dataset:
     """Its three sources by the name of their split, if a part of them can be had.
 
     Raises:
-      ValueError: one of them is no LabelledSource.
+      UserError: one of them is no LabelledSource.
     """
     sources = {}
     for split in ("train", "validation", "test"):

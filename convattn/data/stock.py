@@ -61,7 +61,7 @@ def prepare_stock(name: str, root: Path, manual_dir: str = "") -> Path:
     manual_dir: where archives lie that TFDS cannot download, such as ImageNet's; empty: ROOT/downloads/manual.
 
   Raises:
-    ValueError: TensorFlow is not installed, the name is unknown, or preparing failed; one line.
+    UserError: TensorFlow is not installed, the name is unknown, or preparing failed; one line.
     OSError: `root` cannot be written.
   """
   folder = record_folder(root, name)

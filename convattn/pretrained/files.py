@@ -47,7 +47,7 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   """All tensors of a safetensors file by name, bit for bit in the file's dtypes, as arrays of their own.
 
   Raises:
-    ValueError: nothing there, a folder, a file that is empty, damaged, of another format, or that claims what it does
+    UserError: nothing there, a folder, a file that is empty, damaged, of another format, or that claims what it does
       not hold; one line that names the path. Nothing is ever unpickled.
   """
   shown = repr(os.fspath(path))
@@ -78,7 +78,7 @@ def find_weights(tag: str) -> Path:
   Downloads with huggingface_hub where that is installed.
 
   Raises:
-    ValueError: neither works; one line with the address to fetch and the path to put it at.
+    UserError: neither works; one line with the address to fetch and the path to put it at.
   """
   found = cached_weights(tag)
   if found is not None:

@@ -27,7 +27,7 @@ def replace_head(variables: Mapping, model: nn.Module, key: jax.Array) -> dict:
     key: a typed PRNG key for the new layer.
 
   Raises:
-    ValueError: variables of another architecture, with the first path that differs and both shapes.
+    UserError: variables of another architecture, with the first path that differs and both shapes.
   """
   channels = image_channels(variables)
   wanted = variable_shapes(model, 1, channels)

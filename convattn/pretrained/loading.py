@@ -20,7 +20,7 @@ def load(tag: str) -> tuple[CoAtNet, dict, Preprocessing]:
   Without a suffix the architecture must have one set of weights only.
 
   Raises:
-    ValueError: no such tag; several for a bare architecture; nobody has published trained weights of it; the file is
+    UserError: no such tag; several for a bare architecture; nobody has published trained weights of it; the file is
       neither here nor to be had, with the address and the place for it; or it is damaged or of another architecture.
   """
   rows = find_tags(tag)

@@ -43,7 +43,7 @@ class Preprocessing:
       not).
 
   Raises:
-    ValueError: a value out of its range or choices.
+    UserError: a value out of its range or choices.
   """
 
   image_size: tuple[int, int]
@@ -83,7 +83,7 @@ class Preprocessing:
       uint8 [*image_size, c], c the number of channels in `mean`.
 
     Raises:
-      ValueError: an array of another dtype or shape, or channels that cannot be made c.
+      UserError: an array of another dtype or shape, or channels that cannot be made c.
     """
     from PIL import Image
 
@@ -144,7 +144,7 @@ def open_picture(path: str | os.PathLike[str]) -> Image.Image:
   since timm's models were neither trained nor scored that way.
 
   Raises:
-    ValueError: nothing there, no picture, or a damaged one; one line with the path.
+    UserError: nothing there, no picture, or a damaged one; one line with the path.
   """
   if not os.path.isfile(path):
     problem = "is a folder, not a picture" if os.path.isdir(path) else "is not there"
@@ -156,7 +156,7 @@ def decode_picture(file: str | os.PathLike[str] | BinaryIO, name: str) -> Image.
   """The picture in a file that is there, or in the bytes of an open one, read whole; `name` is what errors call it.
 
   Raises:
-    ValueError: no picture, or a damaged one; one line with the name.
+    UserError: no picture, or a damaged one; one line with the name.
   """
   from PIL import Image, UnidentifiedImageError
 

@@ -29,7 +29,7 @@ def resize(model: nn.Module, variables: Mapping, image_size: int | tuple[int, in
     method: "bilinear" (the paper's) or "timm".
 
   Raises:
-    ValueError: an unknown method, an image size of another form, or a table that the model does not have.
+    UserError: an unknown method, an image size of another form, or a table that the model does not have.
   """
   if method not in RESIZE_METHODS:
     raise UserError(f"method is {method!r}, but must be one of {', '.join(map(repr, RESIZE_METHODS))}.")

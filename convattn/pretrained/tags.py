@@ -84,7 +84,7 @@ def preprocessing(tag: str) -> Preprocessing:
   """What timm does to a picture in front of the weights of that tag.
 
   Raises:
-    ValueError: no such tag, with the nearest; or a bare architecture whose tags differ in it.
+    UserError: no such tag, with the nearest; or a bare architecture whose tags differ in it.
   """
   return _agreed(tag, "preprocessing")
 
@@ -95,7 +95,7 @@ def class_names(tag: str) -> tuple[str, ...]:
   timm's ImageNet-12k heads get "imagenet12k_0" and so on.
 
   Raises:
-    ValueError: no such tag, with the nearest; or a bare architecture whose tags differ in their number of classes.
+    UserError: no such tag, with the nearest; or a bare architecture whose tags differ in their number of classes.
   """
   count = _agreed(tag, "num_classes")
   return tuple(synset_names().values()) if count == 1000 else tuple(f"imagenet12k_{i}" for i in range(count))

@@ -37,7 +37,7 @@ def from_timm(
     (0 to 4).
 
   Raises:
-    ValueError: a name that timm does not have; a tensor that is missing, left over, or of another shape, with both
+    UserError: a name that timm does not have; a tensor that is missing, left over, or of another shape, with both
       shapes.
   """
   model = _model(name, num_classes=1)
@@ -63,7 +63,7 @@ def to_timm(name: str, variables: Mapping) -> dict[str, np.ndarray]:
   """The inverse of `from_timm`: timm's tensors by name, bit for bit, with `num_batches_tracked` as int64 0.
 
   Raises:
-    ValueError: a name that timm does not have, or variables that lack one of its arrays, the last dense layer included.
+    UserError: a name that timm does not have, or variables that lack one of its arrays, the last dense layer included.
   """
   state_dict = {}
   for tensor in tensors(_model(name, num_classes=1).spec):
