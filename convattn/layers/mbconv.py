@@ -50,14 +50,14 @@ class MBConv(nn.Module):
   squeeze_ratio: float = 0.25
   squeeze_from: str = "output"
   squeeze_at: str = "after"
-  squeeze_activation: Activation = "silu"
+  squeeze_activation: Activation = SqueezeExcite.activation
   kernel_size: int = 3
   use_bias: bool = True
   norm: Norm = "batch"
   norm_epsilon: float = 1e-5
   pre_norm_activation: bool = False
   activation: Activation = "gelu"
-  pool: str = "max"
+  pool: str = Shortcut.pool
   stochastic_depth: float = 0.0
   dtype: DTypeLike = jnp.float32
   param_dtype: DTypeLike = jnp.float32

@@ -51,11 +51,11 @@ class TransformerBlock(nn.Module):
   position_hidden: int = RelativeAttention.position_hidden
   position_dropout: float = RelativeAttention.position_dropout
   table_resize: str = RelativeAttention.table_resize
-  expansion: int = 4
+  expansion: int = FeedForward.expansion
   norm: Norm = "layer"
   norm_epsilon: float = 1e-6
-  activation: Activation = "gelu"
-  pool: str = "max"
+  activation: Activation = FeedForward.activation
+  pool: str = Shortcut.pool
   shortcut_bias: bool = True
   layer_scale: float = 0.0
   stochastic_depth: float = 0.0

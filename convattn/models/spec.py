@@ -9,13 +9,14 @@ from convattn.errors import UserError
 from convattn.fields import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, misfit, nothing_of, setting, settings_of, type_hints
 from convattn.layers import convnext
 from convattn.layers.activations import ACTIVATIONS
-from convattn.layers.attention import RELATIVE
-from convattn.layers.classifier import HEADS
-from convattn.layers.grid_positions import POSITIONS, TABLE_RESIZE, PositionMLP
-from convattn.layers.mbconv import EXPAND_FROM, SQUEEZE_AT, SQUEEZE_FROM, STRIDES_AT
+from convattn.layers.attention import RELATIVE, RelativeAttention
+from convattn.layers.classifier import HEADS, Classifier
+from convattn.layers.grid_positions import POSITIONS, TABLE_RESIZE, BiasMLP, BiasTable
+from convattn.layers.mbconv import EXPAND_FROM, SQUEEZE_AT, SQUEEZE_FROM, STRIDES_AT, MBConv
 from convattn.layers.normalization import NORMS
-from convattn.layers.shortcut import POOLS
-from convattn.layers.transformer import WIDTH_FROM
+from convattn.layers.shortcut import POOLS, Shortcut
+from convattn.layers.stem import Stem
+from convattn.layers.transformer import WIDTH_FROM, TransformerBlock
 
 BLOCKS = ("C", "T", "X")
 
@@ -58,7 +59,7 @@ def stages(layout: Sequence[str], depths: Sequence[int], widths: Sequence[int]) 
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-  """A whole model. Defaults are the paper's, and where it is silent those of timm's models of the same shape.
+  """A whole model. Defaults are those of the layers: the paper's, and where it is silent timm's of the same shape.
 
   Raises:
     UserError: a value that a setting does not take, or blocks that do not fit each other.
@@ -66,67 +67,92 @@ class Spec:
 
   stages: tuple[Stage, ...]
   stem_widths: tuple[int, ...]
-  stem_kernel: int = setting(3, "height and width of the stem's kernels", COUNT, largest=2**10)
-  stem_stride: int = setting(2, "stride of the stem's first convolution", COUNT, largest=2**10)
+  stem_kernel: int = setting(Stem.kernel_size, "height and width of the stem's kernels", COUNT, largest=2**10)
+  stem_stride: int = setting(Stem.stride, "stride of the stem's first convolution", COUNT, largest=2**10)
   # Google's code family has them; published counts cannot tell.
-  stem_bias: bool = setting(False, "biases in the stem's convolutions")
+  stem_bias: bool = setting(Stem.use_bias, "biases in the stem's convolutions")
   # "max" and "avg" have window = stride, "max3x3" overlaps.
-  pool: str = setting("max", "pooling in front of a strided stage: 'max', 'avg' or 'max3x3'", choices=POOLS)
+  pool: str = setting(Shortcut.pool, "pooling in front of a strided stage: 'max', 'avg' or 'max3x3'", choices=POOLS)
   conv_activation: str = setting(
-    "gelu", "of stem, MBConv, ConvNeXt: 'gelu' (exact), 'gelu_tanh', 'silu', 'relu'", choices=ACTIVATIONS
+    MBConv.activation, "of stem, MBConv, ConvNeXt: 'gelu' (exact), 'gelu_tanh', 'silu', 'relu'", choices=ACTIVATIONS
   )
-  conv_pre_norm_activation: bool = setting(False, "activation behind MBConv's first norm too")
+  conv_pre_norm_activation: bool = setting(MBConv.pre_norm_activation, "activation behind MBConv's first norm too")
   conv_stride: str = setting(
-    "expand",
+    MBConv.stride_at,
     "where MBConv strides: 'expand' (paper, eq. 5), 'depthwise' (Table 9) or 'pool' (a mean in front of it)",
     choices=STRIDES_AT,
   )
-  conv_norm: str = setting("batch", "norm of stem and convolution blocks: 'batch' or 'layer' (Table 8)", choices=NORMS)
-  conv_norm_epsilon: float = setting(1e-5, "added to the variance in stem and convolution blocks", POSITIVE)
-  conv_expansion: int = setting(4, "a convolution block's inner width over its outer width", COUNT, largest=2**10)
-  conv_expand_from: str = setting("output", "that outer width is MBConv's 'output' or its 'input'", choices=EXPAND_FROM)
-  conv_bias: bool = setting(True, "biases in MBConv's shortcut and last product, and all of ConvNeXt's")
+  conv_norm: str = setting(
+    MBConv.norm, "norm of stem and convolution blocks: 'batch' or 'layer' (Table 8)", choices=NORMS
+  )
+  conv_norm_epsilon: float = setting(
+    MBConv.norm_epsilon, "added to the variance in stem and convolution blocks", POSITIVE
+  )
+  conv_expansion: int = setting(
+    MBConv.expansion, "a convolution block's inner width over its outer width", COUNT, largest=2**10
+  )
+  conv_expand_from: str = setting(
+    MBConv.expand_from, "that outer width is MBConv's 'output' or its 'input'", choices=EXPAND_FROM
+  )
+  conv_bias: bool = setting(MBConv.use_bias, "biases in MBConv's shortcut and last product, and all of ConvNeXt's")
   conv_layer_scale: float = setting(
     0.0, "initial scale of ConvNeXt's branch; 0: no scale", NOT_NEGATIVE, weights_need=bool
   )
-  squeeze_ratio: float = setting(0.25, "squeeze-and-excite's hidden width over MBConv's width", POSITIVE)
-  squeeze_from: str = setting("output", "that width is MBConv's 'output' or its 'expanded' one", choices=SQUEEZE_FROM)
+  squeeze_ratio: float = setting(
+    MBConv.squeeze_ratio, "squeeze-and-excite's hidden width over MBConv's width", POSITIVE
+  )
+  squeeze_from: str = setting(
+    MBConv.squeeze_from, "that width is MBConv's 'output' or its 'expanded' one", choices=SQUEEZE_FROM
+  )
   squeeze_at: str = setting(
-    "after", "squeeze-and-excite 'after' or 'before' the depthwise convolution's norm", choices=SQUEEZE_AT
+    MBConv.squeeze_at, "squeeze-and-excite 'after' or 'before' the depthwise convolution's norm", choices=SQUEEZE_AT
   )
   squeeze_activation: str = setting(
-    "silu", "of squeeze-and-excite: 'gelu', 'gelu_tanh', 'silu' or 'relu'", choices=ACTIVATIONS
+    MBConv.squeeze_activation, "of squeeze-and-excite: 'gelu', 'gelu_tanh', 'silu' or 'relu'", choices=ACTIVATIONS
   )
-  relative_attention: str = setting("pre", "'pre' or 'post' softmax (paper, section 2.1), or 'none'", choices=RELATIVE)
+  relative_attention: str = setting(
+    RelativeAttention.relative, "'pre' or 'post' softmax (paper, section 2.1), or 'none'", choices=RELATIVE
+  )
   relative_position: str = setting(
-    "table", "bias from a 'table', or an 'mlp' over log-spaced shifts, for any grid", choices=POSITIONS
+    RelativeAttention.position,
+    "bias from a 'table', or an 'mlp' over log-spaced shifts, for any grid",
+    choices=POSITIONS,
   )
-  relative_hidden: int = setting(PositionMLP.hidden, "hidden width of that MLP", COUNT, largest=2**16)
+  relative_hidden: int = setting(BiasMLP.hidden, "hidden width of that MLP", COUNT, largest=2**16)
   relative_dropout: float = setting(
-    0.0, "share of its hidden units dropped in training", SHARE, weights_need=nothing_of
+    BiasMLP.dropout, "share of its hidden units dropped in training", SHARE, weights_need=nothing_of
   )
   table_resize: str = setting(
-    "none",
+    BiasTable.resize,
     "fit a table to the image in every call: 'none', 'bilinear' or 'timm'",
     choices=TABLE_RESIZE,
     weights_need=nothing_of,
   )
-  head_size: int = setting(32, "width of one attention head", COUNT, largest=2**16)
+  head_size: int = setting(TransformerBlock.head_size, "width of one attention head", COUNT, largest=2**16)
   attention_width_from: str = setting(
-    "output", "attention is as wide as its block's 'output' or 'input'", choices=WIDTH_FROM
+    TransformerBlock.width_from, "attention is as wide as its block's 'output' or 'input'", choices=WIDTH_FROM
   )
-  attention_norm: str = setting("layer", "norm of Transformer blocks and classifier: 'layer' or 'batch'", choices=NORMS)
-  attention_norm_epsilon: float = setting(1e-6, "added to the variance in Transformer blocks and classifier", POSITIVE)
-  attention_activation: str = setting("gelu", "of the feed-forward network, as conv_activation", choices=ACTIVATIONS)
+  attention_norm: str = setting(
+    TransformerBlock.norm, "norm of Transformer blocks and classifier: 'layer' or 'batch'", choices=NORMS
+  )
+  attention_norm_epsilon: float = setting(
+    TransformerBlock.norm_epsilon, "added to the variance in Transformer blocks and classifier", POSITIVE
+  )
+  attention_activation: str = setting(
+    TransformerBlock.activation, "of the feed-forward network, as conv_activation", choices=ACTIVATIONS
+  )
   attention_expansion: int = setting(
-    4, "the feed-forward network's inner width over its output width", COUNT, largest=2**10
+    TransformerBlock.expansion, "the feed-forward network's inner width over its output width", COUNT, largest=2**10
   )
-  attention_shortcut_bias: bool = setting(True, "biases in a Transformer block's shortcut")
+  attention_shortcut_bias: bool = setting(TransformerBlock.shortcut_bias, "biases in a Transformer block's shortcut")
   attention_layer_scale: float = setting(
-    0.0, "initial scale of a Transformer block's branches; 0: no scale", NOT_NEGATIVE, weights_need=bool
+    TransformerBlock.layer_scale,
+    "initial scale of a Transformer block's branches; 0: no scale",
+    NOT_NEGATIVE,
+    weights_need=bool,
   )
   head: str = setting(
-    "tanh",
+    Classifier.kind,
     "classifier: 'tanh' (mean, norm, dense, tanh, dense), 'plain' (mean, norm, dense) or 'norm_first'",
     choices=HEADS,
   )
