@@ -10,8 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from convattn.ops import convolution_gradients_on_cpu as on_cpu
-from convattn.ops import convolutions, positions
+from convattn.ops import convolution_gradients_on_cpu as on_cpu, convolutions, positions
 from convattn.ops.activations import gelu
 from convattn.ops.dense import dense_dot
 from convattn.ops.pooling import avg_pool, max_pool

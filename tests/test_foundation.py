@@ -1,8 +1,7 @@
 """convattn.errors and convattn.files: what every room may use."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from convattn.errors import nearest, one_line
 from convattn.files import write_whole

@@ -1,6 +1,7 @@
 """Rules of the house: who may import whom, what `import convattn` costs, what files are called."""
 
 import ast
+import importlib
 import re
 import runpy
 import subprocess
@@ -28,7 +29,7 @@ DOWNHILL = (
   "commands",
 )
 """Each room may import those before it. `properties` imports none of ours, and none of ours imports it."""
-FOUNDATION = ("errors", "fields", "files")
+FOUNDATION = ("errors", "fields", "files", "lazy")
 """Modules beside the rooms that all but `properties` may import; they import nothing of ours."""
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
@@ -59,6 +60,21 @@ def test_every_room_has_a_place():
   assert {path.stem for path in PACKAGE.glob("*.py")} == {"__init__", "__main__", *FOUNDATION}
   for name in FOUNDATION:
     assert not [each for each in imported(PACKAGE / f"{name}.py", "convattn") if each.startswith("convattn")]
+
+
+@pytest.mark.parametrize("room", ["data", "inference", "pretrained", "training"])
+def test_type_checkers_and_users_see_the_same_names_of_a_lazy_room(room):
+  package = importlib.import_module(f"convattn.{room}")
+  (block,) = [node for node in ast.parse((PACKAGE / room / "__init__.py").read_text()).body if isinstance(node, ast.If)]
+  seen = {alias.asname: f"{line.module}.{alias.name}" for line in block.body for alias in line.names}
+  assert sorted(seen) == package.__all__ == dir(package)
+  for name, origin in seen.items():
+    module, _, original = origin.rpartition(".")
+    assert getattr(package, name) is getattr(importlib.import_module(module), original)
+  with pytest.raises(
+    AttributeError, match=rf"convattn.{room}' has no attribute 'nothing'; it has {package.__all__[0]}"
+  ):
+    package.nothing  # noqa: B018
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))

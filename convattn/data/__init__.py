@@ -4,98 +4,55 @@ Importing this package imports neither TFDS nor scikit-learn nor Pillow: `load` 
 fetched on first use, so that a process that only decodes pictures (see `Workers`) does without jax.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from convattn.lazy import lazy_names
 
 if TYPE_CHECKING:
   from convattn.data.augmentation import (
-    color_jitter,
-    cutmix,
-    mixup,
-    mixup_or_cutmix,
-    normalize,
-    random_crop,
-    random_flip,
+    color_jitter as color_jitter,
+    cutmix as cutmix,
+    mixup as mixup,
+    mixup_or_cutmix as mixup_or_cutmix,
+    normalize as normalize,
+    random_crop as random_crop,
+    random_flip as random_flip,
   )
-  from convattn.data.batches import evaluation_batches, train_batch, train_indexes
-  from convattn.data.broken import BrokenPicture, Skipped
-  from convattn.data.folder import FolderSource
-  from convattn.data.host_augmentation import HostAugmentation, augmented_batch
-  from convattn.data.loading import adapt, load
-  from convattn.data.randaugment import rand_augment
-  from convattn.data.records import RecordSource
-  from convattn.data.selection import select
-  from convattn.data.sources import ArraySource, Dataset, Item, LabelledSource, Source, in_memory
-  from convattn.data.workers import Workers, WorkersEnded
+  from convattn.data.batches import (
+    evaluation_batches as evaluation_batches,
+    train_batch as train_batch,
+    train_indexes as train_indexes,
+  )
+  from convattn.data.broken import BrokenPicture as BrokenPicture, Skipped as Skipped
+  from convattn.data.folder import FolderSource as FolderSource
+  from convattn.data.host_augmentation import HostAugmentation as HostAugmentation, augmented_batch as augmented_batch
+  from convattn.data.loading import adapt as adapt, load as load
+  from convattn.data.randaugment import rand_augment as rand_augment
+  from convattn.data.records import RecordSource as RecordSource
+  from convattn.data.selection import select as select
+  from convattn.data.sources import (
+    ArraySource as ArraySource,
+    Dataset as Dataset,
+    Item as Item,
+    LabelledSource as LabelledSource,
+    Source as Source,
+    in_memory as in_memory,
+  )
+  from convattn.data.workers import Workers as Workers, WorkersEnded as WorkersEnded
 
-_HOMES = {
-  "ArraySource": "sources",
-  "BrokenPicture": "broken",
-  "Dataset": "sources",
-  "FolderSource": "folder",
-  "HostAugmentation": "host_augmentation",
-  "Item": "sources",
-  "LabelledSource": "sources",
-  "RecordSource": "records",
-  "Skipped": "broken",
-  "Source": "sources",
-  "Workers": "workers",
-  "WorkersEnded": "workers",
-  "adapt": "loading",
-  "augmented_batch": "host_augmentation",
-  "color_jitter": "augmentation",
-  "cutmix": "augmentation",
-  "evaluation_batches": "batches",
-  "in_memory": "sources",
-  "load": "loading",
-  "mixup": "augmentation",
-  "mixup_or_cutmix": "augmentation",
-  "normalize": "augmentation",
-  "rand_augment": "randaugment",
-  "random_crop": "augmentation",
-  "random_flip": "augmentation",
-  "select": "selection",
-  "train_batch": "batches",
-  "train_indexes": "batches",
-}
-
-__all__ = [
-  "ArraySource",
-  "BrokenPicture",
-  "Dataset",
-  "FolderSource",
-  "HostAugmentation",
-  "Item",
-  "LabelledSource",
-  "RecordSource",
-  "Skipped",
-  "Source",
-  "Workers",
-  "WorkersEnded",
-  "adapt",
-  "augmented_batch",
-  "color_jitter",
-  "cutmix",
-  "evaluation_batches",
-  "in_memory",
-  "load",
-  "mixup",
-  "mixup_or_cutmix",
-  "normalize",
-  "rand_augment",
-  "random_crop",
-  "random_flip",
-  "select",
-  "train_batch",
-  "train_indexes",
-]
-
-
-def __getattr__(name: str) -> Any:
-  if name not in _HOMES:
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}.")
-  return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-  return sorted(__all__)
+__getattr__, __dir__, __all__ = lazy_names(
+  __name__,
+  {
+    "augmentation": "color_jitter cutmix mixup mixup_or_cutmix normalize random_crop random_flip",
+    "batches": "evaluation_batches train_batch train_indexes",
+    "broken": "BrokenPicture Skipped",
+    "folder": "FolderSource",
+    "host_augmentation": "HostAugmentation augmented_batch",
+    "loading": "adapt load",
+    "randaugment": "rand_augment",
+    "records": "RecordSource",
+    "selection": "select",
+    "sources": "ArraySource Dataset Item LabelledSource Source in_memory",
+    "workers": "Workers WorkersEnded",
+  },
+)

@@ -3,52 +3,33 @@
 Names are fetched on first use, so that a command's --help does without jax.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from convattn.lazy import lazy_names
 
 if TYPE_CHECKING:
-  from convattn.inference.evaluating import check_classes, classification, evaluate
-  from convattn.inference.exporting import Artifact, export_classifier
-  from convattn.inference.logits import logits_of
-  from convattn.inference.predicting import most_likely, predictions
-  from convattn.training.restoring import Classifier, Restored, restore, restore_classifier
+  from convattn.inference.evaluating import (
+    check_classes as check_classes,
+    classification as classification,
+    evaluate as evaluate,
+  )
+  from convattn.inference.exporting import Artifact as Artifact, export_classifier as export_classifier
+  from convattn.inference.logits import logits_of as logits_of
+  from convattn.inference.predicting import most_likely as most_likely, predictions as predictions
+  from convattn.training.restoring import (
+    Classifier as Classifier,
+    Restored as Restored,
+    restore as restore,
+    restore_classifier as restore_classifier,
+  )
 
-_HOMES = {
-  "Artifact": "convattn.inference.exporting",
-  "Classifier": "convattn.training.restoring",  # a run that starts from trained weights restores them too
-  "Restored": "convattn.training.restoring",
-  "check_classes": "convattn.inference.evaluating",
-  "classification": "convattn.inference.evaluating",
-  "evaluate": "convattn.inference.evaluating",
-  "export_classifier": "convattn.inference.exporting",
-  "logits_of": "convattn.inference.logits",
-  "most_likely": "convattn.inference.predicting",
-  "predictions": "convattn.inference.predicting",
-  "restore": "convattn.training.restoring",
-  "restore_classifier": "convattn.training.restoring",
-}
-
-__all__ = [
-  "Artifact",
-  "Classifier",
-  "Restored",
-  "check_classes",
-  "classification",
-  "evaluate",
-  "export_classifier",
-  "logits_of",
-  "most_likely",
-  "predictions",
-  "restore",
-  "restore_classifier",
-]
-
-
-def __getattr__(name: str) -> Any:
-  if name not in _HOMES:
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}.")
-  return getattr(importlib.import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-  return sorted(__all__)
+__getattr__, __dir__, __all__ = lazy_names(
+  __name__,
+  {
+    "evaluating": "check_classes classification evaluate",
+    "exporting": "Artifact export_classifier",
+    "logits": "logits_of",
+    "predicting": "most_likely predictions",
+    "convattn.training.restoring": "Classifier Restored restore restore_classifier",
+  },
+)

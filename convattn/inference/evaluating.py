@@ -14,8 +14,7 @@ from convattn.analysis import Classification, classify, join_outcomes, outcomes
 from convattn.data import ArraySource, Dataset, HostAugmentation, Workers, evaluation_batches
 from convattn.errors import UserError
 from convattn.inference.logits import logits_of
-from convattn.training.evaluation import Arrays
-from convattn.training.evaluation import evaluate as evaluate_weights
+from convattn.training.evaluation import Arrays, evaluate as evaluate_weights
 from convattn.training.restoring import Classifier, Restored, outputs_of
 from convattn.training.sharding import make_mesh
 from convattn.training.steps import make_eval_step

@@ -3,92 +3,54 @@
 Names are fetched on first use, so that reading the settings (`convattn.training.config`) does not import Orbax.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from convattn.lazy import lazy_names
 
 if TYPE_CHECKING:
-  from convattn.training.classification import ImageClassification
-  from convattn.training.config import Augmentation, Checkpoint, Compute, Data, Experiment, Loss, Model, Optimizer
-  from convattn.training.description import model_from_description
-  from convattn.training.determinism import request_deterministic_kernels
-  from convattn.training.init_from import Initial, find_initial
-  from convattn.training.program import Program, build, lowerings
-  from convattn.training.restoring import Classifier, Restored, restore, restore_classifier
-  from convattn.training.runs import run
-  from convattn.training.settings import validate
-  from convattn.training.sharding import make_mesh
-  from convattn.training.signals import Terminated
-  from convattn.training.state import TrainState, sha256
-  from convattn.training.task import Ranking, Task
+  from convattn.training.classification import ImageClassification as ImageClassification
+  from convattn.training.config import (
+    Augmentation as Augmentation,
+    Checkpoint as Checkpoint,
+    Compute as Compute,
+    Data as Data,
+    Experiment as Experiment,
+    Loss as Loss,
+    Model as Model,
+    Optimizer as Optimizer,
+  )
+  from convattn.training.description import model_from_description as model_from_description
+  from convattn.training.determinism import request_deterministic_kernels as request_deterministic_kernels
+  from convattn.training.init_from import Initial as Initial, find_initial as find_initial
+  from convattn.training.program import Program as Program, build as build, lowerings as lowerings
+  from convattn.training.restoring import (
+    Classifier as Classifier,
+    Restored as Restored,
+    restore as restore,
+    restore_classifier as restore_classifier,
+  )
+  from convattn.training.runs import run as run
+  from convattn.training.settings import validate as validate
+  from convattn.training.sharding import make_mesh as make_mesh
+  from convattn.training.signals import Terminated as Terminated
+  from convattn.training.state import TrainState as TrainState, sha256 as sha256
+  from convattn.training.task import Ranking as Ranking, Task as Task
 
-_HOMES = {
-  "Augmentation": "config",
-  "Checkpoint": "config",
-  "Classifier": "restoring",
-  "Compute": "config",
-  "Data": "config",
-  "Experiment": "config",
-  "ImageClassification": "classification",
-  "Initial": "init_from",
-  "Loss": "config",
-  "Model": "config",
-  "Optimizer": "config",
-  "Program": "program",
-  "Ranking": "task",
-  "Restored": "restoring",
-  "Task": "task",
-  "Terminated": "signals",
-  "TrainState": "state",
-  "build": "program",
-  "find_initial": "init_from",
-  "lowerings": "program",
-  "make_mesh": "sharding",
-  "model_from_description": "description",
-  "request_deterministic_kernels": "determinism",
-  "restore": "restoring",
-  "restore_classifier": "restoring",
-  "run": "runs",
-  "sha256": "state",
-  "validate": "settings",
-}
-
-__all__ = [
-  "Augmentation",
-  "Checkpoint",
-  "Classifier",
-  "Compute",
-  "Data",
-  "Experiment",
-  "ImageClassification",
-  "Initial",
-  "Loss",
-  "Model",
-  "Optimizer",
-  "Program",
-  "Ranking",
-  "Restored",
-  "Task",
-  "Terminated",
-  "TrainState",
-  "build",
-  "find_initial",
-  "lowerings",
-  "make_mesh",
-  "model_from_description",
-  "request_deterministic_kernels",
-  "restore",
-  "restore_classifier",
-  "run",
-  "sha256",
-  "validate",
-]
-
-
-def __getattr__(name: str) -> Any:
-  if name not in _HOMES:
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}.")
-  return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-  return sorted(__all__)
+__getattr__, __dir__, __all__ = lazy_names(
+  __name__,
+  {
+    "classification": "ImageClassification",
+    "config": "Augmentation Checkpoint Compute Data Experiment Loss Model Optimizer",
+    "description": "model_from_description",
+    "determinism": "request_deterministic_kernels",
+    "init_from": "Initial find_initial",
+    "program": "Program build lowerings",
+    "restoring": "Classifier Restored restore restore_classifier",
+    "runs": "run",
+    "settings": "validate",
+    "sharding": "make_mesh",
+    "signals": "Terminated",
+    "state": "TrainState sha256",
+    "task": "Ranking Task",
+  },
+)

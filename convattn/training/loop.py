@@ -13,8 +13,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from convattn.analysis import model_table
-from convattn.training import signals
-from convattn.training import workdir as files
+from convattn.training import signals, workdir as files
 from convattn.training.checkpoints import Checkpoints
 from convattn.training.config import Experiment
 from convattn.training.distributed import is_main

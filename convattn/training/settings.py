@@ -10,8 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from convattn.errors import UserError, nearest
-from convattn.fields import kinds as kinds_of
-from convattn.fields import misfit, type_hints, wanted
+from convattn.fields import kinds as kinds_of, misfit, type_hints, wanted
 from convattn.training.config import Experiment, Model, model_section
 
 

@@ -6,8 +6,7 @@ import re
 import pytest
 from PIL import Image
 
-from benchmarks import input as input_benchmark
-from benchmarks import turns
+from benchmarks import input as input_benchmark, turns
 
 SIDE = """
 import json, sys

@@ -1,8 +1,7 @@
 """The command line as options."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from convattn.commands.options import (
   named_options,

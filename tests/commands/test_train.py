@@ -8,9 +8,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
-from hypothesis import given
-from hypothesis import settings as budget
-from hypothesis import strategies as st
+from hypothesis import given, settings as budget, strategies as st
 
 from convattn import training
 from convattn.commands import main, train

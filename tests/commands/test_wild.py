@@ -5,9 +5,7 @@ import shutil
 import sys
 
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as budget
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings as budget, strategies as st
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import wild

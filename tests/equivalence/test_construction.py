@@ -9,8 +9,7 @@ import pytest
 from by_lax import TOLERANCE, convolution, difference, draw, with_alpha
 from flax import nnx
 from flax.nnx import bridge
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from convattn.equivalence import MODES, PADDINGS, conv_to_attention
 

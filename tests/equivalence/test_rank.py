@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from by_lax import convolution, difference, draw
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from convattn.equivalence import conv_to_attention, fewer_heads_residual, fewest_heads, tap_rank
 from convattn.equivalence.rank import nonnegative_heads

@@ -4,12 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
 from convattn import ops, properties
-from convattn.ops import convolution_gradients_on_cpu as on_cpu
-from convattn.ops import convolutions
+from convattn.ops import convolution_gradients_on_cpu as on_cpu, convolutions
 
 LOWERINGS = [ops.depthwise_conv, ops.depthwise_conv_shifted, ops.depthwise_conv_grouped]
 B, C = 2, 3

@@ -10,8 +10,7 @@ import pytest
 
 from convattn.data import ArraySource
 from convattn.pretrained import Preprocessing
-from convattn.training import ImageClassification
-from convattn.training import classification as training_task
+from convattn.training import ImageClassification, classification as training_task
 from convattn.training.config import Augmentation, Data, Loss
 from convattn.training.task import ALL_ROWS
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from convattn import create_model
-from convattn.training import ImageClassification, model_from_description, run
-from convattn.training import workdir as files
+from convattn.training import ImageClassification, model_from_description, run, workdir as files
 from convattn.training.checkpoints import Checkpoints
 from convattn.training.description import describe_data, describe_model
 from convattn.training.task import Ranking

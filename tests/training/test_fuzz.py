@@ -10,9 +10,7 @@ import jax
 import numpy as np
 import PIL.Image
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as budget
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings as budget, strategies as st
 
 from convattn import training
 from convattn.data import BrokenPicture, FolderSource

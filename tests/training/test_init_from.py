@@ -23,8 +23,8 @@ from convattn.training import (
   restore,
   run,
   sha256,
+  workdir as files,
 )
-from convattn.training import workdir as files
 from convattn.training.classification import load_dataset
 from convattn.training.config import Augmentation, Checkpoint, Data, Experiment, Model, Optimizer
 from convattn.training.init_from import initial_variables

@@ -6,8 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from convattn.training import ImageClassification, build, make_mesh, run, runs, sha256
-from convattn.training import workdir as files
+from convattn.training import ImageClassification, build, make_mesh, run, runs, sha256, workdir as files
 from convattn.training.checkpoints import Checkpoints
 from convattn.training.config import Augmentation, Checkpoint, Compute, Data, Experiment, Loss, Model, Optimizer
 from convattn.training.evaluation import evaluate

@@ -7,8 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from convattn.training import ImageClassification, run
-from convattn.training import workdir as files
+from convattn.training import ImageClassification, run, workdir as files
 from convattn.training.checkpoints import Checkpoints
 from convattn.training.config import Compute
 from convattn.training.task import Ranking

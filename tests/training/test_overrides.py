@@ -5,9 +5,7 @@ import types
 import typing
 
 import pytest
-from hypothesis import example, given
-from hypothesis import settings as budget
-from hypothesis import strategies as st
+from hypothesis import example, given, settings as budget, strategies as st
 
 from convattn.errors import nearest
 from convattn.training.config import Experiment, Model, Optimizer

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from convattn.errors import UserError
-from convattn.training import ImageClassification, make_mesh, run, runs, sha256
-from convattn.training import workdir as files
+from convattn.training import ImageClassification, make_mesh, run, runs, sha256, workdir as files
 from convattn.training.checkpoints import Checkpoints
 from convattn.training.writer import read_metrics
 

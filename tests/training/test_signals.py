@@ -6,8 +6,7 @@ import threading
 
 import pytest
 
-from convattn.training import ImageClassification, Terminated, feeding, run
-from convattn.training import workdir as files
+from convattn.training import ImageClassification, Terminated, feeding, run, workdir as files
 from convattn.training.checkpoint_folder import newest_verified
 from convattn.training.checkpoints import Checkpoints
 from convattn.training.signals import catching

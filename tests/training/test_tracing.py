@@ -1,7 +1,6 @@
 import dataclasses
 
-from convattn.training import ImageClassification, run, tracing
-from convattn.training import workdir as files
+from convattn.training import ImageClassification, run, tracing, workdir as files
 from convattn.training.tracing import Trace, too_few
 
 
