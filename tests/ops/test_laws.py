@@ -203,9 +203,7 @@ TABLES = {
     lambda table: ops.relative_bias(table[:, None]), ((2, 9),), {"shift_sign": {}}, {"shift_sign": {"reverse": True}}
   ),
   "sinusoids": Row(
-    lambda waves: waves @ waves.T,
-    (ops.sinusoids(9, 6),),
-    {"block_toeplitz": {"grid": (9,), "tolerance": 1e-6}},
+    lambda waves: waves @ waves.T, (ops.sinusoids(9, 6),), {"block_toeplitz": {"grid": (9,), "tolerance": 1e-6}}
   ),
   "clipped_logits": Row(
     ops.clipped_logits,
