@@ -1,9 +1,10 @@
-"""Which laws of `convattn.properties` every op obeys, in float64, and which it breaks."""
+"""Which laws of `convattn.properties` every op obeys, in float64, and which it breaks.
 
-import dataclasses
+name -> (op, its arrays or the shapes of drawn ones, the laws that it obeys with their keywords, and, as a negative
+control, some that it breaks). What stands behind a comma in a law tells two of the same apart.
+"""
+
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,16 +14,6 @@ import pytest
 from convattn import ops, properties
 
 T = 5
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-  """An op of arrays of these shapes, drawn, or given. `breaks` are the negative controls; law -> keywords for both."""
-
-  function: Callable[..., Any]
-  arrays: tuple
-  obeys: Mapping[str, Mapping[str, Any]]
-  breaks: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
 
 def slopes(count):
@@ -51,59 +42,63 @@ SEEN = ops.padding_mask(jnp.asarray([3, 4]), T)[:, 0, 0]
 SOME = (np.random.default_rng(0).random((2, 1, 3, 5)) < 0.7) | (np.arange(5) == 2)
 NOBODY = np.tri(T, T, -1, dtype=bool) & np.asarray([True, False]).reshape(2, 1, 1, 1)  # some queries see nothing
 ATTENTION = {
-  "attend, bias": Row(
+  "attend, bias": (
     lambda q, k, v, bias: out(q, k, v, bias=bias),
     (*QKV, PAIRS),
     slopes(4) | ORDER | {"affine": {"argnums": 2}, "convex_hull": {"value": 2, "axis": 1}, "batch_independent": ALL},
     {"affine": {"argnums": 3}, "zero_query_averages": TIME, "source_permutation_invariant": TIME},
   ),
-  "attend, static weights": Row(
+  "attend, static weights": (
     lambda q, k, v, static: out(q, k, v, static_weights=static),
     (*QKV, PAIRS),
     slopes(4) | ORDER | {"affine": {"argnums": 3}, "zero_is_neutral": {"without": out}},
     {"convex_hull": {"value": 2, "axis": 1}},
   ),
-  "weights, bias": Row(
+  "weights, bias": (
     lambda q, k, v, bias: weights(q, k, v, bias=bias),
     (*QKV, PAIRS),
     {"rows_stochastic": {}, "bias_before_softmax": {}, "logit_shift_invariant": {"argnums": 3}},
     {"bias_adds": {}},
   ),
-  "weights, static weights": Row(
+  "weights, static weights": (
     lambda q, k, v, static: weights(q, k, v, static_weights=static),
     (*QKV, PAIRS),
     {"bias_adds": {}},
     {"rows_stochastic": {}, "bias_before_softmax": {}},
   ),
-  "attend, causal": Row(
+  "attend, causal": (
     functools.partial(out, mask=ops.causal_mask(T)),
     TOKENS,
     {"causal": TIME | ALL, "causal_jacobian": TIME | ALL},
     {"causal": TIME | {"argnums": 1, "lag": 1}, "permutation_equivariant": TIME | ALL},
   ),
-  "attend": Row(out, TOKENS, {"permutation_equivariant": TIME}, {"causal": TIME | ALL, "causal_jacobian": TIME | ALL}),
-  "attend, nobody": Row(
-    functools.partial(out, mask=NOBODY), TOKENS, slopes(3), {"convex_hull": {"value": 2, "axis": 1}}
+  "attend": (out, TOKENS, {"permutation_equivariant": TIME}, {"causal": TIME | ALL, "causal_jacobian": TIME | ALL}),
+  "attend, nobody": (functools.partial(out, mask=NOBODY), TOKENS, slopes(3), {"convex_hull": {"value": 2, "axis": 1}}),
+  "attend, padding": (
+    tokens_under,
+    ((2, T, 3), SEEN),
+    {"mask_isolates": {}, "mask_is_truncation": {}},
+    {"mask_stops_nan": {}},
   ),
-  "attend, padding": Row(
-    tokens_under, ((2, T, 3), SEEN), {"mask_isolates": {}, "mask_is_truncation": {}}, {"mask_stops_nan": {}}
+  "attend, a mask": (
+    lambda q, k, v, mask: out(q, k, v, mask=mask),
+    (*QKV, SOME),
+    {"fully_masked_row": TIME},
+    {"rows_stochastic": {}},
   ),
-  "attend, a mask": Row(
-    lambda q, k, v, mask: out(q, k, v, mask=mask), (*QKV, SOME), {"fully_masked_row": TIME}, {"rows_stochastic": {}}
-  ),
-  "weights, a mask": Row(
+  "weights, a mask": (
     lambda q, k, v, mask: weights(q, k, v, mask=mask),
     (*QKV, SOME),
     {"fully_masked_row": {}, "rows_stochastic": {}},
     {"fully_masked_row": {"policy": "uniform"}},
   ),
-  "parameter_free_attention": Row(
+  "parameter_free_attention": (
     lambda x: ops.parameter_free_attention(x)[0],
     ((2, T, 4),),
     {"convex_hull": {"value": 0}, "permutation_equivariant": {}, "batch_independent": {}},
     {"affine": {}},
   ),
-  "its weights": Row(
+  "its weights": (
     lambda x: ops.parameter_free_attention(x)[1],
     ((2, T, 4),),
     {"rows_stochastic": {}, "detailed_balance": {}},
@@ -118,26 +113,22 @@ LOGITS = {
 }
 SIZES, ONE = {"scale_invariant": {"argnums": (0, 1)}}, {"bounded": {"bound": 1.0}}
 SIMILARITIES = {
-  "dot": Row(
-    ops.dot, QKV[:2], LOGITS | {"query_key_gauge": {}, "homogeneous": {}}, SIZES | ONE | {"logit_variance": {}}
-  ),
-  "scaled_dot": Row(ops.scaled_dot, QKV[:2], LOGITS | {"query_key_gauge": {}, "logit_variance": {}}),
-  "cosine": Row(
-    ops.cosine, QKV[:2], slopes(2) | LOGITS | SIZES | ONE, {"query_key_gauge": {}, "bounded": {"bound": 0.7}}
-  ),
-  "bilinear": Row(
+  "dot": (ops.dot, QKV[:2], LOGITS | {"query_key_gauge": {}, "homogeneous": {}}, SIZES | ONE | {"logit_variance": {}}),
+  "scaled_dot": (ops.scaled_dot, QKV[:2], LOGITS | {"query_key_gauge": {}, "logit_variance": {}}),
+  "cosine": (ops.cosine, QKV[:2], slopes(2) | LOGITS | SIZES | ONE, {"query_key_gauge": {}, "bounded": {"bound": 0.7}}),
+  "bilinear": (
     ops.bilinear,
     (QKV[0], (2, 5, 2, 6), (2, 4, 6)),
     slopes(3) | LOGITS | {"affine": {"argnums": 2}, "head_permutation": {"axes": (2, 2, 0), "out_axis": 1}},
     {"not_affine": {"argnums": 2}},
   ),
-  "additive": Row(
+  "additive": (
     lambda q, k, w, u, v: ops.additive(q, k, w, u, v / jnp.abs(v).sum(1, keepdims=True)),
     (QKV[0], (2, 5, 2, 6), (2, 4, 3), (2, 6, 3), (2, 3)),
     slopes(5) | LOGITS | ONE | {"head_permutation": {"axes": (2, 2, 0, 0, 0), "out_axis": 1}},
     SIZES | {"bounded": {"bound": 0.9}},
   ),
-  "exact_match": Row(lambda q, k: ops.exact_match(q > 0, k > 0), ((2, 3, 2, 1), (2, 5, 2, 1)), LOGITS),
+  "exact_match": (lambda q, k: ops.exact_match(q > 0, k > 0), ((2, 3, 2, 1), (2, 5, 2, 1)), LOGITS),
 }
 
 
@@ -153,40 +144,49 @@ def among_neighbours(x):
 
 
 IMAGES = {
-  "depthwise_conv": Row(
+  "gelu": (
+    ops.gelu,
+    ((3, 61),),
+    slopes(1) | {"pointwise": {"axes": (0, 1)}, "vmap_agrees": {}},
+    {"monotone": {}, "odd": {}},
+  ),
+  "depthwise_conv": (
     ops.depthwise_conv,
     (IMAGE, DEPTHWISE),
     NEAR | {"depthwise": {}, "zero_border": {}, "reach": {"radius": 1}, "affine": {"argnums": 1}},
     FAR | TORUS | {"edge_border": {}},
   ),
-  "conv": Row(
+  "conv": (
     ops.conv,
     (IMAGE, (3, 3, 3, 2)),
     NEAR | {"cross_correlation": {}, "zero_border": {}, "batch_independent": {}},
     FAR | TORUS | {"edge_border": {}, "flip_equivariant": {"axes": (2, None)}},
   ),
-  "causal_conv": Row(
+  "causal_conv": (
     functools.partial(ops.causal_conv, dilation=2),
     ((2, 9, 3), (3, 3, 4)),
     slopes(2) | {"causal": {}, "affine": {"argnums": 1}, "dilated": {"dilation": 2}},
     {"causal": {"lag": 1}, "dilated": {"dilation": 4}},
   ),
-  "max_pool": Row(
+  "max_pool": (
     functools.partial(ops.max_pool, window=3, stride=1),
     (IMAGE,),
     NEAR | {"edge_border": {}, "depthwise": {}, "monotone": {}, "homogeneous": {"positive": True}},
     FAR | {"affine": {}},
   ),
-  "avg_pool": Row(
+  "avg_pool": (
     functools.partial(ops.avg_pool, window=3, stride=1),
     (IMAGE,),
     NEAR | {"depthwise": {}, "monotone": {}, "affine": {}, "jvp_is_vjp": {}},
     FAR | {"zero_border": {}, "edge_border": {}},
   ),
-  "neighbour_mask": Row(
-    among_neighbours, ((2, 5, 4, 3),), NEAR | {"reach": {"radius": 1}}, FAR | TORUS | {"reach": {"radius": 2}}
+  "neighbour_mask": (
+    among_neighbours,
+    ((2, 5, 4, 3),),
+    NEAR | {"reach": {"radius": 1}},
+    FAR | TORUS | {"reach": {"radius": 2}},
   ),
-  "window_partition": Row(
+  "window_partition": (
     functools.partial(ops.window_partition, window=(2, 3)),
     ((2, 4, 9, 3),),
     {"inverse": {"inverse": lambda parts: ops.window_reverse(parts, (2, 3), (4, 9)), "tolerance": 0}},
@@ -196,47 +196,54 @@ IMAGES = {
 
 MAP, LINEAR = (2, 5, 7), {"affine": {}, "homogeneous": {}, "jvp_is_vjp": {}}
 TABLES = {
-  form.__name__: Row(form, (MAP,), LINEAR | {"block_toeplitz": {"grid": (3, 4)}}, {"block_toeplitz": {"grid": (4, 3)}})
+  form.__name__: (form, (MAP,), LINEAR | {"block_toeplitz": {"grid": (3, 4)}}, {"block_toeplitz": {"grid": (4, 3)}})
   for form in (ops.relative_bias, ops.relative_bias_one_hot, ops.relative_bias_gather)
 } | {
-  "relative_bias, of a line": Row(
-    lambda table: ops.relative_bias(table[:, None]), ((2, 9),), {"shift_sign": {}}, {"shift_sign": {"reverse": True}}
+  "relative_bias, of a line": (
+    lambda table: ops.relative_bias(table[:, None]),
+    ((2, 9),),
+    {"shift_sign": {}},
+    {"shift_sign": {"reverse": True}},
   ),
-  "sinusoids": Row(
-    lambda waves: waves @ waves.T, (ops.sinusoids(9, 6),), {"block_toeplitz": {"grid": (9,), "tolerance": 1e-6}}
+  "sinusoids": (
+    lambda waves: waves @ waves.T,
+    (ops.sinusoids(9, 6),),
+    {"block_toeplitz": {"grid": (9,), "tolerance": 1e-6}},
   ),
-  "clipped_logits": Row(
+  "clipped_logits": (
     ops.clipped_logits,
     ((1, 6, 3, 4), (5, 4)),
     slopes(2) | {"clipped": {"distance": 2}},
     {"clipped": {"distance": 1}, "clipped, later": {"distance": 3}},
   ),
-  "clipped_logits, a long table": Row(
+  "clipped_logits, a long table": (
     ops.clipped_logits,
     ((1, 6, 3, 4), (15, 4)),
     {"only_reached_shifts_learn": {"length": 6, "table": 1}},
     {f"only_reached_shifts_learn, {n}": {"length": n, "table": 1} for n in (5, 7)},
   ),
-  "clipped_values": Row(ops.clipped_values, ((2, 3, 5, 5), (3, 4)), slopes(2) | {"affine": {"argnums": 1}}),
-  "row_column_logits": Row(ops.row_column_logits, ((1, 6, 2, 4), (3, 4), (5, 4)), slopes(3) | {"affine": {}}),
-  "centred_bias": Row(lambda c: ops.centred_bias(c, (2, 3), 1.5), ((2, 5, 3, 2),), slopes(1), {"affine": {}}),
-  "quadratic_table": Row(
+  "clipped_values": (ops.clipped_values, ((2, 3, 5, 5), (3, 4)), slopes(2) | {"affine": {"argnums": 1}}),
+  "row_column_logits": (ops.row_column_logits, ((1, 6, 2, 4), (3, 4), (5, 4)), slopes(3) | {"affine": {}}),
+  "centred_bias": (lambda c: ops.centred_bias(c, (2, 3), 1.5), ((2, 5, 3, 2),), slopes(1), {"affine": {}}),
+  "quadratic_table": (
     lambda centre, alpha: ops.quadratic_table(centre, alpha, (2, 3)),
     ((3, 2), (3,)),
     slopes(2) | {"affine": {"argnums": 1}},
     {"affine": {}},
   ),
-  "quadratic_table_general": Row(
-    lambda centre, root: ops.quadratic_table_general(centre, root, (2, 3)), ((3, 2), (3, 2, 2)), slopes(2)
+  "quadratic_table_general": (
+    lambda centre, root: ops.quadratic_table_general(centre, root, (2, 3)),
+    ((3, 2), (3, 2, 2)),
+    slopes(2),
   ),
-  "attend_row_column": Row(
+  "attend_row_column": (
     ops.attend_row_column,
     ((2, 3, 4, 5), (2, 3, 6, 7), (2, 5, 7, 3)),
     slopes(3) | {"affine": {"argnums": 2}, "batch_independent": {"argnums": 2}},
   ),
 }
 RESIZED = {
-  f"resize_table, {method}, to {new[0]}x{new[1]}": Row(
+  f"resize_table, {method}, to {new[0]}x{new[1]}": (
     functools.partial(ops.resize_table, grid=new, method=method),
     (MAP,),
     LINEAR
@@ -252,12 +259,13 @@ ROWS = ATTENTION | SIMILARITIES | IMAGES | TABLES | RESIZED
 
 @pytest.mark.parametrize("name", ROWS)
 def test_an_op_obeys_its_laws_and_breaks_those_that_are_not_its_own(name):
-  row, random = ROWS[name], np.random.default_rng(3)
+  op, arrays, obeys, *breaks = ROWS[name]
+  random = np.random.default_rng(3)
   with jax.enable_x64(True):
-    arrays = [jnp.asarray(random.standard_normal(a) if isinstance(a, tuple) else a) for a in row.arrays]
-    function = jax.jit(row.function)
-    for law, keywords in row.obeys.items():
+    arrays = [jnp.asarray(random.standard_normal(a) if isinstance(a, tuple) else a) for a in arrays]
+    function = jax.jit(op)
+    for law, keywords in obeys.items():
       properties.LAWS[law.split(",")[0]].check(function, *arrays, **keywords)
-    for law, keywords in row.breaks.items():
+    for law, keywords in dict(*breaks).items():
       with pytest.raises(properties.LawBroken):
         properties.LAWS[law.split(",")[0]].check(function, *arrays, **keywords)

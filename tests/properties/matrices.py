@@ -42,12 +42,6 @@ POSITIVE = Group(
 )
 
 
-PATCHES = Group(
-  arrays=(draw((2, 6, 9, 4)), draw((1, 9, 3, 5), seed=1)),
-  laws={"inverse": {"inverse": lambda parts: equivalence.to_pixels(parts, 3)}},
-  ours={"to_patches": lambda x: equivalence.to_patches(x, 3)},
-  theirs={},
-)
 DEPTH = Group(
   arrays=(draw((2, 6, 9, 4)), draw((1, 9, 3, 5), seed=1)),
   laws={"inverse": lambda x: {"inverse": lambda parts: images(parts, 3, x.shape)}},

@@ -33,18 +33,6 @@ LINES = Group(
   },
 )
 
-MAPS = Group(
-  arrays=(draw((2, 5, 7)), draw((1, 3, 9), seed=1)),
-  laws={"block_toeplitz": lambda table: {"grid": tuple((size + 1) // 2 for size in table.shape[1:])}},
-  ours={
-    "relative_bias_gather": ops.relative_bias_gather,
-    "relative_bias_one_hot": ops.relative_bias_one_hot,
-    "relative_bias": ops.relative_bias,
-  },
-  theirs={},
-  mutants={},
-)
-
 
 def by_shift(table):
   """[h, hw, hw] from rows and columns of their own."""
@@ -54,17 +42,10 @@ def by_shift(table):
 
 
 SUMS = Group(
-  arrays=MAPS.arrays,
-  laws=MAPS.laws,
-  ours={"relative_bias": ops.relative_bias},
-  theirs={
-    "jax.numpy, rows + columns": by_shift,
-    "jax.numpy, gathered": lambda table: table[
-      :,
-      ops.relative_offsets(*((s + 1) // 2 for s in table.shape[1:]))[..., 0],
-      ops.relative_offsets(*((s + 1) // 2 for s in table.shape[1:]))[..., 1],
-    ],
-  },
+  arrays=(draw((2, 5, 7)), draw((1, 3, 9), seed=1)),
+  laws={"block_toeplitz": lambda table: {"grid": tuple((size + 1) // 2 for size in table.shape[1:])}},
+  ours={"relative_bias": ops.relative_bias, "relative_bias_one_hot": ops.relative_bias_one_hot},
+  theirs={"jax.numpy, rows + columns": by_shift, "jax.numpy, gathered": ops.relative_bias_gather},
   mutants={
     "block_toeplitz: a row's own number": lambda table: by_shift(table) + 0.01 * places(by_shift(table).shape[1], 1, 3),
     "block_toeplitz: rows and columns swapped": lambda table: ops.relative_bias(jnp.swapaxes(table, 1, 2)),
