@@ -136,12 +136,15 @@ IMAGE, FAR, REACH = (2, 7, 6, 3), laws("circular_translation", local={"radius": 
 NEAR = laws(local={"radius": 1}, interior_translation={"radius": 1})
 IMAGES = {
   "gelu": Row(ops.gelu, ((3, 61),), slopes(1) | laws("vmap_agrees", pointwise={"axes": (0, 1)}), laws("monotone odd")),
-  "depthwise_conv": Row(
-    ops.depthwise_conv,
-    (IMAGE, (3, 3, 1, 3)),
-    NEAR | REACH | laws("depthwise zero_border", affine=1),
-    FAR | laws("edge_border"),
-  ),
+  **{
+    form.__name__: Row(
+      form,
+      (IMAGE, (3, 3, 1, 3)),
+      slopes(2) | NEAR | REACH | laws("depthwise zero_border", affine=1),
+      FAR | laws("edge_border"),
+    )
+    for form in (ops.depthwise_conv, ops.depthwise_conv_shifted, ops.depthwise_conv_grouped)
+  },
   "conv": Row(
     ops.conv,
     (IMAGE, (3, 3, 3, 2)),

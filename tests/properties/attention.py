@@ -96,10 +96,6 @@ CORE = Group(
 )
 
 
-def bias_core(q, k, bias):
-  return weights(q, k, bias)
-
-
 def drop_last(w):
   return w * (jnp.arange(w.shape[-1]) < w.shape[-1] - 1).astype(w.dtype)[None, None, None]
 
@@ -109,7 +105,7 @@ WEIGHTS = Group(
   laws={"rows_stochastic": {}, "bias_before_softmax": {}, "logit_shift_invariant": {"argnums": 2}},
   ours={"attend": lambda q, k, bias: ops.attend(q, k, k, bias=bias)[1]},
   theirs={
-    "jax.nn.softmax": bias_core,
+    "jax.nn.softmax": weights,
     "flax.linen.dot_product_attention_weights": lambda q, k, bias: nn.dot_product_attention_weights(q, k, bias[None]),
   },
   mutants={
@@ -131,16 +127,15 @@ def logits(q, k, bias=0.0):
   return dots(q, k) / q.shape[-1] ** 0.5 + jnp.broadcast_to(bias, (1, q.shape[2], q.shape[1], k.shape[1]))
 
 
+def general(q, k):
+  return jax.lax.dot_general(q, k, (((3,), (3,)), ((0, 2), (0, 2))), precision=HIGHEST)
+
+
 LOGITS = Group(
   arrays=(draw((2, 3, 2, 4), (2, 5, 2, 4), (2, 3, 5)), draw((1, 7, 3, 5), (1, 4, 3, 5), (3, 7, 4), seed=1)),
   laws={"bias_adds": {}},
-  ours={"log of attend's weights": lambda q, k, bias: _logits_of_attend(q, k, bias)},
-  theirs={
-    "jax.numpy.einsum": logits,
-    "jax.lax.dot_general": lambda q, k, bias: (
-      jnp.moveaxis(jax.lax.dot_general(q, k, (((3,), (3,)), ((0, 2), (0, 2))), precision=HIGHEST), 0, 0) + bias[None]
-    ),
-  },
+  ours={"log of attend's weights": lambda q, k, bias: logits_of_attend(q, k, bias)},
+  theirs={"jax.numpy.einsum": logits, "jax.lax.dot_general": lambda q, k, bias: general(q, k) + bias[None]},
   mutants={
     "bias_adds: bias scaled": lambda q, k, bias: logits(q, k, bias / q.shape[-1] ** 0.5),
     "bias_adds: bias times content": lambda q, k, bias: logits(q, k, 0 * bias) * (1 + bias[None]),
@@ -149,7 +144,7 @@ LOGITS = Group(
 )
 
 
-def _logits_of_attend(q, k, bias):
+def logits_of_attend(q, k, bias):
   """Up to a number per row, which the same weights without bias give."""
   with_bias, without = (ops.attend(q, k, k, bias=each)[1] for each in (bias, 0 * bias))
   first = (jnp.log(with_bias) - jnp.log(without))[..., :1] - bias[None, ..., :1]
@@ -162,17 +157,15 @@ PRODUCTS = Group(
   ours={"scaled_dot": ops.scaled_dot},
   theirs={
     "jax.numpy.einsum": lambda q, k: logits(q, k),
-    "jax.lax.dot_general": lambda q, k: (
-      jax.lax.dot_general(q, k, (((3,), (3,)), ((0, 2), (0, 2)))) / q.shape[-1] ** 0.5
-    ),
+    "jax.lax.dot_general": lambda q, k: general(q, k) / q.shape[-1] ** 0.5,
   },
   mutants={
-    "logit_variance: no scale": lambda q, k: jnp.einsum("bqhd,bkhd->bhqk", q, k),
-    "logit_variance: scaled by the width": lambda q, k: jnp.einsum("bqhd,bkhd->bhqk", q, k) / q.shape[-1],
+    "logit_variance: no scale": dots,
+    "logit_variance: scaled by the width": lambda q, k: dots(q, k) / q.shape[-1],
     "logit_variance: one head's half, another's four times": lambda q, k: (
       logits(q, k) * jnp.asarray([0.5, *[1.3229] * (q.shape[2] - 1)])[None, :, None, None]
     ),
-    "logit_variance: scaled twice": lambda q, k: jnp.einsum("bqhd,bkhd->bhqk", q * 0.5, k) / q.shape[-1] ** 0.5,
+    "logit_variance: scaled twice": lambda q, k: logits(q * 0.5, k),
   },
 )
 

@@ -87,6 +87,7 @@ POOLED = Group(
   },
 )
 
+RING = nn.Conv(4, (3,), padding="CIRCULAR")
 WITH_POSITIONS = Group(
   arrays=TOKENS,
   laws={"positions_matter": {}},
@@ -98,9 +99,7 @@ WITH_POSITIONS = Group(
   theirs={
     "flax attention after sinusoids": lambda x: MHA.apply(MHA_VARIABLES, x + sinusoids(x)),
     "flax.linen.Conv": lambda x: nn.Conv(4, (3,)).apply(fixed(nn.Conv(4, (3,)), x), x),
-    "flax.linen.Conv on a ring": lambda x: nn.Conv(4, (3,), padding="CIRCULAR").apply(
-      fixed(nn.Conv(4, (3,), padding="CIRCULAR"), x), x
-    ),
+    "flax.linen.Conv on a ring": lambda x: RING.apply(fixed(RING, x), x),
     "jax.nn causal": lambda x: projected(x, is_causal=True),
   },
   mutants={
@@ -130,11 +129,7 @@ COPIES = Group(
     draw((1, 7, 3, 5), (1, 4, 3, 5), (1, 4, 3, 5), (1, 3, 7, 4), seed=1),
   ),
   laws={"copies_add_log_bias": {"axis": 1}, "convex_hull": {"value": 2, "axis": 1}},
-  ours={
-    "attend": lambda q, k, v, bias: jax.vmap(lambda *a: ops.attend(*(x[None] for x in a[:3]), bias=a[3])[0][0])(
-      q, k, v, bias
-    )
-  },
+  ours={"attend": lambda q, k, v, bias: ops.attend(q, k, v, bias=bias)[0]},
   theirs=PEERS,
   mutants={
     "copies_add_log_bias: bias counts half": lambda q, k, v, bias: attention(q, k, v, bias / 2),
@@ -143,12 +138,11 @@ COPIES = Group(
 )
 
 
-def heads(q, k, v, out):
-  return jnp.einsum("bqhe,heo->bqo", attention(q, k, v), out, precision=HIGHEST)
-
-
 def core_and_dense(core):
   return lambda q, k, v, out: jnp.einsum("bqhe,heo->bqo", core(q, k, v), out, precision=HIGHEST)
+
+
+heads = core_and_dense(attention)
 
 
 HEADS = Group(
@@ -165,13 +159,11 @@ HEADS = Group(
   ours={"attend": core_and_dense(lambda q, k, v: ops.attend(q, k, v)[0])},
   theirs={name: core_and_dense(core) for name, core in PEERS.items()},
   mutants={
-    "head_permutation: output matrix of the next head": lambda q, k, v, out: heads(
-      q * places(q.shape[2], 2, 4), k, v, out
+    "head_permutation: output matrix of the next head": core_and_dense(
+      lambda q, k, v: attention(q * places(q.shape[2], 2, 4), k, v)
     ),
     "heads_add_up: heads normalised together": lambda q, k, v, out: jnp.tanh(heads(q, k, v, out)),
-    "value_output_gauge: activation before the output matrix": lambda q, k, v, out: jnp.einsum(
-      "bqhe,heo->bqo", jax.nn.relu(attention(q, k, v)), out
-    ),
+    "value_output_gauge: activation before the output matrix": core_and_dense(lambda *a: jax.nn.relu(attention(*a))),
     "query_key_gauge: keys normalised": lambda q, k, v, out: heads(q, unit(k), v, out),
   },
 )

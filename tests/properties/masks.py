@@ -37,16 +37,17 @@ def after_softmax(x):
   return projected(x, core=core)
 
 
+def by_bias(q, k, v, seen, hidden=-jnp.inf):
+  """Attention of ours, its output and its weights, that hides by a bias."""
+  bias = jnp.broadcast_to(jnp.where(seen, 0.0, hidden), (q.shape[0], q.shape[2], q.shape[1], k.shape[1]))
+  return ops.attend(q, k, v, bias=bias)
+
+
 CAUSAL = Group(
   arrays=TOKENS,
   laws={"causal": {}, "causal_jacobian": {}, "positions_matter": {}},
   ours={
-    "attend with a bias": lambda x: projected(
-      x,
-      core=lambda q, k, v, *_: ops.attend(
-        q, k, v, bias=jnp.broadcast_to(jnp.where(jnp.tri(x.shape[1]) > 0, 0, -jnp.inf), (2, x.shape[1], x.shape[1]))
-      )[0],
-    )
+    "attend with a bias": lambda x: projected(x, core=lambda q, k, v, *_: by_bias(q, k, v, jnp.tri(x.shape[1]) > 0)[0])
   },
   theirs={
     "jax.nn.dot_product_attention": lambda x: projected(x, is_causal=True),
@@ -97,14 +98,9 @@ MASKED = Group(
   arrays=((*draw((2, 5, 4)), lengths(3, 4, size=5)), (*draw((3, 7, 4), seed=1), lengths(7, 2, 5, size=7))),
   laws={"mask_isolates": {}, "mask_is_truncation": {}},
   ours={
-    "attend with a bias": lambda x, keep: jax.vmap(
-      lambda x, keep: projected(
-        x[None],
-        core=lambda q, k, v, *_: ops.attend(
-          q, k, v, bias=jnp.broadcast_to(jnp.where(keep, 0, -jnp.inf)[None, None], (2, x.shape[0], x.shape[0]))
-        )[0],
-      )[0]
-    )(x, keep),
+    "attend with a bias": lambda x, keep: projected(
+      x, core=lambda q, k, v, *_: by_bias(q, k, v, keep[:, None, None])[0]
+    ),
     "attend with a mask": lambda x, keep: projected(
       x, core=lambda q, k, v, *_: ops.attend(q, k, v, mask=keep[:, None, None])[0]
     ),
@@ -185,19 +181,7 @@ def masked_weights(q, k, mask, hidden):
 UNIFORM = Group(
   arrays=PAIRS,
   laws={"fully_masked_row": {"policy": "uniform"}, "rows_stochastic": {}},
-  ours={
-    "attend with a finite bias": lambda q, k, mask: jnp.concatenate(
-      [
-        ops.attend(
-          q[i : i + 1],
-          k[i : i + 1],
-          k[i : i + 1],
-          bias=jnp.broadcast_to(jnp.where(mask[i], 0, jnp.finfo(jnp.float32).min / 2), (q.shape[2], *mask.shape[2:])),
-        )[1]
-        for i in range(q.shape[0])
-      ]
-    )
-  },
+  ours={"attend with a finite bias": lambda q, k, mask: by_bias(q, k, k, mask, jnp.finfo(jnp.float32).min / 2)[1]},
   theirs={
     "flax.linen.dot_product_attention_weights": lambda q, k, mask: nn.dot_product_attention_weights(q, k, mask=mask),
     "jax.nn.softmax of finite logits": lambda q, k, mask: masked_weights(q, k, mask, -1e30),
