@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from convattn import equivalence, ops
+from convattn.layers.heads import Similarity
 from tests.properties.attention import PEERS, attention, gram, unit
 from tests.properties.group import Group, draw
 from tests.properties.kernels import images, windows
@@ -120,14 +121,23 @@ def cosine(q, k):
   return 4 * jnp.einsum("bqd,bkd->bqk", unit(q), unit(k))
 
 
+def one_head(similarity, *parameters):
+  """Of vectors [b, n, d]."""
+  return lambda q, k: similarity(q[:, :, None], k[:, :, None], *parameters)[:, 0]
+
+
+def limited(q, k):
+  """A learnt scale of exp(9) is no more than 100."""
+  return Similarity("cosine").apply({"params": {"scale": jnp.full(1, 9.0)}}, q, k) / 25
+
+
 BOUNDED = Group(
   arrays=(draw((2, 3, 4), (2, 5, 4)), draw((1, 4, 4), (1, 3, 4), seed=1)),
   laws={"bounded": {"bound": 4.0}},
   ours={
-    "additive": lambda q, k: ops.additive(q[:, :, None], k[:, :, None], *(jnp.eye(4)[None],) * 2, jnp.ones((1, 4)))[
-      :, 0
-    ],
-    "cosine": lambda q, k: 4 * ops.cosine(q[:, :, None], k[:, :, None])[:, 0],
+    "Similarity, cosine of a large scale": one_head(limited),
+    "additive": one_head(ops.additive, *(jnp.eye(4)[None],) * 2, jnp.ones((1, 4))),
+    "cosine": one_head(lambda q, k: 4 * ops.cosine(q, k)),
   },
   theirs={"additive": additive, "cosine": cosine},
   mutants={
