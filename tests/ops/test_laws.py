@@ -12,15 +12,10 @@ import numpy as np
 import pytest
 
 from convattn import ops, properties
+from tests.properties.group import laws
 
 T = 5
 Row = collections.namedtuple("Row", "op arrays obeys breaks", defaults=({},))
-
-
-def laws(names="", **others):
-  """law -> keywords: laws without any by name, and others with theirs, or with no more than `argnums`."""
-  plain = {law: {} for law in names.split()}
-  return plain | {law: given if isinstance(given, dict) else {"argnums": given} for law, given in others.items()}
 
 
 def slopes(count):

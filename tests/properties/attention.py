@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from convattn import ops
-from tests.properties.group import Group, draw
+from tests.properties.group import Group, draw, laws
 
 HIGHEST = "highest"
 
@@ -46,23 +46,21 @@ PEERS = {
 }
 CORE = Group(
   arrays=(draw((2, 3, 2, 4), (2, 5, 2, 4), (2, 5, 2, 4)), draw((3, 7, 3, 5), (3, 4, 3, 5), (3, 4, 3, 5), seed=1)),
-  laws={
-    "convex_hull": {"value": 2, "axis": 1},
-    "equal_keys_average": {"axis": 1},
-    "zero_query_averages": {"axis": 1},
-    "large_logits_select": {"axis": 1},
-    "duplicates_cancel": {"axis": 1},
-    "source_permutation_invariant": {"axis": 1},
-    "permutation_equivariant": {"axis": 1},
-    "query_key_gauge": {},
-    "head_permutation": {"axes": (2, 2, 2), "out_axis": 2},
-    "equal_heads_merge": {},
-    "batch_independent": ALL,
-    "affine": {"argnums": 2},
-    "homogeneous": {"argnums": 2},
-    "not_affine": {"argnums": 0},
-    "content_matters": {},
-  },
+  laws=laws(
+    "query_key_gauge equal_heads_merge content_matters",
+    convex_hull={"value": 2, "axis": 1},
+    equal_keys_average={"axis": 1},
+    zero_query_averages={"axis": 1},
+    large_logits_select={"axis": 1},
+    duplicates_cancel={"axis": 1},
+    source_permutation_invariant={"axis": 1},
+    permutation_equivariant={"axis": 1},
+    head_permutation={"axes": (2, 2, 2), "out_axis": 2},
+    batch_independent=ALL,
+    affine=2,
+    homogeneous=2,
+    not_affine=0,
+  ),
   ours={"attend": lambda q, k, v: ops.attend(q, k, v)[0]},
   theirs=PEERS,
   mutants={
@@ -102,7 +100,7 @@ def drop_last(w):
 
 WEIGHTS = Group(
   arrays=(draw((2, 3, 2, 4), (2, 3, 2, 4), (2, 3, 3)), draw((1, 4, 3, 5), (1, 4, 3, 5), (3, 4, 4), seed=1)),
-  laws={"rows_stochastic": {}, "bias_before_softmax": {}, "logit_shift_invariant": {"argnums": 2}},
+  laws=laws("rows_stochastic bias_before_softmax", logit_shift_invariant=2),
   ours={"attend": lambda q, k, bias: ops.attend(q, k, k, bias=bias)[1]},
   theirs={
     "jax.nn.softmax": weights,
@@ -133,7 +131,7 @@ def general(q, k):
 
 LOGITS = Group(
   arrays=(draw((2, 3, 2, 4), (2, 5, 2, 4), (2, 3, 5)), draw((1, 7, 3, 5), (1, 4, 3, 5), (3, 7, 4), seed=1)),
-  laws={"bias_adds": {}},
+  laws=laws("bias_adds"),
   ours={"log of attend's weights": lambda q, k, bias: logits_of_attend(q, k, bias)},
   theirs={"jax.numpy.einsum": logits, "jax.lax.dot_general": lambda q, k, bias: general(q, k) + bias[None]},
   mutants={
@@ -153,7 +151,7 @@ def logits_of_attend(q, k, bias):
 
 PRODUCTS = Group(
   arrays=(draw((2, 3, 2, 4), (2, 5, 2, 4)), draw((1, 7, 3, 5), (1, 4, 3, 5), seed=1)),
-  laws={"logit_variance": {}},
+  laws=laws("logit_variance"),
   ours={"scaled_dot": ops.scaled_dot},
   theirs={
     "jax.numpy.einsum": lambda q, k: logits(q, k),
@@ -176,7 +174,7 @@ def gram(x):
 
 GRAM = Group(
   arrays=(draw((2, 5, 4)), draw((1, 3, 5), seed=1)),
-  laws={"symmetric": {}, "positive_semidefinite": {}},
+  laws=laws("symmetric positive_semidefinite"),
   ours={
     "dot": lambda x: ops.dot(x[:, :, None], x[:, :, None])[:, 0],
     "cosine": lambda x: ops.cosine(x[:, :, None], x[:, :, None])[:, 0],
@@ -195,7 +193,7 @@ GRAM = Group(
 
 TIED = Group(
   arrays=(draw((2, 5, 2, 4)), draw((1, 3, 3, 5), seed=1)),
-  laws={"detailed_balance": {}, "rows_stochastic": {}},
+  laws=laws("detailed_balance rows_stochastic"),
   ours={"attend": lambda x: ops.attend(x, x, x)[1]},
   theirs={
     "jax.nn.softmax": lambda x: weights(x, x),

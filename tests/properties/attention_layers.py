@@ -9,7 +9,7 @@ import numpy as np
 
 from convattn import layers, ops
 from tests.properties.attention import HIGHEST, PEERS, attention, places, unit
-from tests.properties.group import Group, draw
+from tests.properties.group import Group, draw, laws
 
 
 def fixed(module, x, *arguments, scale=1.0, **keywords):
@@ -56,13 +56,7 @@ SELF = {
 }
 LAYER = Group(
   arrays=TOKENS,
-  laws={
-    "permutation_equivariant": {},
-    "not_affine": {},
-    "content_matters": {},
-    "batch_independent": {},
-    "jit_agrees": {},
-  },
+  laws=laws("permutation_equivariant not_affine content_matters batch_independent jit_agrees"),
   ours={"RelativeAttention": lambda x: RELATIVE.apply(RELATIVE_VARIABLES, x[:, None])[:, 0]},
   theirs=SELF,
   mutants={
@@ -76,7 +70,7 @@ LAYER = Group(
 
 POOLED = Group(
   arrays=TOKENS,
-  laws={"permutation_invariant": {}, "batch_independent": {}},
+  laws=laws("permutation_invariant batch_independent"),
   ours={"RelativeAttention, mean": lambda x: RELATIVE.apply(RELATIVE_VARIABLES, x[:, None])[:, 0].mean(1)},
   theirs={"jax.numpy.max": lambda x: x.max(1), "flax attention, mean": lambda x: MHA.apply(MHA_VARIABLES, x).mean(1)},
   mutants={
@@ -90,7 +84,7 @@ POOLED = Group(
 RING = nn.Conv(4, (3,), padding="CIRCULAR")
 WITH_POSITIONS = Group(
   arrays=TOKENS,
-  laws={"positions_matter": {}},
+  laws=laws("positions_matter"),
   ours={
     "RelativeAttention, table": lambda x: layers.RelativeAttention(2).apply(
       fixed(layers.RelativeAttention(2), x[:, None], scale=9), x[:, None]
@@ -110,7 +104,7 @@ WITH_POSITIONS = Group(
 
 BIASED = Group(
   arrays=(draw((2, 5, 4), (2, 5, 5)), draw((3, 7, 4), (2, 7, 7), seed=1)),
-  laws={"bias_permutes_along": {}, "zero_is_neutral": {"without": projected}},
+  laws=laws("bias_permutes_along", zero_is_neutral={"without": projected}),
   ours={"attend": lambda x, bias: projected(x, core=lambda q, k, v, b, m: ops.attend(q, k, v, bias=bias)[0])},
   theirs={
     "jax.nn.dot_product_attention": lambda x, bias: projected(x, bias=bias[None]),
@@ -128,7 +122,7 @@ COPIES = Group(
     draw((2, 3, 2, 4), (2, 5, 2, 4), (2, 5, 2, 4), (2, 2, 3, 5)),
     draw((1, 7, 3, 5), (1, 4, 3, 5), (1, 4, 3, 5), (1, 3, 7, 4), seed=1),
   ),
-  laws={"copies_add_log_bias": {"axis": 1}, "convex_hull": {"value": 2, "axis": 1}},
+  laws=laws(copies_add_log_bias={"axis": 1}, convex_hull={"value": 2, "axis": 1}),
   ours={"attend": lambda q, k, v, bias: ops.attend(q, k, v, bias=bias)[0]},
   theirs=PEERS,
   mutants={
@@ -150,12 +144,11 @@ HEADS = Group(
     draw((2, 3, 2, 4), (2, 5, 2, 4), (2, 5, 2, 4), (2, 4, 3)),
     draw((1, 4, 3, 5), (1, 7, 3, 5), (1, 7, 3, 5), (3, 5, 2), seed=1),
   ),
-  laws={
-    "head_permutation": {"axes": (2, 2, 2, 0)},
-    "heads_add_up": {},
-    "value_output_gauge": {"value": 2, "output": 3},
-    "query_key_gauge": {},
-  },
+  laws=laws(
+    "heads_add_up query_key_gauge",
+    head_permutation={"axes": (2, 2, 2, 0)},
+    value_output_gauge={"value": 2, "output": 3},
+  ),
   ours={"attend": core_and_dense(lambda q, k, v: ops.attend(q, k, v)[0])},
   theirs={name: core_and_dense(core) for name, core in PEERS.items()},
   mutants={

@@ -8,7 +8,7 @@ import numpy as np
 from convattn import layers
 from tests.properties.attention import attention, places, weights
 from tests.properties.attention_layers import fixed, projected
-from tests.properties.group import Group, draw
+from tests.properties.group import Group, draw, laws
 from tests.properties.layers import X, Y
 
 SAGAN = layers.SAGANAttention(reduction=1, value_reduction=1)
@@ -21,7 +21,7 @@ def sagan_parameters(w, gate):
 
 GATED = Group(
   arrays=(draw((2, 5, 4), (4, 4), (1,)), draw((1, 3, 6), (6, 6), (1,), seed=1)),
-  laws={"zero_branch_is_identity": {}, "only_gate_learns": {"argnums": 1}},
+  laws=laws("zero_branch_is_identity", only_gate_learns=1),
   ours={
     "SAGANAttention": lambda x, w, gate: SAGAN.apply({"params": sagan_parameters(w, gate)}, x[:, None])[:, 0],
     "LayerScale": lambda x, w, gate: (
@@ -80,7 +80,7 @@ def gated_weights(x, gate):
 
 GATES = Group(
   arrays=((X, *draw((1,))), (Y, *draw((1,), seed=2))),
-  laws={"gate_limits": {"opened": positional, "closed": content}},
+  laws=laws(gate_limits={"opened": positional, "closed": content}),
   theirs={"jax.nn.sigmoid of outputs": gated, "jax.nn.sigmoid of weights": gated_weights},
   mutants={
     "gate_limits: gate the other way round": lambda x, gate: gated(x, -gate),
@@ -115,7 +115,7 @@ def gpsa_branch(x, position):
 
 OUR_GATES = Group(
   arrays=((X[:, None], *draw((2,))), (Y.reshape(1, 3, 7, 4), *draw((2,), seed=2))),
-  laws={"gate_limits": {"opened": lambda x: gpsa_branch(x, True), "closed": lambda x: gpsa_branch(x, False)}},
+  laws=laws(gate_limits={"opened": lambda x: gpsa_branch(x, True), "closed": lambda x: gpsa_branch(x, False)}),
   ours={"GatedPositionalAttention": gpsa},
   theirs={},
   mutants={"gate_limits: one head stays half open": lambda x, gate: gpsa(x, gate * jnp.asarray([1, 0]))},

@@ -27,6 +27,13 @@ class Group:
     return given(*arrays) if callable(given) else given
 
 
+def laws(names="", **others):
+  """law -> keywords: laws without any by name, and others with theirs, or with no more than `argnums`."""
+  plain = {law: {} for law in names.split()}
+  given = {law: each if isinstance(each, dict) or callable(each) else {"argnums": each} for law, each in others.items()}
+  return plain | given
+
+
 def draw(*shapes, seed=0):
   rng = np.random.default_rng(seed)
   return tuple(jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in shapes)

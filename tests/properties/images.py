@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from convattn import equivalence, layers, ops
 from tests.properties.attention_layers import fixed
-from tests.properties.group import Group, draw
+from tests.properties.group import Group, draw, laws
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 
@@ -59,7 +59,7 @@ def ramp(x, axis=1):
 
 TORUS = Group(
   arrays=IMAGES,
-  laws={"circular_translation": {}, "interior_translation": {"radius": 1}, "affine": {}, "batch_independent": {}},
+  laws=laws("circular_translation affine batch_independent", interior_translation={"radius": 1}),
   ours={"conv_to_attention": lambda x: as_attention(KERNEL, padding="CIRCULAR")(x)},
   theirs={
     "flax.linen.Conv": layer(nn.Conv(4, (3, 3), padding="CIRCULAR")),
@@ -83,7 +83,7 @@ TORUS = Group(
 
 RING = Group(
   arrays=IMAGES,
-  laws={"circular_translation": {}, "affine": {}},
+  laws=laws("circular_translation affine"),
   ours={
     "QuadraticAttention": layer(
       equivalence.QuadraticAttention(num_heads=2, features=3, window=(3, 3), padding="CIRCULAR")
@@ -94,13 +94,7 @@ RING = Group(
 
 ZEROS = Group(
   arrays=IMAGES,
-  laws={
-    "zero_border": {},
-    "interior_translation": {"radius": 1},
-    "local": {"radius": 1},
-    "reach": {"radius": 1},
-    "affine": {},
-  },
+  laws=laws("zero_border affine", interior_translation={"radius": 1}, local={"radius": 1}, reach={"radius": 1}),
   ours={"Conv": layer(layers.Conv(4)), "DepthwiseConv": layer(layers.DepthwiseConv())},
   theirs={
     "lax conv": lambda x: conv(x, KERNEL),
@@ -126,7 +120,7 @@ ZEROS = Group(
 
 EDGES = Group(
   arrays=IMAGES,
-  laws={"edge_border": {}, "interior_translation": {"radius": 1}, "local": {"radius": 1}},
+  laws=laws("edge_border", interior_translation={"radius": 1}, local={"radius": 1}),
   ours={"max_pool": lambda x: ops.max_pool(x, window=3, stride=1)},
   theirs={
     "lax conv after jnp.pad": lambda x: conv(pad(x, "edge"), KERNEL, "VALID"),

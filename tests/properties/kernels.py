@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from convattn import layers, ops
-from tests.properties.group import Group, draw
+from tests.properties.group import Group, draw, laws
 from tests.properties.images import IMAGES, KERNEL, WIDE, as_attention, conv, layer, ramp
 
 (DEPTHWISE,) = draw((3, 3, 1, 3), seed=9)
@@ -21,14 +21,14 @@ def correlated(x, kernel):
 TURNS = {"axes": ((1, 2), (0, 1))}
 KERNELS = Group(
   arrays=SQUARES,
-  laws={
-    "cross_correlation": {},
-    "flip_equivariant": {"axes": (2, 1)},
-    "transpose_equivariant": TURNS,
-    "rotation_equivariant": TURNS,
-    "affine": {"argnums": 1},
-    "gradient_is_slope": {"argnums": (0, 1)},
-  },
+  laws=laws(
+    "cross_correlation",
+    flip_equivariant={"axes": (2, 1)},
+    transpose_equivariant=TURNS,
+    rotation_equivariant=TURNS,
+    affine=1,
+    gradient_is_slope=(0, 1),
+  ),
   ours={"conv": lambda x, kernel: ops.conv(x, kernel)},
   theirs={
     "lax conv": conv,
@@ -62,13 +62,13 @@ KERNELS = Group(
 
 STRIDED = Group(
   arrays=(draw((2, 7, 5, 3)), draw((3, 9, 7, 3), seed=1)),
-  laws={
-    "stride_subsamples": {"stride": 2, "unstrided": lambda x: conv(x, KERNEL)},
-    "interior_translation": {"radius": 1, "stride": 2},
-    "local": {"radius": 1, "stride": 2},
-    "reach": {"radius": 1, "stride": 2},
-    "zero_border": {"stride": 2},
-  },
+  laws=laws(
+    stride_subsamples={"stride": 2, "unstrided": lambda x: conv(x, KERNEL)},
+    interior_translation={"radius": 1, "stride": 2},
+    local={"radius": 1, "stride": 2},
+    reach={"radius": 1, "stride": 2},
+    zero_border={"stride": 2},
+  ),
   ours={"conv": lambda x: ops.conv(x, KERNEL, stride=2)},
   theirs={
     "lax conv": lambda x: conv(x, KERNEL, stride=2),
@@ -84,7 +84,7 @@ STRIDED = Group(
 
 DILATED = Group(
   arrays=(draw((2, 9, 8, 3)), draw((1, 8, 11, 3), seed=1)),
-  laws={"dilated": {"dilation": 2}, "local": {"radius": 2}, "reach": {"radius": 2}, "zero_border": {}},
+  laws=laws("zero_border", dilated={"dilation": 2}, local={"radius": 2}, reach={"radius": 2}),
   ours={"conv_to_attention": lambda x: as_attention(KERNEL, padding="SAME", dilation=2)(x)},
   theirs={
     "lax conv": lambda x: conv(x, KERNEL, dilation=2),
@@ -100,7 +100,7 @@ DILATED = Group(
 
 CHANNELS = Group(
   arrays=IMAGES,
-  laws={"depthwise": {}, "affine": {}, "local": {"radius": 1}},
+  laws=laws("depthwise affine", local={"radius": 1}),
   ours={
     "depthwise_conv": lambda x: ops.depthwise_conv(x, DEPTHWISE),
     "DepthwiseConv, twice as wide": layer(layers.DepthwiseConv(width=6)),
@@ -119,7 +119,7 @@ CHANNELS = Group(
 
 PLACES = Group(
   arrays=IMAGES,
-  laws={"pointwise": {}, "batch_independent": {}},
+  laws=laws("pointwise batch_independent"),
   ours={"LayerNorm": layer(layers.LayerNorm(), train=False), "Conv, 1x1": layer(layers.Conv(4, kernel_size=1))},
   theirs={
     "flax.linen.Dense": layer(nn.Dense(4)),
@@ -156,7 +156,7 @@ def in_windows(attend, size=3):
 
 WINDOWS = Group(
   arrays=(draw((2, 6, 9, 4)), draw((1, 9, 6, 5), seed=1)),
-  laws={"windows_isolated": {"window": 3}},
+  laws=laws(windows_isolated={"window": 3}),
   ours={"attend": in_windows(lambda x: ops.attend(x, x, x)[0])},
   theirs={
     "jax.nn.dot_product_attention": in_windows(lambda x: jax.nn.dot_product_attention(x, x, x)),

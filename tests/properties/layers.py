@@ -6,18 +6,13 @@ import jax.numpy as jnp
 
 from convattn import layers
 from tests.properties.attention_layers import fixed
-from tests.properties.group import Group, draw
+from tests.properties.group import Group, draw, laws
 
 NORMALISED = Group(
   arrays=(draw((2, 5, 7)), draw((3, 3, 8), seed=1)),
-  laws={
-    "scale_invariant": {"tolerance": 1e-4},
-    "shift_invariant": {},
-    "standardised": {},
-    "odd": {},
-    "batch_independent": {},
-    "pointwise": {"axes": (1,)},
-  },
+  laws=laws(
+    "shift_invariant standardised odd batch_independent", scale_invariant={"tolerance": 1e-4}, pointwise={"axes": (1,)}
+  ),
   ours={
     "LayerNorm": lambda x: layers.LayerNorm(1e-5).apply(
       layers.LayerNorm().init(jax.random.key(0), x, train=False), x, train=False
@@ -42,11 +37,7 @@ NORMALISED = Group(
 IMAGE_AXES = {"axes": (0, 1, 2)}
 OVER_BATCH = Group(
   arrays=(draw((2, 5, 3, 4)), draw((3, 3, 7, 2), seed=1)),
-  laws={
-    "standardised": IMAGE_AXES,
-    "shift_invariant": IMAGE_AXES,
-    "scale_invariant": {**IMAGE_AXES, "tolerance": 1e-4},
-  },
+  laws=laws(standardised=IMAGE_AXES, shift_invariant=IMAGE_AXES, scale_invariant={**IMAGE_AXES, "tolerance": 1e-4}),
   ours={
     "BatchNorm": lambda x: layers.BatchNorm().apply(
       fixed(layers.BatchNorm(), x, train=True, scale=0), x, train=True, mutable=["batch_stats"]
@@ -93,7 +84,7 @@ def without(name):
 
 MHA_PARAMETERS = Group(
   arrays=trees(MHA, X, Y),
-  laws={"every_parameter_used": {"allow": ("key/bias",)}, "gradient_is_slope": {}},
+  laws=laws("gradient_is_slope", every_parameter_used={"allow": ("key/bias",)}),
   theirs={"flax.linen.MultiHeadDotProductAttention": MHA.apply, "jitted": jax.jit(MHA.apply)},
   mutants={
     "every_parameter_used: queries left out": without("query"),
@@ -105,27 +96,27 @@ MHA_PARAMETERS = Group(
 )
 DENSE_PARAMETERS = Group(
   arrays=trees(DENSE, X, Y),
-  laws={"every_parameter_used": {}, "gradient_is_slope": {}, "checkpoint_agrees": {}},
+  laws=laws("every_parameter_used gradient_is_slope checkpoint_agrees"),
   theirs={"flax.linen.Dense": DENSE.apply},
   mutants={"every_parameter_used: bias forgotten": lambda v, x: jnp.einsum("bnc,co->bno", x, v["params"]["kernel"])},
 )
 CONV_PARAMETERS = Group(
   arrays=trees(CONV, X, Y),
-  laws={"every_parameter_used": {}, "gradient_is_slope": {}},
+  laws=laws("every_parameter_used gradient_is_slope"),
   theirs={"flax.linen.Conv": CONV.apply},
   mutants={"every_parameter_used: norm after the bias": lambda v, x: jax.nn.standardize(CONV.apply(v, x), 1)},
 )
 RELATIVE = layers.RelativeAttention(2)
 OUR_PARAMETERS = Group(
   arrays=tuple((fixed(RELATIVE, x), x) for x in (draw((2, 3, 2, 4))[0], draw((1, 2, 5, 4), seed=1)[0])),
-  laws={"every_parameter_used": {"allow": ("key/bias",)}, "gradient_is_slope": {}},
+  laws=laws("gradient_is_slope", every_parameter_used={"allow": ("key/bias",)}),
   ours={"RelativeAttention": jax.jit(RELATIVE.apply)},
   theirs={},
 )
 
 REMAT = Group(
   arrays=((DENSE.init(jax.random.key(0), X), X), (DENSE.init(jax.random.key(1), Y), Y)),
-  laws={"checkpoint_agrees": {}, "jvp_is_vjp": {}},
+  laws=laws("checkpoint_agrees jvp_is_vjp"),
   theirs={"flax.linen.Dense": DENSE.apply, "jitted": jax.jit(DENSE.apply)},
 )
 
@@ -137,7 +128,7 @@ def dropout(x, key, rate=0.4, scale=None):
 
 DROPPED = Group(
   arrays=(draw((2, 5, 4)), draw((3, 7), seed=1)),
-  laws={"key_decides": {}, "expectation": {"evaluation": lambda x: x}},
+  laws=laws("key_decides", expectation={"evaluation": lambda x: x}),
   ours={"StochasticDepth": lambda x, key: layers.StochasticDepth(0.4).apply({}, x, train=True, rngs={"dropout": key})},
   theirs={
     "flax.linen.Dropout": lambda x, key: nn.Dropout(0.4, deterministic=False).apply({}, x, rngs={"dropout": key}),
@@ -154,7 +145,7 @@ DROPPED = Group(
 )
 EVALUATED = Group(
   arrays=DROPPED.arrays,
-  laws={"key_ignored": {}},
+  laws=laws("key_ignored"),
   ours={"StochasticDepth": lambda x, key: layers.StochasticDepth(0.4).apply({}, x, train=False, rngs={"dropout": key})},
   theirs={
     "flax.linen.Dropout": lambda x, key: nn.Dropout(0.4, deterministic=True).apply({}, x, rngs={"dropout": key}),

@@ -8,7 +8,7 @@ import numpy as np
 from convattn import ops
 from tests.properties.attention import HIGHEST, apply, logits, weights
 from tests.properties.attention_layers import MHA, MHA_VARIABLES, PROJECTIONS, TOKENS, fixed, projected
-from tests.properties.group import Group, draw
+from tests.properties.group import Group, draw, laws
 
 
 def causal_conv(x, ahead=0):
@@ -45,7 +45,7 @@ def by_bias(q, k, v, seen, hidden=-jnp.inf):
 
 CAUSAL = Group(
   arrays=TOKENS,
-  laws={"causal": {}, "causal_jacobian": {}, "positions_matter": {}},
+  laws=laws("causal causal_jacobian positions_matter"),
   ours={
     "attend with a bias": lambda x: projected(x, core=lambda q, k, v, *_: by_bias(q, k, v, jnp.tri(x.shape[1]) > 0)[0])
   },
@@ -96,7 +96,7 @@ def lengths(*rows, size):
 
 MASKED = Group(
   arrays=((*draw((2, 5, 4)), lengths(3, 4, size=5)), (*draw((3, 7, 4), seed=1), lengths(7, 2, 5, size=7))),
-  laws={"mask_isolates": {}, "mask_is_truncation": {}},
+  laws=laws("mask_isolates mask_is_truncation"),
   ours={
     "attend with a bias": lambda x, keep: projected(
       x, core=lambda q, k, v, *_: by_bias(q, k, v, keep[:, None, None])[0]
@@ -134,7 +134,7 @@ def sanitised(x, keep):
 
 SANITISED = Group(
   arrays=MASKED.arrays,
-  laws={"mask_stops_nan": {}, "mask_isolates": {}},
+  laws=laws("mask_stops_nan mask_isolates"),
   ours={
     "attend, cleaned": lambda x, keep: projected(
       jnp.where(keep[..., None], x, 0), core=lambda q, k, v, *_: ops.attend(q, k, v, mask=keep[:, None, None])[0]
@@ -180,7 +180,7 @@ def masked_weights(q, k, mask, hidden):
 
 UNIFORM = Group(
   arrays=PAIRS,
-  laws={"fully_masked_row": {"policy": "uniform"}, "rows_stochastic": {}},
+  laws=laws("rows_stochastic", fully_masked_row={"policy": "uniform"}),
   ours={"attend with a finite bias": lambda q, k, mask: by_bias(q, k, k, mask, jnp.finfo(jnp.float32).min / 2)[1]},
   theirs={
     "flax.linen.dot_product_attention_weights": lambda q, k, mask: nn.dot_product_attention_weights(q, k, mask=mask),
@@ -202,7 +202,7 @@ def zeroed(q, k, mask):
 
 ZEROED = Group(
   arrays=PAIRS,
-  laws={"fully_masked_row": {"policy": "zeros"}},
+  laws=laws(fully_masked_row={"policy": "zeros"}),
   ours={"attend": lambda q, k, mask: ops.attend(q, k, k, mask=mask)[1]},
   theirs={
     "jax.numpy.where": zeroed,
@@ -222,7 +222,7 @@ ZEROED = Group(
 )
 FINITE = Group(
   arrays=PAIRS,
-  laws={"fully_masked_row": {"policy": "finite", "axis": 1}},
+  laws=laws(fully_masked_row={"policy": "finite", "axis": 1}),
   ours={"attend": lambda q, k, mask: ops.attend(q, k, k, mask=mask)[0]},
   theirs={
     "jax.nn.dot_product_attention": lambda q, k, mask: jax.nn.dot_product_attention(q, k, k, mask=mask),

@@ -8,12 +8,12 @@ import numpy as np
 from convattn import equivalence, ops
 from convattn.layers.heads import Similarity
 from tests.properties.attention import PEERS, attention, gram, unit
-from tests.properties.group import Group, draw
+from tests.properties.group import Group, draw, laws
 from tests.properties.kernels import images, windows
 
 NUMBERS = Group(
   arrays=(draw((3, 5)), draw((2, 7), seed=1)),
-  laws={"monotone": {}, "odd": {}},
+  laws=laws("monotone odd"),
   ours={"log_shifts, interpolated": lambda x: jnp.interp(x, jnp.arange(-99.0, 100), ops.log_shifts(100, 1)[:, 0, 0])},
   theirs={
     "log": lambda x: jnp.sign(x) * jnp.log1p(jnp.abs(x)),
@@ -32,7 +32,7 @@ NUMBERS = Group(
 )
 POSITIVE = Group(
   arrays=(draw((2, 5, 7, 3)), draw((1, 4, 3, 2), seed=1)),
-  laws={"homogeneous": {"positive": True}, "monotone": {}},
+  laws=laws("monotone", homogeneous={"positive": True}),
   ours={"max_pool": lambda x: ops.max_pool(x, window=3, stride=2)},
   theirs={"jax.nn.relu": jax.nn.relu, "flax.linen.max_pool": lambda x: nn.max_pool(x, (3, 3))},
   mutants={
@@ -45,7 +45,7 @@ POSITIVE = Group(
 
 DEPTH = Group(
   arrays=(draw((2, 6, 9, 4)), draw((1, 9, 3, 5), seed=1)),
-  laws={"inverse": lambda x: {"inverse": lambda parts: images(parts, 3, x.shape)}},
+  laws=laws(inverse=lambda x: {"inverse": lambda parts: images(parts, 3, x.shape)}),
   ours={"window_partition": lambda x: ops.window_partition(x, (3, 3))},
   theirs={
     "windows": lambda x: windows(x, 3),
@@ -63,7 +63,7 @@ DEPTH = Group(
 )
 PRODUCT = Group(
   arrays=(draw((5, 2), (2, 7)), draw((2, 6, 2), (2, 2, 5), seed=1)),
-  laws={"rank_at_most": {"rank": 2}},
+  laws=laws(rank_at_most={"rank": 2}),
   ours={"logits of a head": lambda a, b: logits_of_a_head(a, b)},
   theirs={"jax.numpy.matmul": jnp.matmul, "jax.numpy.einsum": lambda a, b: jnp.einsum("...ij,...jk->...ik", a, b)},
   mutants={
@@ -99,7 +99,7 @@ def weights_of_table(w, padding, size=9):
 
 SPECTRAL = Group(
   arrays=(draw((5, 4), seed=4), draw((3, 7), seed=1)),
-  laws={"spectral_norm_one": {}},
+  laws=laws("spectral_norm_one"),
   ours={"TableAttention on a torus": lambda w: weights_of_table(w, "CIRCULAR")},
   theirs={
     "power iterations": jax.jit(lambda w: spectral(w, 60)),
@@ -133,7 +133,7 @@ def limited(q, k):
 
 BOUNDED = Group(
   arrays=(draw((2, 3, 4), (2, 5, 4)), draw((1, 4, 4), (1, 3, 4), seed=1)),
-  laws={"bounded": {"bound": 4.0}},
+  laws=laws(bounded={"bound": 4.0}),
   ours={
     "Similarity, cosine of a large scale": one_head(limited),
     "additive": one_head(ops.additive, *(jnp.eye(4)[None],) * 2, jnp.ones((1, 4))),
@@ -147,7 +147,7 @@ BOUNDED = Group(
 )
 COSINES = Group(
   arrays=BOUNDED.arrays,
-  laws={"scale_invariant": {"argnums": (0, 1)}, "bounded": {"bound": 4.0}},
+  laws=laws(scale_invariant=(0, 1), bounded={"bound": 4.0}),
   ours={"cosine": BOUNDED.ours["cosine"]},
   theirs={
     "jax.numpy.linalg.norm": cosine,
@@ -182,7 +182,7 @@ def outer(x):
 
 GRIDS = Group(
   arrays=(draw((2, 3, 4, 2)), draw((1, 5, 2, 3), seed=1)),
-  laws={"weights_separate": lambda x: {"grid": x.shape[1:3]}, "content_independent": {}, "rows_stochastic": {}},
+  laws=laws("content_independent rows_stochastic", weights_separate=lambda x: {"grid": x.shape[1:3]}),
   theirs={"jax.nn.softmax": quadratic, "jax.numpy.kron": outer},
   ours={
     "attend": lambda x: ops.attend(*(jnp.zeros((1, x.shape[1] * x.shape[2], 1, 1)),) * 3, bias=jnp.log(outer(x)))[1]
@@ -195,7 +195,7 @@ GRIDS = Group(
 )
 AGREEING = Group(
   arrays=(draw((2, 3, 2, 4), (2, 5, 2, 4), (2, 5, 2, 4)),) * 2,
-  laws={"agrees": {"reference": attention, "argnums": (0, 1, 2)}},
+  laws=laws(agrees={"reference": attention, "argnums": (0, 1, 2)}),
   ours={"attend": lambda q, k, v: ops.attend(q, k, v)[0]},
   theirs=PEERS,
   mutants={

@@ -6,7 +6,7 @@ import numpy as np
 
 from convattn import ops
 from tests.properties.attention import places
-from tests.properties.group import Group, draw
+from tests.properties.group import Group, draw, laws
 
 
 def gather(table, reverse=False, shift=0):
@@ -22,7 +22,7 @@ def diagonals(table):
 
 LINES = Group(
   arrays=(draw((2, 9)), draw((3, 5), seed=1)),
-  laws={"shift_sign": {}, "block_toeplitz": lambda table: {"grid": ((table.shape[-1] + 1) // 2,)}},
+  laws=laws("shift_sign", block_toeplitz=lambda table: {"grid": ((table.shape[-1] + 1) // 2,)}),
   ours={"relative_bias": lambda table: ops.relative_bias(table[:, None])},
   theirs={"jax.numpy, gathered": gather, "jax.scipy.linalg.toeplitz": diagonals},
   mutants={
@@ -43,7 +43,7 @@ def by_shift(table):
 
 SUMS = Group(
   arrays=(draw((2, 5, 7)), draw((1, 3, 9), seed=1)),
-  laws={"block_toeplitz": lambda table: {"grid": tuple((size + 1) // 2 for size in table.shape[1:])}},
+  laws=laws(block_toeplitz=lambda table: {"grid": tuple((size + 1) // 2 for size in table.shape[1:])}),
   ours={"relative_bias": ops.relative_bias, "relative_bias_one_hot": ops.relative_bias_one_hot},
   theirs={"jax.numpy, rows + columns": by_shift, "jax.numpy, gathered": ops.relative_bias_gather},
   mutants={
@@ -68,7 +68,7 @@ def clipped_by_logits(table, n):
 
 CLIPPED = Group(
   arrays=(draw((5, 3)), draw((7, 2), seed=1)),
-  laws={"clipped": lambda table: {"distance": (len(table) - 1) // 2, "axes": (0, 1)}},
+  laws=laws(clipped=lambda table: {"distance": (len(table) - 1) // 2, "axes": (0, 1)}),
   ours={"clipped_logits": lambda table: clipped_by_logits(table, 9)},
   theirs={
     "jax.numpy, gathered": clipped,
@@ -86,7 +86,7 @@ CLIPPED = Group(
 
 SHORT = Group(
   arrays=(draw((11, 3)), draw((9, 2), seed=1)),
-  laws={"only_reached_shifts_learn": {"length": 4}},
+  laws=laws(only_reached_shifts_learn={"length": 4}),
   ours={"clipped_logits": lambda table: clipped_by_logits(table, 4)},
   theirs={
     "jax.numpy, gathered": lambda table: clipped(table, n=4),
@@ -123,7 +123,7 @@ def by_interp(table, rows=9, columns=5):
 TABLES = (draw((2, 5, 7)), draw((3, 3, 9), seed=1))
 RESIZED = Group(
   arrays=TABLES,
-  laws={"resize_keeps_constants": {}, "resize_keeps_centre": {}, "flip_equivariant": {"axes": (1,)}},
+  laws=laws("resize_keeps_constants resize_keeps_centre", flip_equivariant={"axes": (1,)}),
   ours={"bilinear": lambda t: ops.resize_table(t, NEW), "timm": lambda t: ops.resize_table(t, NEW, "timm")},
   theirs={
     "jax.image.resize": lambda t: jax.image.resize(t, (t.shape[0], 9, 5), "linear", antialias=False),
@@ -139,7 +139,7 @@ RESIZED = Group(
 )
 SAME_SIZE = Group(
   arrays=TABLES,
-  laws={"resize_to_same_size": {}},
+  laws=laws("resize_to_same_size"),
   ours={"bilinear": lambda t: ops.resize_table(t, ((t.shape[1] + 1) // 2, (t.shape[2] + 1) // 2))},
   theirs={
     "jax.image.resize": lambda t: jax.image.resize(t, t.shape, "linear"),
@@ -154,7 +154,7 @@ SAME_SIZE = Group(
 )
 RAMPS = Group(
   arrays=TABLES,
-  laws={"resize_keeps_ramps": {}, "resize_keeps_constants": {}},
+  laws=laws("resize_keeps_ramps resize_keeps_constants"),
   ours={"max_pool, every second entry": lambda t: ops.max_pool(t[..., None], window=1, stride=2)[..., 0]},
   theirs={"map_coordinates": corners, "jax.numpy.interp": by_interp},
   mutants={

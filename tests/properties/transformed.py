@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from convattn import ops
 from tests.properties.attention import ALL, CORE, PEERS, apply, attention, weights
-from tests.properties.group import Group, draw
+from tests.properties.group import Group, draw, laws
 
 
 class Counter:
@@ -36,15 +36,9 @@ wrong_gradient.defvjp(
 
 TRANSFORMED = Group(
   arrays=CORE.arrays,
-  laws={
-    "jit_agrees": {},
-    "vmap_agrees": ALL,
-    "deterministic": {},
-    "dtype_kept": {},
-    "precision": {},
-    "gradient_is_slope": ALL,
-    "checkpoint_agrees": ALL,
-  },
+  laws=laws(
+    "jit_agrees deterministic dtype_kept precision", vmap_agrees=ALL, gradient_is_slope=ALL, checkpoint_agrees=ALL
+  ),
   ours=CORE.ours,
   theirs={
     "jitted jax.nn.dot_product_attention": jax.jit(jax.nn.dot_product_attention),
@@ -67,7 +61,7 @@ TRANSFORMED = Group(
 
 LINEAR = Group(
   arrays=(draw((3, 4), (4, 2)), draw((2, 5), (5, 3), seed=1)),
-  laws={"jvp_is_vjp": {}, "affine": {}},
+  laws=laws("jvp_is_vjp affine"),
   ours={"dense_dot": lambda x, w: ops.dense_dot(x, w, (((1,), (0,)), ((), ())))},
   theirs={"jax.numpy.matmul": jnp.matmul, "jax.lax.dot": jax.lax.dot},
   mutants={
@@ -81,6 +75,6 @@ LINEAR = Group(
 )
 
 
-FORWARD = Group(arrays=CORE.arrays, laws={"jvp_is_vjp": ALL}, ours=CORE.ours, theirs=PEERS)
+FORWARD = Group(arrays=CORE.arrays, laws=laws(jvp_is_vjp=ALL), ours=CORE.ours, theirs=PEERS)
 
 GROUPS = {name.lower(): group for name, group in list(globals().items()) if isinstance(group, Group)}
