@@ -44,19 +44,17 @@ PEERS = {
   "jax.nn.dot_product_attention": jax.nn.dot_product_attention,
   "flax.linen.dot_product_attention": nn.dot_product_attention,
 }
+TIME = {"axis": 1}
+OF_KEYS = """equal_keys_average zero_query_averages large_logits_select duplicates_cancel source_permutation_invariant
+permutation_equivariant"""
 CORE = Group(
   arrays=(draw((2, 3, 2, 4), (2, 5, 2, 4), (2, 5, 2, 4)), draw((3, 7, 3, 5), (3, 4, 3, 5), (3, 4, 3, 5), seed=1)),
   laws=laws(
     "query_key_gauge equal_heads_merge content_matters",
+    **dict.fromkeys(OF_KEYS.split(), TIME),
     convex_hull={"value": 2, "axis": 1},
-    equal_keys_average={"axis": 1},
-    zero_query_averages={"axis": 1},
-    large_logits_select={"axis": 1},
-    duplicates_cancel={"axis": 1},
-    source_permutation_invariant={"axis": 1},
-    permutation_equivariant={"axis": 1},
     head_permutation={"axes": (2, 2, 2), "out_axis": 2},
-    batch_independent=ALL,
+    batch_independent=(0, 1, 2),
     affine=2,
     homogeneous=2,
     not_affine=0,
@@ -206,5 +204,3 @@ TIED = Group(
     ),
   },
 )
-
-GROUPS = {name.lower(): group for name, group in list(globals().items()) if isinstance(group, Group)}

@@ -160,5 +160,3 @@ HEADS = Group(
     "query_key_gauge: keys normalised": lambda q, k, v, out: heads(q, unit(k), v, out),
   },
 )
-
-GROUPS = {name.lower(): group for name, group in list(globals().items()) if isinstance(group, Group)}

@@ -120,5 +120,3 @@ OUR_GATES = Group(
   theirs={},
   mutants={"gate_limits: one head stays half open": lambda x, gate: gpsa(x, gate * jnp.asarray([1, 0]))},
 )
-
-GROUPS = {name.lower(): group for name, group in list(globals().items()) if isinstance(group, Group)}

@@ -133,5 +133,3 @@ EDGES = Group(
     "edge_border: mean without the padding": lambda x: nn.avg_pool(x, (3, 3), padding="SAME", count_include_pad=False),
   },
 )
-
-GROUPS = {name.lower(): group for name, group in list(globals().items()) if isinstance(group, Group)}

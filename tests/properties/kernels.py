@@ -173,5 +173,3 @@ WINDOWS = Group(
     ).reshape(x.shape),
   },
 )
-
-GROUPS = {name.lower(): group for name, group in list(globals().items()) if isinstance(group, Group)}

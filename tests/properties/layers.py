@@ -156,5 +156,3 @@ EVALUATED = Group(
     "key_ignored: a little noise": lambda x, key: x + 1e-6 * jax.random.normal(key, x.shape),
   },
 )
-
-GROUPS = {name.lower(): group for name, group in list(globals().items()) if isinstance(group, Group)}

@@ -230,4 +230,3 @@ FINITE = Group(
   },
   mutants={"fully_masked_row: minus infinity": lambda q, k, mask: apply(masked_weights(q, k, mask, -jnp.inf), k)},
 )
-GROUPS = {name.lower(): group for name, group in list(globals().items()) if isinstance(group, Group)}

@@ -203,4 +203,3 @@ AGREEING = Group(
     "agrees: keys in place of values": lambda q, k, v: attention(q, v, k),
   },
 )
-GROUPS = {name.lower(): group for name, group in list(globals().items()) if isinstance(group, Group)}

@@ -162,5 +162,3 @@ RAMPS = Group(
     "resize_keeps_ramps: nearest": lambda t: jax.image.resize(t, (t.shape[0], 9, 11), "nearest"),
   },
 )
-
-GROUPS = {name.lower(): group for name, group in list(globals().items()) if isinstance(group, Group)}

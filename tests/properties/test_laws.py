@@ -9,10 +9,11 @@ import pytest
 
 from convattn import properties
 from tests.properties.expected import EXPECTED
+from tests.properties.group import Group
 
 NAMES = "attention transformed attention_layers masks images kernels layers gates tables matrices"
 MODULES = [importlib.import_module(f"tests.properties.{name}") for name in NAMES.split()]
-GROUPS = {name: group for module in MODULES for name, group in module.GROUPS.items()}
+GROUPS = {name.lower(): each for module in MODULES for name, each in vars(module).items() if isinstance(each, Group)}
 
 
 def check(name, law, arrays, fn):

@@ -76,5 +76,3 @@ LINEAR = Group(
 
 
 FORWARD = Group(arrays=CORE.arrays, laws=laws(jvp_is_vjp=ALL), ours=CORE.ours, theirs=PEERS)
-
-GROUPS = {name.lower(): group for name, group in list(globals().items()) if isinstance(group, Group)}
