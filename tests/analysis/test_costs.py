@@ -77,14 +77,21 @@ def shapes(model, height, width, channels):
   return jax.eval_shape(lambda images: model.init(jax.random.key(0), images, train=False), images)
 
 
-@pytest.mark.parametrize("name, size", GIGA)
+def slow_but(fast, cases):
+  """Sizes and depths that a large model has tests/models/test_sizes.py sees, by its parameters."""
+  return [pytest.param(*case, marks=[] if case[0] == fast else pytest.mark.slow) for case in cases]
+
+
+@pytest.mark.parametrize("name, size", slow_but("coatnet_0", GIGA))
 def test_multiply_adds(name, size):
   rows = costs(convattn.create_model(name), (size, size, 3))
   total = sum(row.multiply_adds for row in rows)
   assert abs(total / (GIGA[name, size] * 1e9) - 1) < 0.01
 
 
-@pytest.mark.parametrize("name, giga", [("coatnet_0", 4.547), ("coatnet_1", 8.643), ("coatnet_2", 16.427)])
+@pytest.mark.parametrize(
+  "name, giga", slow_but("coatnet_0", [("coatnet_0", 4.547), ("coatnet_1", 8.643), ("coatnet_2", 16.427)])
+)
 def test_multiply_adds_with_strided_depthwise(name, giga):
   """Table 9's second column is 4.6, 8.8 and 16.6 G; the softmax is not in ours."""
   rows = costs(convattn.create_model(name, conv_stride="depthwise"), (224, 224, 3))

@@ -1,5 +1,7 @@
 """The convolution that a construction has to equal, by XLA."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ TOLERANCE = {np.float32: 1e-5, np.float64: 1e-12}
 FILL = {"EDGE": "edge", "CIRCULAR": "wrap"}
 
 
+@functools.partial(jax.jit, static_argnames=("padding", "strides", "dilation", "groups"))
 def convolution(x, kernel, bias=None, *, padding, strides=1, dilation=1, groups=1):
   axes = kernel.ndim - 2
   strides, dilation = ((each,) * axes if isinstance(each, int) else each for each in (strides, dilation))
@@ -26,6 +29,12 @@ def draw(*shape, dtype=np.float32, seed=0):
   return jnp.asarray(np.random.default_rng((seed, *shape)).standard_normal(shape), dtype)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def apply(layer, variables, x):
+  """One program for each layer and shape; eager operations would have one each."""
+  return layer.apply(variables, x)
+
+
 def with_alpha(mode, dtype):
   """The keywords of a mode that make it exact in this dtype."""
   return {"mode": mode, "alpha": ALPHA[dtype]} if mode == "quadratic" else {"mode": mode}
@@ -33,6 +42,7 @@ def with_alpha(mode, dtype):
 
 def difference(found, expected):
   """The largest one, as a share of the largest output."""
+  found, expected = np.asarray(found), np.asarray(expected)
   assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
   assert np.abs(expected).max() > 0.1
   return float(np.abs(found - expected).max() / np.abs(expected).max())

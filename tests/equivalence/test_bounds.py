@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from by_lax import convolution, draw
+from by_lax import apply, convolution, draw
 from hypothesis import given, settings, strategies as st
 
 from convattn.equivalence import (
@@ -24,7 +24,7 @@ from convattn.equivalence import (
 
 def error(kernel, x, alpha, **options):
   layer, variables = conv_to_attention(kernel, mode="quadratic", alpha=alpha, **options)
-  return float(np.abs(jax.jit(layer.apply)(variables, x) - convolution(x, kernel, **options)).max())
+  return float(np.abs(apply(layer, variables, x) - convolution(x, kernel, **options)).max())
 
 
 @settings(max_examples=8)
@@ -63,10 +63,10 @@ def worst_share(kernel, alpha, dilation=1):
       conv_to_attention(kernel, mode=m, alpha=a, **options) for m, a in (("quadratic", alpha), ("table", None))
     )
     x = jnp.zeros((1, 13, 13, 1))
-    middle = jax.grad(lambda x: (soft[0].apply(soft[1], x) - exact[0].apply(exact[1], x))[0, 6, 6, 0])(x)
-    image = jnp.sign(middle)  # the adversary
-    assert error(kernel, image, alpha, **options) >= np.abs(middle).sum() - 1e-14
-    return error(kernel, image, alpha, **options) / error_bound(kernel, alpha, 1.0)
+    middle = jax.jit(jax.grad(lambda x: (soft[0].apply(soft[1], x) - exact[0].apply(exact[1], x))[0, 6, 6, 0]))(x)
+    found = error(kernel, jnp.sign(middle), alpha, **options)  # of the adversary
+    assert found >= np.abs(middle).sum() - 1e-14
+    return found / error_bound(kernel, alpha, 1.0)
 
 
 @pytest.mark.parametrize("alpha", [2.0, 5.0, 12.0])
@@ -111,7 +111,7 @@ def test_the_bound_holds_over_patches():
   with jax.enable_x64(True):
     kernel, x = draw(3, 3, 2, 2, dtype=np.float64), draw(1, 6, 8, 2, dtype=np.float64)
     layer, variables = patch_conv_to_attention(kernel, patch=2, padding="SAME", mode="quadratic", alpha=4.0)
-    found = to_pixels(layer.apply(variables, to_patches(x, 2)), 2)
+    found = jax.jit(lambda x: to_pixels(layer.apply(variables, to_patches(x, 2)), 2))(x)
     apart = np.abs(found - convolution(x, kernel, padding="SAME")).max()
     assert 1e-3 < apart < error_bound(patch_kernel(kernel, 2), 4.0, float(np.abs(x).max()))
 

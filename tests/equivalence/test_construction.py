@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from by_lax import TOLERANCE, convolution, difference, draw, with_alpha
+from by_lax import TOLERANCE, apply, convolution, difference, draw, with_alpha
 from flax import nnx
 from flax.nnx import bridge
 from hypothesis import given, settings, strategies as st
@@ -20,7 +20,7 @@ def check(window, image, channels, groups, filters, options, mode, dtype=np.floa
     x, bias = draw(2, *image, channels * groups, dtype=dtype), draw(filters * groups, dtype=dtype)
     kernel = draw(*window, channels, filters * groups, dtype=dtype)
     layer, variables = conv_to_attention(kernel, bias, **options, **with_alpha(mode, dtype))
-    found = jax.jit(layer.apply)(variables, x)
+    found = apply(layer, variables, x)
     expected = convolution(x, kernel, bias, groups=groups, **options)
     assert difference(found, expected) < (tolerance or TOLERANCE[dtype])
 
@@ -73,7 +73,7 @@ def test_amounts_of_padding_can_be_given(mode):
     expected = convolution(jnp.pad(x, [(0, 0), *amounts, (0, 0)], mode=fill), kernel, padding="VALID", strides=(2, 1))
     given_amounts = amounts if name == "SAME" else (name, amounts)
     layer, variables = conv_to_attention(kernel, padding=given_amounts, strides=(2, 1), **with_alpha(mode, np.float32))
-    assert difference(jax.jit(layer.apply)(variables, x), expected) < 1e-5
+    assert difference(apply(layer, variables, x), expected) < 1e-5
 
 
 def made(mode="table", padding="SAME", kernel=None, image=(2, 5, 4, 3), **options):
@@ -129,17 +129,17 @@ def test_negative_controls():
     layer, variables, kernel, x = made(mode)
     expected = convolution(x, kernel, padding="SAME")
     params = variables["params"]
-    assert difference(layer.apply(variables, x), expected) < 1e-5
+    assert difference(apply(layer, variables, x), expected) < 1e-5
     name, turned = {
       "quadratic": ("shifts", -params.get("shifts", 0)),
       "table": ("table", params.get("table", jnp.zeros((1, 1, 1)))[:, ::-1, ::-1]),
     }[mode]
-    flipped = layer.apply({"params": params | {name: turned}}, x)
+    flipped = apply(layer, {"params": params | {name: turned}}, x)
     assert difference(flipped, expected) > 0.1  # shifts the wrong way round ...
     assert difference(flipped, convolution(x, kernel[::-1, ::-1], padding="SAME")) < 1e-5  # ... are a flipped kernel
-    assert difference(layer.clone(padding="CIRCULAR").apply(variables, x), expected) > 0.1
+    assert difference(apply(layer.clone(padding="CIRCULAR"), variables, x), expected) > 0.1
   # The bare image has an edge and no zeros: equal in the middle only.
-  bare = layer.clone(padding="EDGE").apply(variables, x)
+  bare = apply(layer.clone(padding="EDGE"), variables, x)
   assert difference(bare[:, 1:-1, 1:-1], expected[:, 1:-1, 1:-1]) < 1e-5
   assert all(np.abs(bare - expected)[:, side].max() > 0.1 for side in (0, -1))
 
@@ -150,15 +150,20 @@ def test_parameters_do_not_depend_on_the_image(mode):
   for size in ((1, 1), (4, 7)):
     x = draw(2, *size, 3)
     expected = convolution(x, kernel, padding="EDGE", strides=2)
-    assert difference(jax.jit(layer.apply)(variables, x), expected) < 1e-5
+    assert difference(apply(layer, variables, x), expected) < 1e-5
 
 
 @pytest.mark.parametrize("mode", MODES[:2])
 def test_a_layer_starts_from_drawn_parameters(mode):
   made_layer, variables, _, x = made(mode)
-  drawn = made_layer.init(jax.random.key(0), x)
+
+  @jax.jit
+  def drawn_and_gradients(key):
+    drawn = made_layer.init(key, x)
+    return drawn, jax.grad(lambda v: jnp.sum(made_layer.apply(v, x) ** 2))(drawn)["params"]
+
+  drawn, grads = drawn_and_gradients(jax.random.key(0))
   assert jax.tree.map(jnp.shape, drawn) == jax.tree.map(jnp.shape, variables)
-  grads = jax.grad(lambda v: jnp.sum(made_layer.apply(v, x) ** 2))(drawn)["params"]
   assert all(np.abs(each).max() > 0 for each in grads.values())
 
 
@@ -214,17 +219,21 @@ def test_a_layer_composes(mode):
   def loss(variables, x):
     return jnp.sum(jnp.sin(layer.apply(variables, x)))
 
-  whole = layer.apply(variables, x)
-  np.testing.assert_allclose(jax.vmap(lambda x: layer.apply(variables, x[None])[0])(x), whole, atol=1e-5)
-  gradient = jax.grad(loss)(variables, x)["params"]["value"]
-  each = jax.vmap(jax.grad(loss), (None, 0))(variables, x[:, None])["params"]["value"]
-  np.testing.assert_allclose(each.sum(0), gradient, atol=1e-4)
-  again = jax.grad(jax.checkpoint(loss))(variables, x)["params"]["value"]
+  @jax.jit
+  def everything(variables, x):
+    one_by_one = jax.vmap(lambda x: layer.apply(variables, x[None])[0])(x)
+    gradients = jax.grad(loss)(variables, x), jax.grad(jax.checkpoint(loss))(variables, x)
+    each = jax.vmap(jax.grad(loss), (None, 0))(variables, x[:, None])["params"]["value"]
+    return one_by_one, *(tree["params"]["value"] for tree in gradients), each
+
+  one_by_one, gradient, again, each = everything(variables, x)
+  np.testing.assert_allclose(one_by_one, apply(layer, variables, x), atol=1e-5)
+  np.testing.assert_allclose(np.sum(each, 0), gradient, atol=1e-4)
   np.testing.assert_allclose(again, gradient, atol=1e-5)
   wrapped = bridge.lazy_init(bridge.ToNNX(layer, rngs=nnx.Rngs(0)), x)
   drawn = nnx.to_pure_dict(nnx.state(wrapped))
   drawn = {"params": {name: drawn[name] for name in variables["params"]}}
-  np.testing.assert_allclose(wrapped(x), layer.apply(drawn, x), atol=1e-5)
+  np.testing.assert_allclose(nnx.jit(lambda module, x: module(x))(wrapped, x), apply(layer, drawn, x), atol=1e-5)
 
 
 def test_a_kernel_under_jit_has_no_rank():

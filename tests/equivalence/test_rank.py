@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from by_lax import convolution, difference, draw
+from by_lax import apply, convolution, difference, draw
 from hypothesis import given, settings, strategies as st
 
 from convattn.equivalence import conv_to_attention, fewer_heads_residual, fewest_heads, tap_rank
@@ -53,7 +53,7 @@ def test_a_kernel_of_low_rank_by_few_heads_equals_the_convolution():
       layer, variables = conv_to_attention(kernel, padding="EDGE", mode="rank")
       assert layer.num_heads == heads
       x = draw(1, 6, 7, 3, dtype=np.float64)
-      assert difference(layer.apply(variables, x), convolution(x, kernel, padding="EDGE")) < 1e-12
+      assert difference(apply(layer, variables, x), convolution(x, kernel, padding="EDGE")) < 1e-12
 
 
 def best_residual(weights, matrix):
@@ -88,7 +88,7 @@ def test_one_head_more_reaches_the_least_residual():
 
 def jacobian_rank(fn, x):
   """Of the derivative at x as a matrix from (output pixel, input pixel) to (output, input channel)."""
-  of_pixels = np.asarray(jax.jacobian(fn)(x))[0, :, :, :, 0]  # [i, j, o, k, l, c]
+  of_pixels = np.asarray(jax.jit(jax.jacobian(fn))(x))[0, :, :, :, 0]  # [i, j, o, k, l, c]
   matrix = of_pixels.transpose(0, 1, 3, 4, 2, 5).reshape(x[0, ..., 0].size ** 2, -1)
   return np.linalg.matrix_rank(matrix, tol=1e-8 * np.linalg.norm(matrix))
 
@@ -99,7 +99,7 @@ def test_attention_by_content_has_no_more_than_its_heads_either():
     zero = jnp.zeros((1, 3, 4, 4))
     for heads in (1, 2):
       layer = RelativeAttention(num_heads=heads, dtype=jnp.float64, param_dtype=jnp.float64)
-      variables = layer.init(jax.random.key(0), zero)
+      variables = jax.jit(layer.init)(jax.random.key(0), zero)
       table = draw(*variables["params"]["bias_table"].shape, dtype=np.float64)
       variables = {"params": variables["params"] | {"bias_table": table}}
       assert jacobian_rank(lambda x: layer.apply(variables, x), zero) == heads  # noqa: B023

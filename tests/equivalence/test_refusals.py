@@ -37,10 +37,7 @@ GOOD = {
   "attention_sum": (equivalence.attention_sum, THREE),
   "attention_to_conv": (equivalence.attention_to_conv, {}),  # see below
   "conv_to_attention": (equivalence.conv_to_attention, CONSTRUCTION | {"strides": 1, "dilation": 1, "groups": None}),
-  "conv_to_attention, quadratic": (
-    equivalence.conv_to_attention,
-    CONSTRUCTION | {"mode": "quadratic", "alpha": 9.0},
-  ),
+  "conv_to_attention, quadratic": (equivalence.conv_to_attention, CONSTRUCTION | {"mode": "quadratic", "alpha": 9.0}),
   "conv_to_attention, rank": (equivalence.conv_to_attention, CONSTRUCTION | {"mode": "rank"}),
   "error_bound": (equivalence.error_bound, BOUND),
   "fewer_heads_residual": (equivalence.fewer_heads_residual, {"kernel": KERNEL, "num_heads": 1}),

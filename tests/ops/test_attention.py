@@ -4,7 +4,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convattn import properties
 from convattn.ops import attend
 
 B, Q, K, N, D, E = 2, 3, 5, 2, 4, 7
@@ -40,40 +39,6 @@ def test_equals_the_equation(place):
     np.testing.assert_allclose(ours, theirs, atol=2e-6)
 
 
-def test_before_and_after_the_softmax_differ():
-  a = arrays()
-  bias = a.pop("bias")
-  assert np.abs(attend(**a, bias=bias)[0] - attend(**a, static_weights=bias)[0]).max() > 0.1
-
-
-def test_rows_sum_to_one_and_a_static_term_adds_its_own_sum():
-  a = arrays()
-  bias = a.pop("bias")
-  np.testing.assert_allclose(attend(**a, bias=bias)[1].sum(-1), 1, atol=1e-6)
-  added = attend(**a, static_weights=bias)[1].sum(-1) - 1
-  np.testing.assert_allclose(added, np.broadcast_to(bias.sum(-1)[None], added.shape), atol=1e-5)
-
-
-def test_zero_queries_leave_the_softmax_of_the_bias():
-  a = arrays()
-  _, weights = attend(**(a | {"query": jnp.zeros_like(a["query"])}))
-  np.testing.assert_allclose(weights, np.broadcast_to(jax.nn.softmax(a["bias"])[None], weights.shape), atol=1e-6)
-
-
-@pytest.mark.parametrize("place", ["bias", "static_weights"])
-def test_gradients_are_slopes_and_keys_have_no_order(place):
-  with jax.enable_x64(True):
-    a = arrays(np.float64)
-    fn = jax.jit(lambda q, k, v, s: attend(q, k, v, **{place: s}))
-    args = [a["query"], a["key"], a["value"], a["bias"]]
-    properties.check_gradient_is_slope(fn, *args, argnums=(0, 1, 2, 3))
-    properties.check_jvp_is_vjp(fn, *args, argnums=(0, 1, 2, 3))
-    order = np.array([3, 0, 4, 1, 2])
-    moved = fn(a["query"], a["key"][:, order], a["value"][:, order], a["bias"][..., order])
-    for ours, wanted in zip(moved, (fn(*args)[0], fn(*args)[1][..., order]), strict=True):
-      np.testing.assert_allclose(ours, wanted, atol=1e-12)
-
-
 def test_softmax_is_float32_under_bfloat16_and_float64_under_float64():
   out, weights = attend(**arrays(jnp.bfloat16))
   chex.assert_type([out, weights], [jnp.bfloat16, jnp.float32])
@@ -103,14 +68,14 @@ def test_the_bias_of_all_images_has_the_sum_of_their_gradients(batch):
     def of_one(image):
       return jax.grad(loss)(bias, {name: a[None] for name, a in image.items()})
 
-    whole = jax.jit(jax.grad(loss))(bias, images)
+    @jax.jit
+    def everything(bias, images):
+      alone = [of_one({name: a[i] for name, a in images.items()}) for i in range(batch)]
+      # Forward mode has no sum over the batch.
+      forward = jax.jacfwd(loss)(bias, images), jax.jvp(lambda bias: loss(bias, images), (bias,), (along,))[1]
+      return jax.grad(loss)(bias, images), forward, jax.vmap(of_one)(images), jnp.stack(alone)
+
+    whole, (slopes, tangent), each, alone = jax.tree.map(np.asarray, everything(bias, images))
     assert np.abs(whole).max() > 1e-2
-    # Forward mode has no sum over the batch.
-    np.testing.assert_allclose(jax.jit(jax.jacfwd(loss))(bias, images), whole, rtol=1e-12, atol=1e-12)
-    tangent = jax.jvp(lambda bias: loss(bias, images), (bias,), (along,))[1]
-    np.testing.assert_allclose(tangent, jnp.sum(whole * along), rtol=1e-12)
-    each = jax.jit(jax.vmap(of_one))(images)
-    np.testing.assert_allclose(each.sum(0), whole, rtol=1e-12, atol=1e-12)
-    one = jax.jit(of_one)
-    alone = [one({name: a[i] for name, a in images.items()}) for i in range(batch)]
-    np.testing.assert_allclose(each, jnp.stack(alone), rtol=1e-12, atol=1e-12)
+    for found, wanted in ((slopes, whole), (tangent, np.sum(whole * along)), (each.sum(0), whole), (each, alone)):
+      np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convattn import ops, properties
+from convattn import ops
 
 B, Q, K, N, D, F, M = 2, 3, 5, 2, 4, 6, 3
 
@@ -78,39 +78,11 @@ def test_exact_match_is_the_cold_limit_of_a_distance():
   np.testing.assert_allclose(cold, hard, atol=1e-7)
 
 
-def test_bilinear_with_the_identity_is_dot_and_with_a_product_the_gauge_of_query_and_key():
-  identity = jnp.broadcast_to(jnp.eye(D), (N, D, D))
-  np.testing.assert_array_equal(ops.bilinear(QUERY, KEY, identity), ops.dot(QUERY, KEY))
-  product = jnp.einsum("ndm,nfm->ndf", W, U)
-  apart = ops.dot(jnp.einsum("bqnd,ndm->bqnm", QUERY, W), jnp.einsum("bknf,nfm->bknm", WIDE_KEY, U))
-  np.testing.assert_allclose(ops.bilinear(QUERY, WIDE_KEY, product), apart, atol=2e-5)
-
-
-def test_additive_with_stacked_weights_is_concat_and_is_bounded():
-  stacked = jnp.concatenate([W, U], 1)
-  pairs = [jnp.broadcast_to(a, (B, Q, K, N, a.shape[-1])) for a in (QUERY[:, :, None], WIDE_KEY[:, None])]
-  hidden = jnp.tanh(jnp.einsum("bqknd,ndm->bqknm", jnp.concatenate(pairs, -1), stacked))
-  logits = ops.additive(QUERY, WIDE_KEY, W, U, V)
-  np.testing.assert_allclose(logits, jnp.einsum("bqknm,nm->bnqk", hidden, V), atol=2e-6)
-  large = ops.additive(100 * QUERY, 100 * WIDE_KEY, W, U, V)
-  assert np.all(np.abs(large) <= np.abs(V).sum(-1)[None, :, None, None] + 1e-5)
-
-
-def test_cosine_does_not_see_sizes_and_dot_does():
-  scaled = 1e3 * QUERY, 1e-3 * KEY
-  np.testing.assert_allclose(ops.cosine(*scaled), ops.cosine(QUERY, KEY), atol=1e-6)
-  assert np.abs(ops.dot(7 * QUERY, KEY) - ops.dot(QUERY, KEY)).max() > 1
-  zero = jnp.zeros_like(QUERY)
-  assert not ops.cosine(zero, KEY).any()
-  assert np.isfinite(jax.grad(lambda q: ops.cosine(q, KEY).sum())(zero)).all()
-
-
-@pytest.mark.parametrize("name", EQUATIONS)
-def test_permuting_the_keys_permutes_the_logits(name):
-  similarity, key, _ = EQUATIONS[name]
-  similarity = jax.jit(similarity)
-  order = np.array([3, 0, 4, 1, 2])
-  np.testing.assert_allclose(similarity(QUERY, key[:, order]), similarity(QUERY, key)[..., order], atol=1e-6)
+def test_cosine_has_a_value_and_a_gradient_at_zero_and_no_sight_of_large_and_small():
+  both = jax.jit(lambda q, k: (ops.cosine(q, k), jax.grad(lambda q: ops.cosine(q, k).sum())(q)))
+  value, gradient = both(0 * QUERY, KEY)
+  assert not value.any() and np.isfinite(gradient).all()
+  np.testing.assert_allclose(both(1e3 * QUERY, 1e-3 * KEY)[0], both(QUERY, KEY)[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("name", [*EQUATIONS, "exact_match"])
@@ -122,30 +94,11 @@ def test_similarity_is_float32_under_bfloat16_and_float64_under_float64(name):
 
 
 def test_parameter_free_attention():
-  """The laws of softmax(X X'): it is a symmetric matrix with its rows scaled, and every output is a mean of tokens."""
   x = 0.7 * draw(B, K, D)
   out, weights = ops.parameter_free_attention(x)
   logits = f64(x) @ f64(x).swapaxes(1, 2)
   terms = np.exp(logits)
   np.testing.assert_allclose(weights, terms / terms.sum(-1, keepdims=True), atol=1e-6)
   np.testing.assert_allclose(out, f64(weights) @ f64(x), atol=1e-6)
-  symmetric = terms.sum(-1, keepdims=True) * f64(weights)
-  np.testing.assert_allclose(symmetric, symmetric.swapaxes(1, 2), rtol=1e-5)
-  assert np.abs(weights - weights.swapaxes(1, 2)).max() > 0.01
   values = np.linalg.eigvals(f64(weights))
   assert np.abs(values.imag).max() < 1e-6 and values.real.min() > 0 and abs(values.real.max() - 1) < 1e-5
-  assert np.all(out <= x.max(1, keepdims=True) + 1e-6) and np.all(out >= x.min(1, keepdims=True) - 1e-6)
-
-
-def test_gradients_of_the_similarities_with_parameters():
-  with jax.enable_x64(True):
-    a = [jnp.asarray(x, jnp.float64) for x in (QUERY, KEY, WIDE_KEY, WEIGHT, W, U, V)]
-
-    @jax.jit
-    def logits(query, key, wide_key, weight, w, u, v):
-      parts = ops.cosine(query, key), ops.bilinear(query, wide_key, weight), ops.additive(query, wide_key, w, u, v)
-      return ops.attention_weights(sum(parts))
-
-    everything = lambda tree: logits(*tree)  # noqa: E731
-    properties.check_gradient_is_slope(everything, a)
-    properties.check_jvp_is_vjp(everything, a)

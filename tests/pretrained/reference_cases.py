@@ -1,6 +1,7 @@
 """Reference cases: outputs of timm 1.0.31 in float64 for weights that are drawn from their names."""
 
 import dataclasses
+import functools
 import json
 import math
 import pathlib
@@ -23,6 +24,7 @@ class Case:
   params: int
 
 
+@functools.cache
 def load_case(name: str) -> Case:
   facts = json.loads((FOLDER / f"{name}.json").read_text())
   arrays = np.load(FOLDER / f"{name}.npz")

@@ -1,11 +1,11 @@
 """timm's models to the last digit, and what each known mistake would look like."""
 
 import dataclasses
-import functools
 import pathlib
 import sys
 from collections.abc import Callable
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,7 +34,6 @@ CASES = {
 # timm's own float32 error in this case is 2e-6.
 LOOSE = {"coatnet_bn_0_rw_224": 5e-6}
 FLOAT64_TOLERANCE = 1e-10
-load_case = functools.cache(load_case)
 
 
 def outputs(name, variables, images, dtype, **overrides):
@@ -42,27 +41,28 @@ def outputs(name, variables, images, dtype, **overrides):
   model = convattn.create_model(name, dtype=dtype, **overrides)
 
   def forward(variables, images):
-    return model.apply(variables, images, train=False), model.apply(variables, images, train=False, method="features")
+    """The maps are seen as the logits are computed, so that the model is traced once."""
+    maps = []
+
+    def listen(call, arguments, options, context):
+      out = call(*arguments, **options)
+      if context.method_name == "features":
+        maps.extend(out)
+      return out
+
+    with nn.intercept_methods(listen):
+      return model.apply(variables, images, train=False), maps
 
   with jax.default_matmul_precision("highest"):
-    return jax.jit(forward)(variables, jnp.asarray(images, dtype))  # XLA computes what both share once
+    return jax.jit(forward)(variables, jnp.asarray(images, dtype))
 
 
 def largest_error(ours, expected):
   return np.abs(np.asarray(ours) - expected).max() / np.abs(expected).max()
 
 
-FAST = {
-  "float32": ("coatnext_nano_rw_224", "test_coatnet"),
-  "float64": (
-    "coatnet_0_224",
-    "coatnet_0_rw_224",
-    "coatnext_nano_rw_224",
-    "coatnet_rmlp_nano_rw_224",
-    "test_coatnet",
-  ),
-}
-"""The cases that the fast tests see; the longer ones see all."""
+FAST = {"float32": ("test_coatnet",), "float64": ("coatnet_0_rw_224", "coatnet_rmlp_nano_rw_224", "test_coatnet")}
+"""The cases that the fast tests see; the longer ones see all. Of the other kinds test_gradients.py has small models."""
 
 
 @pytest.mark.parametrize(
@@ -127,17 +127,18 @@ def swin_shifts(height, width):
 class Mutant:
   """One known mistake, made in the tensors, in the spec or in the code."""
 
-  case: str = "coatnet_0_rw_224"
+  case: str = "test_coatnet"
   state_dict: Callable = dict
   overrides: dict = dataclasses.field(default_factory=dict)
   patches: tuple = ()
   slow: bool = False
 
 
+LARGE = "coatnet_0_rw_224"
 MUTANTS = {
   "query_key_value_major": Mutant(state_dict=query_key_value_major),
-  "no_activation_after_pre_norm": Mutant(overrides={"conv_pre_norm_activation": False}, slow=True),
-  "squeeze_after_norm": Mutant(overrides={"squeeze_at": "after"}, slow=True),
+  "no_activation_after_pre_norm": Mutant(LARGE, overrides={"conv_pre_norm_activation": False}, slow=True),
+  "squeeze_after_norm": Mutant(LARGE, overrides={"squeeze_at": "after"}, slow=True),
   "pool_before_norm": Mutant(
     patches=(
       (transformer, "pool", lambda x, kind, stride: x),
@@ -147,13 +148,15 @@ MUTANTS = {
   "same_padding": Mutant(
     patches=((windows, "window_padding", same_padding), (convolutions, "window_padding", same_padding))
   ),
-  "table_not_mirrored": Mutant(state_dict=table_not_mirrored, slow=True),
-  "swin_coordinates": Mutant("coatnet_rmlp_nano_rw_224", patches=((grid_positions, "log_shifts", swin_shifts),)),
-  "batch_norm_epsilon": Mutant(overrides={"conv_norm_epsilon": 1e-3}, slow=True),
-  "tanh_gelu": Mutant(overrides={"attention_activation": "gelu_tanh"}, slow=True),
-  "layer_norm_epsilon": Mutant(overrides={"attention_norm_epsilon": 1e-5}, slow=True),
-  "squeeze_activation": Mutant(overrides={"squeeze_activation": "silu"}, slow=True),
-  "stride_in_the_depthwise_convolution": Mutant(overrides={"conv_stride": "depthwise"}, slow=True),
+  "table_not_mirrored": Mutant(LARGE, state_dict=table_not_mirrored, slow=True),
+  "swin_coordinates": Mutant(
+    "coatnet_rmlp_nano_rw_224", patches=((grid_positions, "log_shifts", swin_shifts),), slow=True
+  ),
+  "batch_norm_epsilon": Mutant(LARGE, overrides={"conv_norm_epsilon": 1e-3}, slow=True),
+  "tanh_gelu": Mutant(LARGE, overrides={"attention_activation": "gelu_tanh"}, slow=True),
+  "layer_norm_epsilon": Mutant(LARGE, overrides={"attention_norm_epsilon": 1e-5}, slow=True),
+  "squeeze_activation": Mutant(LARGE, overrides={"squeeze_activation": "silu"}, slow=True),
+  "stride_in_the_depthwise_convolution": Mutant(LARGE, overrides={"conv_stride": "depthwise"}, slow=True),
   "window_of_the_pool": Mutant("coatnet_rmlp_1_rw_224", overrides={"pool": "max"}, slow=True),
   "epsilon_of_the_transformer_batch_norm": Mutant(
     "coatnet_bn_0_rw_224", overrides={"attention_norm_epsilon": 1e-5}, slow=True
@@ -182,7 +185,3 @@ def error_of(mutant, monkeypatch):
 )
 def test_each_known_mistake_would_be_seen(name, monkeypatch):
   assert error_of(MUTANTS[name], monkeypatch) > 10 * FLOAT64_TOLERANCE
-
-
-def test_without_a_mistake_there_is_no_error(monkeypatch):
-  assert error_of(Mutant(), monkeypatch) < FLOAT64_TOLERANCE

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from convattn import layers, ops
-from tests.properties.attention import HIGHEST, attention, places
-from tests.properties.group import Group, draw
+from tests.properties.attention import HIGHEST, PEERS, attention, places, unit
+from tests.properties.group import Group, draw, laws
 
 
 def fixed(module, x, *arguments, scale=1.0, **keywords):
@@ -56,43 +56,35 @@ SELF = {
 }
 LAYER = Group(
   arrays=TOKENS,
-  laws={
-    "permutation_equivariant": {},
-    "not_affine": {},
-    "content_matters": {},
-    "batch_independent": {},
-    "jit_agrees": {},
-  },
+  laws=laws("permutation_equivariant not_affine content_matters batch_independent jit_agrees"),
   ours={"RelativeAttention": lambda x: RELATIVE.apply(RELATIVE_VARIABLES, x[:, None])[:, 0]},
   theirs=SELF,
   mutants={
-    "positions added": ("permutation_equivariant", lambda x: projected(x + sinusoids(x))),
-    "causal": ("permutation_equivariant", lambda x: projected(x, is_causal=True)),
-    "queries of the whole batch": ("batch_independent", lambda x: projected(x + 0.01 * x.mean(0, keepdims=True))),
-    "weights of the first input": ("not_affine", lambda x: x + x.mean(1, keepdims=True)),
-    "constant": ("content_matters", lambda x: 0 * x + 1),
+    "permutation_equivariant: positions added": lambda x: projected(x + sinusoids(x)),
+    "permutation_equivariant: causal": lambda x: projected(x, is_causal=True),
+    "batch_independent: queries of the whole batch": lambda x: projected(x + 0.01 * x.mean(0, keepdims=True)),
+    "not_affine: weights of the first input": lambda x: x + x.mean(1, keepdims=True),
+    "content_matters: constant": lambda x: 0 * x + 1,
   },
 )
 
 POOLED = Group(
   arrays=TOKENS,
-  laws={"permutation_invariant": {}, "batch_independent": {}},
+  laws=laws("permutation_invariant batch_independent"),
   ours={"RelativeAttention, mean": lambda x: RELATIVE.apply(RELATIVE_VARIABLES, x[:, None])[:, 0].mean(1)},
-  theirs={
-    "jax.numpy.max": lambda x: x.max(1),
-    "flax attention, mean": lambda x: MHA.apply(MHA_VARIABLES, x).mean(1),
-  },
+  theirs={"jax.numpy.max": lambda x: x.max(1), "flax attention, mean": lambda x: MHA.apply(MHA_VARIABLES, x).mean(1)},
   mutants={
-    "the first token": ("permutation_invariant", lambda x: x[:, 0]),
-    "the last token left out": ("permutation_invariant", lambda x: x[:, :-1].mean(1)),
-    "flattened": ("permutation_invariant", lambda x: x.reshape(x.shape[0], -1)[:, :6]),
-    "mean of the batch": ("batch_independent", lambda x: x.mean((0, 1), keepdims=True) + x.mean(1, keepdims=True)),
+    "permutation_invariant: the first token": lambda x: x[:, 0],
+    "permutation_invariant: the last token left out": lambda x: x[:, :-1].mean(1),
+    "permutation_invariant: flattened": lambda x: x.reshape(x.shape[0], -1)[:, :6],
+    "batch_independent: mean of the batch": lambda x: x.mean((0, 1), keepdims=True) + x.mean(1, keepdims=True),
   },
 )
 
+RING = nn.Conv(4, (3,), padding="CIRCULAR")
 WITH_POSITIONS = Group(
   arrays=TOKENS,
-  laws={"positions_matter": {}},
+  laws=laws("positions_matter"),
   ours={
     "RelativeAttention, table": lambda x: layers.RelativeAttention(2).apply(
       fixed(layers.RelativeAttention(2), x[:, None], scale=9), x[:, None]
@@ -101,34 +93,27 @@ WITH_POSITIONS = Group(
   theirs={
     "flax attention after sinusoids": lambda x: MHA.apply(MHA_VARIABLES, x + sinusoids(x)),
     "flax.linen.Conv": lambda x: nn.Conv(4, (3,)).apply(fixed(nn.Conv(4, (3,)), x), x),
-    "flax.linen.Conv on a ring": lambda x: nn.Conv(4, (3,), padding="CIRCULAR").apply(
-      fixed(nn.Conv(4, (3,), padding="CIRCULAR"), x), x
-    ),
+    "flax.linen.Conv on a ring": lambda x: RING.apply(fixed(RING, x), x),
     "jax.nn causal": lambda x: projected(x, is_causal=True),
   },
   mutants={
-    "positions left out": ("positions_matter", projected),
-    "the same position for all": ("positions_matter", lambda x: projected(x + sinusoids(x)[:, :1])),
+    "positions_matter: positions left out": projected,
+    "positions_matter: the same position for all": lambda x: projected(x + sinusoids(x)[:, :1]),
   },
 )
 
 BIASED = Group(
   arrays=(draw((2, 5, 4), (2, 5, 5)), draw((3, 7, 4), (2, 7, 7), seed=1)),
-  laws={"bias_permutes_along": {}, "zero_is_neutral": {"without": projected}},
-  ours={
-    "attend": lambda x, bias: projected(x, core=lambda q, k, v, b, m: ops.attend(q, k, v, bias=bias)[0]),
-  },
+  laws=laws("bias_permutes_along", zero_is_neutral={"without": projected}),
+  ours={"attend": lambda x, bias: projected(x, core=lambda q, k, v, b, m: ops.attend(q, k, v, bias=bias)[0])},
   theirs={
     "jax.nn.dot_product_attention": lambda x, bias: projected(x, bias=bias[None]),
     "flax.linen.dot_product_attention": lambda x, bias: projected(x, bias=bias[None], core=nn.dot_product_attention),
   },
   mutants={
-    "causal too": ("bias_permutes_along", lambda x, bias: projected(x, bias=bias[None], is_causal=True)),
-    "bias of the row before": ("bias_permutes_along", lambda x, bias: projected(x, bias=jnp.roll(bias, 1, 1)[None])),
-    "bias on the values too": (
-      "zero_is_neutral",
-      lambda x, bias: projected(x, bias=bias[None]) * 1.01,
-    ),
+    "bias_permutes_along: causal too": lambda x, bias: projected(x, bias=bias[None], is_causal=True),
+    "bias_permutes_along: bias of the row before": lambda x, bias: projected(x, bias=jnp.roll(bias, 1, 1)[None]),
+    "zero_is_neutral: bias on the values too": lambda x, bias: projected(x, bias=bias[None]) * 1.01,
   },
 )
 
@@ -137,32 +122,21 @@ COPIES = Group(
     draw((2, 3, 2, 4), (2, 5, 2, 4), (2, 5, 2, 4), (2, 2, 3, 5)),
     draw((1, 7, 3, 5), (1, 4, 3, 5), (1, 4, 3, 5), (1, 3, 7, 4), seed=1),
   ),
-  laws={"copies_add_log_bias": {"axis": 1}, "convex_hull": {"value": 2, "axis": 1}},
-  ours={
-    "attend": lambda q, k, v, bias: jax.vmap(lambda *a: ops.attend(*(x[None] for x in a[:3]), bias=a[3])[0][0])(
-      q, k, v, bias
-    )
-  },
-  theirs={
-    "jax.nn.dot_product_attention": jax.nn.dot_product_attention,
-    "flax.linen.dot_product_attention": nn.dot_product_attention,
-  },
+  laws=laws(copies_add_log_bias={"axis": 1}, convex_hull={"value": 2, "axis": 1}),
+  ours={"attend": lambda q, k, v, bias: ops.attend(q, k, v, bias=bias)[0]},
+  theirs=PEERS,
   mutants={
-    "bias counts half": ("copies_add_log_bias", lambda q, k, v, bias: attention(q, k, v, bias / 2)),
-    "divides by the number of keys": (
-      "copies_add_log_bias",
-      lambda q, k, v, bias: attention(q / k.shape[1], k, v, bias),
-    ),
+    "copies_add_log_bias: bias counts half": lambda q, k, v, bias: attention(q, k, v, bias / 2),
+    "copies_add_log_bias: divides by the number of keys": lambda q, k, v, bias: attention(q / k.shape[1], k, v, bias),
   },
 )
 
 
-def heads(q, k, v, out):
-  return jnp.einsum("bqhe,heo->bqo", attention(q, k, v), out, precision=HIGHEST)
-
-
 def core_and_dense(core):
   return lambda q, k, v, out: jnp.einsum("bqhe,heo->bqo", core(q, k, v), out, precision=HIGHEST)
+
+
+heads = core_and_dense(attention)
 
 
 HEADS = Group(
@@ -170,32 +144,19 @@ HEADS = Group(
     draw((2, 3, 2, 4), (2, 5, 2, 4), (2, 5, 2, 4), (2, 4, 3)),
     draw((1, 4, 3, 5), (1, 7, 3, 5), (1, 7, 3, 5), (3, 5, 2), seed=1),
   ),
-  laws={
-    "head_permutation": {"axes": (2, 2, 2, 0)},
-    "heads_add_up": {},
-    "value_output_gauge": {"value": 2, "output": 3},
-    "query_key_gauge": {},
-  },
+  laws=laws(
+    "heads_add_up query_key_gauge",
+    head_permutation={"axes": (2, 2, 2, 0)},
+    value_output_gauge={"value": 2, "output": 3},
+  ),
   ours={"attend": core_and_dense(lambda q, k, v: ops.attend(q, k, v)[0])},
-  theirs={
-    "jax.nn.dot_product_attention": core_and_dense(jax.nn.dot_product_attention),
-    "flax.linen.dot_product_attention": core_and_dense(nn.dot_product_attention),
-  },
+  theirs={name: core_and_dense(core) for name, core in PEERS.items()},
   mutants={
-    "output matrix of the next head": (
-      "head_permutation",
-      lambda q, k, v, out: heads(q * places(q.shape[2], 2, 4), k, v, out),
+    "head_permutation: output matrix of the next head": core_and_dense(
+      lambda q, k, v: attention(q * places(q.shape[2], 2, 4), k, v)
     ),
-    "heads normalised together": ("heads_add_up", lambda q, k, v, out: jnp.tanh(heads(q, k, v, out))),
-    "activation before the output matrix": (
-      "value_output_gauge",
-      lambda q, k, v, out: jnp.einsum("bqhe,heo->bqo", jax.nn.relu(attention(q, k, v)), out),
-    ),
-    "keys normalised": (
-      "query_key_gauge",
-      lambda q, k, v, out: heads(q, k / jnp.linalg.norm(k, axis=-1, keepdims=True), v, out),
-    ),
+    "heads_add_up: heads normalised together": lambda q, k, v, out: jnp.tanh(heads(q, k, v, out)),
+    "value_output_gauge: activation before the output matrix": core_and_dense(lambda *a: jax.nn.relu(attention(*a))),
+    "query_key_gauge: keys normalised": lambda q, k, v, out: heads(q, unit(k), v, out),
   },
 )
-
-GROUPS = {name.lower(): group for name, group in list(globals().items()) if isinstance(group, Group)}

@@ -8,7 +8,7 @@ import numpy as np
 from convattn import ops
 from tests.properties.attention import HIGHEST, apply, logits, weights
 from tests.properties.attention_layers import MHA, MHA_VARIABLES, PROJECTIONS, TOKENS, fixed, projected
-from tests.properties.group import Group, draw
+from tests.properties.group import Group, draw, laws
 
 
 def causal_conv(x, ahead=0):
@@ -37,16 +37,17 @@ def after_softmax(x):
   return projected(x, core=core)
 
 
+def by_bias(q, k, v, seen, hidden=-jnp.inf):
+  """Attention of ours, its output and its weights, that hides by a bias."""
+  bias = jnp.broadcast_to(jnp.where(seen, 0.0, hidden), (q.shape[0], q.shape[2], q.shape[1], k.shape[1]))
+  return ops.attend(q, k, v, bias=bias)
+
+
 CAUSAL = Group(
   arrays=TOKENS,
-  laws={"causal": {}, "causal_jacobian": {}, "positions_matter": {}},
+  laws=laws("causal causal_jacobian positions_matter"),
   ours={
-    "attend with a bias": lambda x: projected(
-      x,
-      core=lambda q, k, v, *_: ops.attend(
-        q, k, v, bias=jnp.broadcast_to(jnp.where(jnp.tri(x.shape[1]) > 0, 0, -jnp.inf), (2, x.shape[1], x.shape[1]))
-      )[0],
-    )
+    "attend with a bias": lambda x: projected(x, core=lambda q, k, v, *_: by_bias(q, k, v, jnp.tri(x.shape[1]) > 0)[0])
   },
   theirs={
     "jax.nn.dot_product_attention": lambda x: projected(x, is_causal=True),
@@ -61,20 +62,18 @@ CAUSAL = Group(
     "jax.numpy.cumsum": lambda x: jnp.cumsum(x, 1),
   },
   mutants={
-    "sees one ahead": ("causal", lambda x: masked(x, ahead=1)),
-    "a soft mask": ("causal", lambda x: masked(x, hidden=-10.0)),
-    "masked after the softmax": ("causal", after_softmax),
-    "convolution padded alike": ("causal", lambda x: causal_conv(x, ahead=1)),
-    "mask transposed": (
-      "causal",
-      lambda x: projected(x, bias=jnp.where(jnp.tri(x.shape[1]).T > 0, 0, -jnp.inf)[None, None]),
+    "causal: sees one ahead": lambda x: masked(x, ahead=1),
+    "causal: a soft mask": lambda x: masked(x, hidden=-10.0),
+    "causal: masked after the softmax": after_softmax,
+    "causal: convolution padded alike": lambda x: causal_conv(x, ahead=1),
+    "causal: mask transposed": lambda x: projected(
+      x, bias=jnp.where(jnp.tri(x.shape[1]).T > 0, 0, -jnp.inf)[None, None]
     ),
-    "scaled by the sequence's mean": (
-      "causal",
-      lambda x: projected(x / (1 + jnp.abs(x).mean(1, keepdims=True)), is_causal=True),
+    "causal: scaled by the sequence's mean": lambda x: projected(
+      x / (1 + jnp.abs(x).mean(1, keepdims=True)), is_causal=True
     ),
-    "a value through a rounding": ("causal", lambda x: jnp.round(jnp.roll(x, -1, 1)) + jnp.cumsum(x, 1)),
-    "gradient of the next token": ("causal_jacobian", peeking),
+    "causal: a value through a rounding": lambda x: jnp.round(jnp.roll(x, -1, 1)) + jnp.cumsum(x, 1),
+    "causal_jacobian: gradient of the next token": peeking,
   },
 )
 
@@ -97,16 +96,11 @@ def lengths(*rows, size):
 
 MASKED = Group(
   arrays=((*draw((2, 5, 4)), lengths(3, 4, size=5)), (*draw((3, 7, 4), seed=1), lengths(7, 2, 5, size=7))),
-  laws={"mask_isolates": {}, "mask_is_truncation": {}},
+  laws=laws("mask_isolates mask_is_truncation"),
   ours={
-    "attend with a bias": lambda x, keep: jax.vmap(
-      lambda x, keep: projected(
-        x[None],
-        core=lambda q, k, v, *_: ops.attend(
-          q, k, v, bias=jnp.broadcast_to(jnp.where(keep, 0, -jnp.inf)[None, None], (2, x.shape[0], x.shape[0]))
-        )[0],
-      )[0]
-    )(x, keep),
+    "attend with a bias": lambda x, keep: projected(
+      x, core=lambda q, k, v, *_: by_bias(q, k, v, keep[:, None, None])[0]
+    ),
     "attend with a mask": lambda x, keep: projected(
       x, core=lambda q, k, v, *_: ops.attend(q, k, v, mask=keep[:, None, None])[0]
     ),
@@ -117,21 +111,18 @@ MASKED = Group(
     "jax.numpy.mean": masked_mean,
   },
   mutants={
-    "a soft mask": ("mask_isolates", lambda x, keep: projected(x, bias=jnp.where(token_mask(x, keep), 0.0, -12.0))),
-    "a soft mask that only large content passes": (
-      "mask_isolates",
-      lambda x, keep: projected(x, bias=jnp.where(token_mask(x, keep), 0.0, -100.0)),
+    "mask_isolates: a soft mask": lambda x, keep: projected(x, bias=jnp.where(token_mask(x, keep), 0.0, -12.0)),
+    "mask_isolates: a soft mask that only large content passes": lambda x, keep: projected(
+      x, bias=jnp.where(token_mask(x, keep), 0.0, -100.0)
     ),
-    "mask forgotten": ("mask_isolates", lambda x, keep: projected(x)),
-    "mask of the first sample": (
-      "mask_isolates",
-      lambda x, keep: projected(x, mask=token_mask(x, keep[:1] | ~keep | keep)),
+    "mask_isolates: mask forgotten": lambda x, keep: projected(x),
+    "mask_isolates: mask of the first sample": lambda x, keep: projected(
+      x, mask=token_mask(x, keep[:1] | ~keep | keep)
     ),
-    "statistics over the padding": ("mask_isolates", lambda x, keep: masked_mean(x - x.mean(1, keepdims=True), keep)),
-    "divides by the padded length": ("mask_is_truncation", masked_sum_over_all),
-    "hidden values set to zero, not their weights": (
-      "mask_is_truncation",
-      lambda x, keep: projected(jnp.where(keep[..., None], x, 0)),
+    "mask_isolates: statistics over the padding": lambda x, keep: masked_mean(x - x.mean(1, keepdims=True), keep),
+    "mask_is_truncation: divides by the padded length": masked_sum_over_all,
+    "mask_is_truncation: hidden values set to zero, not their weights": lambda x, keep: projected(
+      jnp.where(keep[..., None], x, 0)
     ),
   },
 )
@@ -143,11 +134,10 @@ def sanitised(x, keep):
 
 SANITISED = Group(
   arrays=MASKED.arrays,
-  laws={"mask_stops_nan": {}, "mask_isolates": {}},
+  laws=laws("mask_stops_nan mask_isolates"),
   ours={
     "attend, cleaned": lambda x, keep: projected(
-      jnp.where(keep[..., None], x, 0),
-      core=lambda q, k, v, *_: ops.attend(q, k, v, mask=keep[:, None, None])[0],
+      jnp.where(keep[..., None], x, 0), core=lambda q, k, v, *_: ops.attend(q, k, v, mask=keep[:, None, None])[0]
     ),
     "attention_weights": lambda x, keep: ops.attention_weights(
       ops.dot(x[:, :, None], x[:, :, None]), mask=keep[:, None, None]
@@ -161,15 +151,13 @@ SANITISED = Group(
     ),
   },
   mutants={
-    "values not cleaned": ("mask_stops_nan", lambda x, keep: projected(x, mask=token_mask(x, keep))),
-    "cleans NaN alone": (
-      "mask_stops_nan",
-      lambda x, keep: x + (jnp.where(jnp.isnan(x), 0, x) * keep[..., None]).sum(1, keepdims=True),
+    "mask_stops_nan: values not cleaned": lambda x, keep: projected(x, mask=token_mask(x, keep)),
+    "mask_stops_nan: cleans NaN alone": lambda x, keep: (
+      x + (jnp.where(jnp.isnan(x), 0, x) * keep[..., None]).sum(1, keepdims=True)
     ),
-    "times the mask": ("mask_stops_nan", lambda x, keep: x + (x * keep[..., None]).sum(1, keepdims=True)),
-    "half cleaned": (
-      "mask_isolates",
-      lambda x, keep: x + jnp.nan_to_num(jnp.where(keep[..., None], x, x * 0.1)).sum(1, keepdims=True),
+    "mask_stops_nan: times the mask": lambda x, keep: x + (x * keep[..., None]).sum(1, keepdims=True),
+    "mask_isolates: half cleaned": lambda x, keep: (
+      x + jnp.nan_to_num(jnp.where(keep[..., None], x, x * 0.1)).sum(1, keepdims=True)
     ),
   },
 )
@@ -192,31 +180,16 @@ def masked_weights(q, k, mask, hidden):
 
 UNIFORM = Group(
   arrays=PAIRS,
-  laws={"fully_masked_row": {"policy": "uniform"}, "rows_stochastic": {}},
-  ours={
-    "attend with a finite bias": lambda q, k, mask: jnp.concatenate(
-      [
-        ops.attend(
-          q[i : i + 1],
-          k[i : i + 1],
-          k[i : i + 1],
-          bias=jnp.broadcast_to(jnp.where(mask[i], 0, jnp.finfo(jnp.float32).min / 2), (q.shape[2], *mask.shape[2:])),
-        )[1]
-        for i in range(q.shape[0])
-      ]
-    )
-  },
+  laws=laws("rows_stochastic", fully_masked_row={"policy": "uniform"}),
+  ours={"attend with a finite bias": lambda q, k, mask: by_bias(q, k, k, mask, jnp.finfo(jnp.float32).min / 2)[1]},
   theirs={
     "flax.linen.dot_product_attention_weights": lambda q, k, mask: nn.dot_product_attention_weights(q, k, mask=mask),
     "jax.nn.softmax of finite logits": lambda q, k, mask: masked_weights(q, k, mask, -1e30),
   },
   mutants={
-    "minus infinity": ("fully_masked_row", lambda q, k, mask: masked_weights(q, k, mask, -jnp.inf)),
-    "keeps the first key": (
-      "fully_masked_row",
-      lambda q, k, mask: masked_weights(
-        q, k, jnp.where(mask.any(-1, keepdims=True), mask, jnp.arange(mask.shape[-1]) < 1), -1e30
-      ),
+    "fully_masked_row: minus infinity": lambda q, k, mask: masked_weights(q, k, mask, -jnp.inf),
+    "fully_masked_row: keeps the first key": lambda q, k, mask: masked_weights(
+      q, k, jnp.where(mask.any(-1, keepdims=True), mask, jnp.arange(mask.shape[-1]) < 1), -1e30
     ),
   },
 )
@@ -229,7 +202,7 @@ def zeroed(q, k, mask):
 
 ZEROED = Group(
   arrays=PAIRS,
-  laws={"fully_masked_row": {"policy": "zeros"}},
+  laws=laws(fully_masked_row={"policy": "zeros"}),
   ours={"attend": lambda q, k, mask: ops.attend(q, k, k, mask=mask)[1]},
   theirs={
     "jax.numpy.where": zeroed,
@@ -238,27 +211,22 @@ ZEROED = Group(
     ),
   },
   mutants={
-    "uniform": ("fully_masked_row", lambda q, k, mask: masked_weights(q, k, mask, -1e30)),
-    "the last row alone": (
-      "fully_masked_row",
-      lambda q, k, mask: masked_weights(q, k, mask, -1e30).at[:, :, -1].set(zeroed(q, k, mask)[:, :, -1]),
+    "fully_masked_row: uniform": lambda q, k, mask: masked_weights(q, k, mask, -1e30),
+    "fully_masked_row: the last row alone": lambda q, k, mask: (
+      masked_weights(q, k, mask, -1e30).at[:, :, -1].set(zeroed(q, k, mask)[:, :, -1])
     ),
-    "all rows zero where one is": (
-      "fully_masked_row",
-      lambda q, k, mask: jnp.where(mask.any(-1).all(), zeroed(q, k, mask), 0),
+    "fully_masked_row: all rows zero where one is": lambda q, k, mask: jnp.where(
+      mask.any(-1).all(), zeroed(q, k, mask), 0
     ),
   },
 )
 FINITE = Group(
   arrays=PAIRS,
-  laws={"fully_masked_row": {"policy": "finite", "axis": 1}},
+  laws=laws(fully_masked_row={"policy": "finite", "axis": 1}),
   ours={"attend": lambda q, k, mask: ops.attend(q, k, k, mask=mask)[0]},
   theirs={
     "jax.nn.dot_product_attention": lambda q, k, mask: jax.nn.dot_product_attention(q, k, k, mask=mask),
     "flax.linen.dot_product_attention": lambda q, k, mask: nn.dot_product_attention(q, k, k, mask=mask),
   },
-  mutants={
-    "minus infinity": ("fully_masked_row", lambda q, k, mask: apply(masked_weights(q, k, mask, -jnp.inf), k)),
-  },
+  mutants={"fully_masked_row: minus infinity": lambda q, k, mask: apply(masked_weights(q, k, mask, -jnp.inf), k)},
 )
-GROUPS = {name.lower(): group for name, group in list(globals().items()) if isinstance(group, Group)}

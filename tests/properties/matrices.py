@@ -6,13 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from convattn import equivalence, ops
-from tests.properties.attention import attention, gram
-from tests.properties.group import Group, draw
-from tests.properties.images import images, windows
+from convattn.layers.heads import Similarity
+from tests.properties.attention import PEERS, attention, gram, unit
+from tests.properties.group import Group, draw, laws
+from tests.properties.kernels import images, windows
 
 NUMBERS = Group(
   arrays=(draw((3, 5)), draw((2, 7), seed=1)),
-  laws={"monotone": {}, "odd": {}},
+  laws=laws("monotone odd"),
   ours={"log_shifts, interpolated": lambda x: jnp.interp(x, jnp.arange(-99.0, 100), ops.log_shifts(100, 1)[:, 0, 0])},
   theirs={
     "log": lambda x: jnp.sign(x) * jnp.log1p(jnp.abs(x)),
@@ -20,38 +21,31 @@ NUMBERS = Group(
     "jax.numpy.arcsinh": jnp.arcsinh,
   },
   mutants={
-    "absolute value": ("odd", lambda x: jnp.log1p(jnp.exp(x))),
-    "falls where it is large": (
-      "monotone",
-      lambda x: jnp.sign(x) * jnp.where(jnp.abs(x) > 4, 4.4 - 0.1 * jnp.abs(x), jnp.abs(x)),
+    "odd: absolute value": lambda x: jnp.log1p(jnp.exp(x)),
+    "monotone: falls where it is large": lambda x: (
+      jnp.sign(x) * jnp.where(jnp.abs(x) > 4, 4.4 - 0.1 * jnp.abs(x), jnp.abs(x))
     ),
-    "sine": ("monotone", lambda x: jnp.sin(3 * x)),
-    "turned": ("monotone", lambda x: -x),
-    "moved": ("odd", lambda x: x + 0.01),
+    "monotone: sine": lambda x: jnp.sin(3 * x),
+    "monotone: turned": lambda x: -x,
+    "odd: moved": lambda x: x + 0.01,
   },
 )
 POSITIVE = Group(
   arrays=(draw((2, 5, 7, 3)), draw((1, 4, 3, 2), seed=1)),
-  laws={"homogeneous": {"positive": True}, "monotone": {}},
+  laws=laws("monotone", homogeneous={"positive": True}),
   ours={"max_pool": lambda x: ops.max_pool(x, window=3, stride=2)},
   theirs={"jax.nn.relu": jax.nn.relu, "flax.linen.max_pool": lambda x: nn.max_pool(x, (3, 3))},
   mutants={
-    "relu6": ("homogeneous", jax.nn.relu6),
-    "gelu": ("homogeneous", jax.nn.gelu),
-    "softplus": ("homogeneous", jax.nn.softplus),
+    "homogeneous: relu6": jax.nn.relu6,
+    "homogeneous: gelu": jax.nn.gelu,
+    "homogeneous: softplus": jax.nn.softplus,
   },
 )
 
 
-PATCHES = Group(
-  arrays=(draw((2, 6, 9, 4)), draw((1, 9, 3, 5), seed=1)),
-  laws={"inverse": {"inverse": lambda parts: equivalence.to_pixels(parts, 3)}},
-  ours={"to_patches": lambda x: equivalence.to_patches(x, 3)},
-  theirs={},
-)
 DEPTH = Group(
   arrays=(draw((2, 6, 9, 4)), draw((1, 9, 3, 5), seed=1)),
-  laws={"inverse": lambda x: {"inverse": lambda parts: images(parts, 3, x.shape)}},
+  laws=laws(inverse=lambda x: {"inverse": lambda parts: images(parts, 3, x.shape)}),
   ours={"window_partition": lambda x: ops.window_partition(x, (3, 3))},
   theirs={
     "windows": lambda x: windows(x, 3),
@@ -60,22 +54,21 @@ DEPTH = Group(
     ),
   },
   mutants={
-    "rows and columns swapped": (
-      "inverse",
-      lambda x: windows(x, 3).reshape(-1, 3, 3, x.shape[-1]).swapaxes(1, 2).reshape(-1, 9, x.shape[-1]),
+    "inverse: rows and columns swapped": lambda x: (
+      windows(x, 3).reshape(-1, 3, 3, x.shape[-1]).swapaxes(1, 2).reshape(-1, 9, x.shape[-1])
     ),
-    "reshaped alone": ("inverse", lambda x: x.reshape(-1, 9, x.shape[-1])),
-    "through bfloat16": ("inverse", lambda x: windows(x, 3).astype(jnp.bfloat16)),
+    "inverse: reshaped alone": lambda x: x.reshape(-1, 9, x.shape[-1]),
+    "inverse: through bfloat16": lambda x: windows(x, 3).astype(jnp.bfloat16),
   },
 )
 PRODUCT = Group(
   arrays=(draw((5, 2), (2, 7)), draw((2, 6, 2), (2, 2, 5), seed=1)),
-  laws={"rank_at_most": {"rank": 2}},
+  laws=laws(rank_at_most={"rank": 2}),
   ours={"logits of a head": lambda a, b: logits_of_a_head(a, b)},
   theirs={"jax.numpy.matmul": jnp.matmul, "jax.numpy.einsum": lambda a, b: jnp.einsum("...ij,...jk->...ik", a, b)},
   mutants={
-    "activation": ("rank_at_most", lambda a, b: jnp.tanh(jnp.matmul(a, b))),
-    "diagonal added": ("rank_at_most", lambda a, b: jnp.matmul(a, b) + 0.1 * jnp.eye(5, 7)),
+    "rank_at_most: activation": lambda a, b: jnp.tanh(jnp.matmul(a, b)),
+    "rank_at_most: diagonal added": lambda a, b: jnp.matmul(a, b) + 0.1 * jnp.eye(5, 7),
   },
 )
 
@@ -106,16 +99,16 @@ def weights_of_table(w, padding, size=9):
 
 SPECTRAL = Group(
   arrays=(draw((5, 4), seed=4), draw((3, 7), seed=1)),
-  laws={"spectral_norm_one": {}},
+  laws=laws("spectral_norm_one"),
   ours={"TableAttention on a torus": lambda w: weights_of_table(w, "CIRCULAR")},
   theirs={
     "power iterations": jax.jit(lambda w: spectral(w, 60)),
     "jax.numpy.linalg.norm": lambda w: w / jnp.linalg.norm(w, 2),
   },
   mutants={
-    "longest row": ("spectral_norm_one", lambda w: w / jnp.linalg.norm(w, axis=1).max()),
-    "Frobenius": ("spectral_norm_one", lambda w: w / jnp.linalg.norm(w)),
-    "repeated border": ("spectral_norm_one", lambda w: weights_of_table(w, "EDGE")),
+    "spectral_norm_one: longest row": lambda w: w / jnp.linalg.norm(w, axis=1).max(),
+    "spectral_norm_one: Frobenius": lambda w: w / jnp.linalg.norm(w),
+    "spectral_norm_one: repeated border": lambda w: weights_of_table(w, "EDGE"),
   },
 )
 
@@ -125,28 +118,36 @@ def additive(q, k):
 
 
 def cosine(q, k):
-  q, k = (a / jnp.linalg.norm(a, axis=-1, keepdims=True) for a in (q, k))
-  return 4 * jnp.einsum("bqd,bkd->bqk", q, k)
+  return 4 * jnp.einsum("bqd,bkd->bqk", unit(q), unit(k))
+
+
+def one_head(similarity, *parameters):
+  """Of vectors [b, n, d]."""
+  return lambda q, k: similarity(q[:, :, None], k[:, :, None], *parameters)[:, 0]
+
+
+def limited(q, k):
+  """A learnt scale of exp(9) is no more than 100."""
+  return Similarity("cosine").apply({"params": {"scale": jnp.full(1, 9.0)}}, q, k) / 25
 
 
 BOUNDED = Group(
   arrays=(draw((2, 3, 4), (2, 5, 4)), draw((1, 4, 4), (1, 3, 4), seed=1)),
-  laws={"bounded": {"bound": 4.0}},
+  laws=laws(bounded={"bound": 4.0}),
   ours={
-    "additive": lambda q, k: ops.additive(q[:, :, None], k[:, :, None], *(jnp.eye(4)[None],) * 2, jnp.ones((1, 4)))[
-      :, 0
-    ],
-    "cosine": lambda q, k: 4 * ops.cosine(q[:, :, None], k[:, :, None])[:, 0],
+    "Similarity, cosine of a large scale": one_head(limited),
+    "additive": one_head(ops.additive, *(jnp.eye(4)[None],) * 2, jnp.ones((1, 4))),
+    "cosine": one_head(lambda q, k: 4 * ops.cosine(q, k)),
   },
   theirs={"additive": additive, "cosine": cosine},
   mutants={
-    "dot product": ("bounded", lambda q, k: jnp.einsum("bqd,bkd->bqk", q, k)),
-    "scaled": ("bounded", lambda q, k: 1.5 * additive(q, k)),
+    "bounded: dot product": lambda q, k: jnp.einsum("bqd,bkd->bqk", q, k),
+    "bounded: scaled": lambda q, k: 1.5 * additive(q, k),
   },
 )
 COSINES = Group(
   arrays=BOUNDED.arrays,
-  laws={"scale_invariant": {"argnums": (0, 1)}, "bounded": {"bound": 4.0}},
+  laws=laws(scale_invariant=(0, 1), bounded={"bound": 4.0}),
   ours={"cosine": BOUNDED.ours["cosine"]},
   theirs={
     "jax.numpy.linalg.norm": cosine,
@@ -155,7 +156,7 @@ COSINES = Group(
     ),
   },
   mutants={
-    "keys alone": ("scale_invariant", lambda q, k: jnp.tanh(cosine(q, k) * jnp.linalg.norm(q, axis=-1, keepdims=True)))
+    "scale_invariant: keys alone": lambda q, k: jnp.tanh(cosine(q, k) * jnp.linalg.norm(q, axis=-1, keepdims=True))
   },
 )
 
@@ -181,32 +182,24 @@ def outer(x):
 
 GRIDS = Group(
   arrays=(draw((2, 3, 4, 2)), draw((1, 5, 2, 3), seed=1)),
-  laws={
-    "weights_separate": lambda x: {"grid": x.shape[1:3]},
-    "content_independent": {},
-    "rows_stochastic": {},
-  },
+  laws=laws("content_independent rows_stochastic", weights_separate=lambda x: {"grid": x.shape[1:3]}),
   theirs={"jax.nn.softmax": quadratic, "jax.numpy.kron": outer},
   ours={
     "attend": lambda x: ops.attend(*(jnp.zeros((1, x.shape[1] * x.shape[2], 1, 1)),) * 3, bias=jnp.log(outer(x)))[1]
   },
   mutants={
-    "ellipses": ("weights_separate", lambda x: quadratic(x, skew=0.5)),
-    "content": ("content_independent", lambda x: quadratic(x, content=0.01)),
-    "not normalised": ("rows_stochastic", lambda x: 0.9 * quadratic(x)),
+    "weights_separate: ellipses": lambda x: quadratic(x, skew=0.5),
+    "content_independent: content": lambda x: quadratic(x, content=0.01),
+    "rows_stochastic: not normalised": lambda x: 0.9 * quadratic(x),
   },
 )
 AGREEING = Group(
   arrays=(draw((2, 3, 2, 4), (2, 5, 2, 4), (2, 5, 2, 4)),) * 2,
-  laws={"agrees": {"reference": attention, "argnums": (0, 1, 2)}},
+  laws=laws(agrees={"reference": attention, "argnums": (0, 1, 2)}),
   ours={"attend": lambda q, k, v: ops.attend(q, k, v)[0]},
-  theirs={
-    "jax.nn.dot_product_attention": jax.nn.dot_product_attention,
-    "flax.linen.dot_product_attention": nn.dot_product_attention,
-  },
+  theirs=PEERS,
   mutants={
-    "no scale": ("agrees", lambda q, k, v: attention(q, k, v, scale=1)),
-    "keys in place of values": ("agrees", lambda q, k, v: attention(q, v, k)),
+    "agrees: no scale": lambda q, k, v: attention(q, k, v, scale=1),
+    "agrees: keys in place of values": lambda q, k, v: attention(q, v, k),
   },
 )
-GROUPS = {name.lower(): group for name, group in list(globals().items()) if isinstance(group, Group)}

@@ -6,7 +6,7 @@ import numpy as np
 
 from convattn import ops
 from tests.properties.attention import places
-from tests.properties.group import Group, draw
+from tests.properties.group import Group, draw, laws
 
 
 def gather(table, reverse=False, shift=0):
@@ -22,35 +22,15 @@ def diagonals(table):
 
 LINES = Group(
   arrays=(draw((2, 9)), draw((3, 5), seed=1)),
-  laws={
-    "shift_sign": {},
-    "block_toeplitz": lambda table: {"grid": ((table.shape[-1] + 1) // 2,)},
-  },
+  laws=laws("shift_sign", block_toeplitz=lambda table: {"grid": ((table.shape[-1] + 1) // 2,)}),
   ours={"relative_bias": lambda table: ops.relative_bias(table[:, None])},
   theirs={"jax.numpy, gathered": gather, "jax.scipy.linalg.toeplitz": diagonals},
   mutants={
-    "query - key": ("shift_sign", lambda table: gather(table, reverse=True)),
-    "one entry off": ("shift_sign", lambda table: gather(jnp.roll(table, 1, -1))),
-    "distances alone": ("shift_sign", lambda table: gather(jnp.maximum(table, table[..., ::-1]))),
-    "absolute positions": (
-      "block_toeplitz",
-      lambda table: gather(table) + 0.01 * places((table.shape[-1] + 1) // 2, 1, 3),
-    ),
+    "shift_sign: query - key": lambda table: gather(table, reverse=True),
+    "shift_sign: one entry off": lambda table: gather(jnp.roll(table, 1, -1)),
+    "shift_sign: distances alone": lambda table: gather(jnp.maximum(table, table[..., ::-1])),
+    "block_toeplitz: absolute positions": lambda table: gather(table) + 0.01 * places((table.shape[-1] + 1) // 2, 1, 3),
   },
-)
-
-MAPS = Group(
-  arrays=(draw((2, 5, 7)), draw((1, 3, 9), seed=1)),
-  laws={
-    "block_toeplitz": lambda table: {"grid": tuple((size + 1) // 2 for size in table.shape[1:])},
-  },
-  ours={
-    "relative_bias_gather": ops.relative_bias_gather,
-    "relative_bias_one_hot": ops.relative_bias_one_hot,
-    "relative_bias": ops.relative_bias,
-  },
-  theirs={},
-  mutants={},
 )
 
 
@@ -62,23 +42,13 @@ def by_shift(table):
 
 
 SUMS = Group(
-  arrays=MAPS.arrays,
-  laws=MAPS.laws,
-  ours={"relative_bias": ops.relative_bias},
-  theirs={
-    "jax.numpy, rows + columns": by_shift,
-    "jax.numpy, gathered": lambda table: table[
-      :,
-      ops.relative_offsets(*((s + 1) // 2 for s in table.shape[1:]))[..., 0],
-      ops.relative_offsets(*((s + 1) // 2 for s in table.shape[1:]))[..., 1],
-    ],
-  },
+  arrays=(draw((2, 5, 7)), draw((1, 3, 9), seed=1)),
+  laws=laws(block_toeplitz=lambda table: {"grid": tuple((size + 1) // 2 for size in table.shape[1:])}),
+  ours={"relative_bias": ops.relative_bias, "relative_bias_one_hot": ops.relative_bias_one_hot},
+  theirs={"jax.numpy, rows + columns": by_shift, "jax.numpy, gathered": ops.relative_bias_gather},
   mutants={
-    "a row's own number": (
-      "block_toeplitz",
-      lambda table: by_shift(table) + 0.01 * places(by_shift(table).shape[1], 1, 3),
-    ),
-    "rows and columns swapped": ("block_toeplitz", lambda table: ops.relative_bias(jnp.swapaxes(table, 1, 2))),
+    "block_toeplitz: a row's own number": lambda table: by_shift(table) + 0.01 * places(by_shift(table).shape[1], 1, 3),
+    "block_toeplitz: rows and columns swapped": lambda table: ops.relative_bias(jnp.swapaxes(table, 1, 2)),
   },
 )
 
@@ -98,9 +68,7 @@ def clipped_by_logits(table, n):
 
 CLIPPED = Group(
   arrays=(draw((5, 3)), draw((7, 2), seed=1)),
-  laws={
-    "clipped": lambda table: {"distance": (len(table) - 1) // 2, "axes": (0, 1)},
-  },
+  laws=laws(clipped=lambda table: {"distance": (len(table) - 1) // 2, "axes": (0, 1)}),
   ours={"clipped_logits": lambda table: clipped_by_logits(table, 9)},
   theirs={
     "jax.numpy, gathered": clipped,
@@ -109,16 +77,16 @@ CLIPPED = Group(
     ),
   },
   mutants={
-    "clipped one too early": ("clipped", lambda table: clipped(table, reach=(len(table) - 3) // 2)),
-    "clipped one too late": ("clipped", lambda table: clipped(jnp.concatenate([table[:1] + 1, table, table[-1:] + 1]))),
-    "wraps around": ("clipped", lambda table: table[(np.arange(9)[None] - np.arange(9)[:, None]) % len(table)]),
-    "clipped on one side": ("clipped", lambda table: clipped(table).at[0, -1].set(table[0])),
+    "clipped: clipped one too early": lambda table: clipped(table, reach=(len(table) - 3) // 2),
+    "clipped: clipped one too late": lambda table: clipped(jnp.concatenate([table[:1] + 1, table, table[-1:] + 1])),
+    "clipped: wraps around": lambda table: table[(np.arange(9)[None] - np.arange(9)[:, None]) % len(table)],
+    "clipped: clipped on one side": lambda table: clipped(table).at[0, -1].set(table[0]),
   },
 )
 
 SHORT = Group(
   arrays=(draw((11, 3)), draw((9, 2), seed=1)),
-  laws={"only_reached_shifts_learn": {"length": 4}},
+  laws=laws(only_reached_shifts_learn={"length": 4}),
   ours={"clipped_logits": lambda table: clipped_by_logits(table, 4)},
   theirs={
     "jax.numpy, gathered": lambda table: clipped(table, n=4),
@@ -127,9 +95,9 @@ SHORT = Group(
     ),
   },
   mutants={
-    "table centred": ("only_reached_shifts_learn", lambda table: clipped(table - table.mean(0, keepdims=True), n=4)),
-    "clipped one early": ("only_reached_shifts_learn", lambda table: clipped(table, n=4, reach=2)),
-    "one too far": ("only_reached_shifts_learn", lambda table: clipped(table, n=5)),
+    "only_reached_shifts_learn: table centred": lambda table: clipped(table - table.mean(0, keepdims=True), n=4),
+    "only_reached_shifts_learn: clipped one early": lambda table: clipped(table, n=4, reach=2),
+    "only_reached_shifts_learn: one too far": lambda table: clipped(table, n=5),
   },
 )
 
@@ -155,7 +123,7 @@ def by_interp(table, rows=9, columns=5):
 TABLES = (draw((2, 5, 7)), draw((3, 3, 9), seed=1))
 RESIZED = Group(
   arrays=TABLES,
-  laws={"resize_keeps_constants": {}, "resize_keeps_centre": {}, "flip_equivariant": {"axes": (1,)}},
+  laws=laws("resize_keeps_constants resize_keeps_centre", flip_equivariant={"axes": (1,)}),
   ours={"bilinear": lambda t: ops.resize_table(t, NEW), "timm": lambda t: ops.resize_table(t, NEW, "timm")},
   theirs={
     "jax.image.resize": lambda t: jax.image.resize(t, (t.shape[0], 9, 5), "linear", antialias=False),
@@ -163,37 +131,34 @@ RESIZED = Group(
     "jax.numpy.interp": by_interp,
   },
   mutants={
-    "divided by the size": ("resize_keeps_constants", lambda t: corners(t) * t.shape[1] / 9),
-    "zeros beyond": ("resize_keeps_constants", lambda t: jnp.pad(t, [(0, 0), (2, 2), (2, 2)])),
-    "grows at the end": ("resize_keeps_centre", lambda t: jnp.pad(t, [(0, 0), (0, 4), (0, 4)], mode="edge")),
-    "one end left out": ("flip_equivariant", lambda t: corners(t[:, 1:])),
+    "resize_keeps_constants: divided by the size": lambda t: corners(t) * t.shape[1] / 9,
+    "resize_keeps_constants: zeros beyond": lambda t: jnp.pad(t, [(0, 0), (2, 2), (2, 2)]),
+    "resize_keeps_centre: grows at the end": lambda t: jnp.pad(t, [(0, 0), (0, 4), (0, 4)], mode="edge"),
+    "flip_equivariant: one end left out": lambda t: corners(t[:, 1:]),
   },
 )
 SAME_SIZE = Group(
   arrays=TABLES,
-  laws={"resize_to_same_size": {}},
+  laws=laws("resize_to_same_size"),
   ours={"bilinear": lambda t: ops.resize_table(t, ((t.shape[1] + 1) // 2, (t.shape[2] + 1) // 2))},
   theirs={
     "jax.image.resize": lambda t: jax.image.resize(t, t.shape, "linear"),
     "map_coordinates": lambda t: corners(t, *t.shape[1:]),
   },
   mutants={
-    "by way of a larger one": (
-      "resize_to_same_size",
-      lambda t: jax.image.resize(jax.image.resize(t, (len(t), 9, 9), "linear"), t.shape, "linear"),
+    "resize_to_same_size: by way of a larger one": lambda t: jax.image.resize(
+      jax.image.resize(t, (len(t), 9, 9), "linear"), t.shape, "linear"
     ),
-    "both axes swapped": ("resize_to_same_size", lambda t: t[:, ::-1]),
+    "resize_to_same_size: both axes swapped": lambda t: t[:, ::-1],
   },
 )
 RAMPS = Group(
   arrays=TABLES,
-  laws={"resize_keeps_ramps": {}, "resize_keeps_constants": {}},
+  laws=laws("resize_keeps_ramps resize_keeps_constants"),
   ours={"max_pool, every second entry": lambda t: ops.max_pool(t[..., None], window=1, stride=2)[..., 0]},
   theirs={"map_coordinates": corners, "jax.numpy.interp": by_interp},
   mutants={
-    "half-pixel": ("resize_keeps_ramps", lambda t: jax.image.resize(t, (t.shape[0], 9, 5), "linear")),
-    "nearest": ("resize_keeps_ramps", lambda t: jax.image.resize(t, (t.shape[0], 9, 11), "nearest")),
+    "resize_keeps_ramps: half-pixel": lambda t: jax.image.resize(t, (t.shape[0], 9, 5), "linear"),
+    "resize_keeps_ramps: nearest": lambda t: jax.image.resize(t, (t.shape[0], 9, 11), "nearest"),
   },
 )
-
-GROUPS = {name.lower(): group for name, group in list(globals().items()) if isinstance(group, Group)}

@@ -34,11 +34,7 @@ IN_NUMPY = {
   "zero_branch_is_identity": (lambda x, w: x + x @ w, [WIDE, np.eye(4)], {}),
   "inverse": (lambda x: x[:, ::-1], [WIDE], {"inverse": lambda x: x[:, ::-1], "tolerance": 0}),
   "mask_isolates": (lambda x, m: x + (x * m[..., None]).sum(1, keepdims=True), [WIDE, WIDE[..., 0] > 0], {}),
-  "mask_stops_nan": (
-    lambda x, m: np.where(m[..., None], x, 0).sum(1, keepdims=True) + x,
-    [WIDE, WIDE[..., 0] > 0],
-    {},
-  ),
+  "mask_stops_nan": (lambda x, m: np.where(m[..., None], x, 0).sum(1, keepdims=True) + x, [WIDE, WIDE[..., 0] > 0], {}),
   "resize_to_same_size": (lambda x: x + 0, [WIDE], {}),
   "shift_invariant": (lambda x: x - x.mean(-1, keepdims=True), [WIDE], {}),
   "bounded": (np.tanh, [WIDE], {"bound": 1.0}),
