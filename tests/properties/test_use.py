@@ -14,6 +14,13 @@ def qkv(dtype):
   return [jnp.asarray(rng.standard_normal((2, n, 3, 4)), dtype) for n in (5, 6, 6)]
 
 
+def test_what_a_check_draws_is_not_what_its_user_drew():
+  """The commonest seed of numpy's generator and the key of a check that got none: x and y of a law must differ."""
+  x = np.random.default_rng(0).standard_normal((2, 4, 6, 3)).astype(np.float32)
+  with pytest.raises(properties.LawBroken):
+    properties.check_affine(lambda x: nn.max_pool(x, (2, 2), (2, 2)), x)
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
 def test_other_dtypes_have_tolerances_of_their_own(dtype):
   def attend(query, key, value, damage=0.0):
