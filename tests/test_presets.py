@@ -16,6 +16,8 @@ from convattn.models import Run, Spec, Stage, variants
 from convattn.training import workdir as files
 from convattn.training.writer import read_metrics
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 ROOT = pathlib.Path(__file__).parent.parent
 TINY = Spec((Stage((Run("C", 1, 8),), 2), Stage((Run("T", 1, 8),), 1)), (4, 4), stem_stride=2, head_size=4)
 

@@ -4,9 +4,10 @@
 
 set -u
 
+# Before the start: a signal may come as soon as train.py runs.
+trap '[ -n "${!:-}" ] || exit 143; kill -TERM "$!"' TERM
 "${PYTHON:-.venv/bin/python}" train.py --workdir="$WORKDIR" "$@" &
 training=$!
-trap 'kill -TERM "$training"' TERM
 wait "$training"
 status=$?
 # The first wait ends when the signal comes, the second when train.py does.

@@ -1,5 +1,6 @@
 """Compiled programs are kept between commands; nothing that goes wrong with them is the user's concern."""
 
+import functools
 import os
 import resource
 import shutil
@@ -30,10 +31,18 @@ def program(x):
 X = np.arange(16, dtype=np.float32).reshape(4, 4) / 16
 
 
-def compute():
-  """The program's result, compiled anew or loaded: nothing is left of what this process has compiled before."""
-  jax.clear_caches()
-  return np.asarray(jax.jit(program)(X)).tobytes()
+def compute(x=X):
+  """The program's result, compiled anew or loaded: JAX takes another function for another program.
+
+  jax.clear_caches() would let all later tests of this process compile everything anew, and take long itself.
+  """
+
+  @jax.jit
+  @functools.wraps(program)
+  def fresh(x):
+    return program(x)
+
+  return np.asarray(fresh(x)).tobytes()
 
 
 def kept(folder):
@@ -59,7 +68,6 @@ def test_the_second_start_loads(programs, events, capfd):
 def test_outside_of_a_command_nothing_is_kept(programs, events):
   start()
   events.clear()
-  jax.clear_caches()
   before = sorted(programs.iterdir())
   jax.jit(lambda x: program(x) + 1)(X)
   assert (events, sorted(programs.iterdir())) == ([], before)
@@ -220,8 +228,7 @@ def test_programs_for_more_devices_are_others(programs, events):
 
   def on_two():
     with compilation_cache.kept():
-      jax.clear_caches()
-      return np.asarray(jax.jit(program)(jax.device_put(X, sharding))).tobytes()
+      return compute(jax.device_put(X, sharding))
 
   one, two = start(), on_two()
   assert len(kept(programs)) == 2

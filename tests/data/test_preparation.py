@@ -43,7 +43,7 @@ assert "tensorflow" not in sys.modules
 
 def test_preparing_and_reading_need_no_tensorflow_and_no_network_and_print_nothing(tmp_path):
   process = start(ALONE, tmp_path / "made" / "on the way")
-  assert process.communicate(timeout=120) == ("", "")
+  assert process.communicate(timeout=900) == ("", "")
   assert process.returncode == 0
   stored = [path.name for path in (tmp_path / "made" / "on the way" / "digits" / "1.0.0").iterdir()]
   assert sum("array_record" in name for name in stored) == 3
@@ -58,7 +58,7 @@ root = pathlib.Path(sys.argv[1])
 generators = digits.Digits._split_generators
 def meet(self, dl_manager):
   (root / f"{os.getpid()}.inside").touch()
-  until = time.monotonic() + 60
+  until = time.monotonic() + 600
   while len(list(root.glob("*.inside"))) < 2:
     assert time.monotonic() < until
     time.sleep(0.01)
@@ -71,7 +71,7 @@ print(len(dataset.train), int(dataset.test.images.sum()))
 
 def test_two_processes_that_prepare_at_once_both_end_well(tmp_path):
   processes = [start(RACE, tmp_path) for _ in range(2)]
-  results = [process.communicate(timeout=120) for process in processes]
+  results = [process.communicate(timeout=900) for process in processes]
   assert [error for _, error in results] == ["", ""]
   assert results[0] == results[1] and results[0][0].startswith("1293 ")
   assert len(list(tmp_path.glob("*.inside"))) == 2

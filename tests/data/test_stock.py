@@ -87,14 +87,22 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path, installed, 
 
 
 def prepare_slowly(root):
-  """In a process of its own: prepares, and says in a file that it did."""
+  """In a process of its own: prepares when the other asks for the lock as well, and says in a file that it did."""
+  flock = stock.fcntl.flock
+
+  def ask(*arguments):
+    (root / f"{os.getpid()}.asks").touch()
+    flock(*arguments)
 
   def slow(name, root, manual_dir):
     (root / f"{os.getpid()}.made").touch()
-    time.sleep(0.5)
+    until = time.monotonic() + 600
+    while len(list(root.glob("*.asks"))) < 2 and len(list(root.glob("*.made"))) < 2:
+      assert time.monotonic() < until
+      time.sleep(0.01)
     made(name, root, manual_dir)
 
-  stock._download_and_prepare = slow
+  stock._download_and_prepare, stock.fcntl.flock = slow, ask
   stock.importlib.util.find_spec = lambda name: name
   prepare_stock("cifar10", root)
 
@@ -105,7 +113,7 @@ def test_of_two_processes_at_once_one_prepares_and_the_other_waits(tmp_path):
   for process in processes:
     process.start()
   for process in processes:
-    process.join(60)
+    process.join(900)
   assert [process.exitcode for process in processes] == [0, 0]
   assert len(list(tmp_path.glob("*.made"))) == 1 and len(load("cifar10", str(tmp_path)).test) == 3
 
@@ -160,7 +168,7 @@ def preparing(root, archives):
 @pytest.mark.skipif(not HAS_TENSORFLOW, reason="TensorFlow is not installed")
 def test_imagenet_is_prepared_from_its_archives_also_after_a_kill_and_by_two_at_once(tmp_path, archives):
   killed = preparing(tmp_path, archives)
-  until = time.monotonic() + 60
+  until = time.monotonic() + 600
   while not list(tmp_path.glob("imagenet2012/incomplete.*")):
     assert time.monotonic() < until and killed.poll() is None
     time.sleep(0.005)
@@ -169,7 +177,7 @@ def test_imagenet_is_prepared_from_its_archives_also_after_a_kill_and_by_two_at_
   assert [path.name[:10] for path in (tmp_path / "imagenet2012").iterdir()] == ["incomplete"]
   both = [preparing(tmp_path, archives) for _ in range(2)]
   for process in both:
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=900)
     assert process.returncode == 0
     assert said.splitlines() == [str(tmp_path / "imagenet2012"), "train 6", "validation 4", "test 4"]
   assert [path.name for path in (tmp_path / "imagenet2012").iterdir()] == ["5.1.0"]
@@ -183,6 +191,6 @@ def test_imagenet_is_prepared_from_its_archives_also_after_a_kill_and_by_two_at_
 @pytest.mark.skipif(not HAS_TENSORFLOW, reason="TensorFlow is not installed")
 def test_archives_that_are_missing_are_one_line(tmp_path):
   process = preparing(tmp_path, tmp_path / "nowhere")
-  _, said = process.communicate(timeout=120)
+  _, said = process.communicate(timeout=900)
   assert process.returncode == 2
   assert said.splitlines()[-1].startswith("convattn prepare: TFDS cannot prepare 'imagenet2012' in ")

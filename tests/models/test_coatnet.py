@@ -107,9 +107,9 @@ def test_the_layouts_are_what_their_names_say():
 
 def test_shapes_strides_and_attention_maps(small):
   model, variables = small
-  maps = model.apply(variables, images(), train=False, method="features")
+  maps = jax.eval_shape(lambda x: model.apply(variables, x, train=False, method="features"), images())
   assert [m.shape for m in maps] == [(2, 13, 10, 6), (2, 7, 5, 8), (2, 3, 2, 12), (2, 3, 2, 16)]
-  _, seen = model.apply(variables, images(), train=False, mutable=["intermediates"])
+  _, seen = jax.jit(lambda x: model.apply(variables, x, train=False, mutable=["intermediates"]))(images())
   weights = jax.tree.leaves(seen)
   assert [w.shape for w in weights] == [(2, 3, 6, 6), (2, 3, 6, 6), (2, 4, 6, 6)]
   for w in weights:
@@ -125,10 +125,13 @@ def test_an_image_does_not_see_its_batch(small):
 
 def test_random_stream_is_needed_only_for_stochastic_depth(small):
   model, variables = small
-  model.apply(variables, images(), train=True, mutable=["batch_stats"])
+  trace = lambda model: jax.eval_shape(  # noqa: E731
+    lambda x: model.apply(variables, x, train=True, mutable=["batch_stats"]), images()
+  )
+  trace(model)
   random = CoAtNet(dataclasses.replace(SMALL, stochastic_depth=0.5), num_classes=5)
   with pytest.raises(Exception, match='needs PRNG for "dropout"'):
-    random.apply(variables, images(), train=True, mutable=["batch_stats"])
+    trace(random)
 
 
 def test_stochastic_depth_rises_linearly():
@@ -229,7 +232,8 @@ def test_a_model_that_resizes_its_tables_takes_any_size(small, method):
 def test_no_classes_gives_the_hidden_layer(small):
   model, variables = small
   assert convattn.create_model("coatnet_0", num_classes=0).num_classes == 0
-  assert model.clone(num_classes=0).apply(variables, images(), train=False).shape == (2, 16)
+  hidden = jax.eval_shape(lambda x: model.clone(num_classes=0).apply(variables, x, train=False), images())
+  assert hidden.shape == (2, 16)
 
 
 @pytest.mark.parametrize(
@@ -292,10 +296,11 @@ def test_bad_names_and_values_give_one_line(call, message):
 
 def test_wrong_images_are_named_before_the_first_layer(small):
   model, variables = small
+  trace = functools.partial(jax.eval_shape, lambda x: model.apply(variables, x, train=False))
   for bad in (images()[0], images(channels=3)):
     with pytest.raises(AssertionError, match=r"argument 'x' has shape .*, but must be \[b, h, w, "):
-      model.apply(variables, bad, train=False)
+      trace(bad)
   with pytest.raises(ValueError, match=r"stage_2/block_1/attention: .*grid of 4x4.* belongs to 3x2"):
-    model.apply(variables, images(45, 45), train=False)
+    trace(images(45, 45))
   with pytest.raises(ValueError, match="remat is 'all'"):
-    model.clone(remat="all").init(jax.random.key(0), images(), train=False)
+    jax.eval_shape(lambda x: model.clone(remat="all").init(jax.random.key(0), x, train=False), images())

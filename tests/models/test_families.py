@@ -117,6 +117,7 @@ def test_its_description_rebuilds_it_wherever_the_class_lies():
   assert completed({"class": "somewhere.Plain"}) == {"class": "Plain"}  # damaged: it has no spec
 
 
+@pytest.mark.usefixtures("one_device")
 def test_a_run_of_it_is_restored_fine_tuned_and_exported(tmp_path):
   first = Experiment(**SHORT, model=Model("plain_s", width=5))
   state = training.run(first, tmp_path / "first")

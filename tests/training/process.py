@@ -1,8 +1,9 @@
 """One of several processes that train together; run as a script by test_processes.py, which starts them all.
 
 usage: python process.py rows | python process.py train WORKDIR STALL_STEP OPTION ..: STALL_STEP's batch (from 0) never
-comes | python process.py leave WORKDIR AT OPTION ..: the last process gets SIGTERM while it makes validation batch AT,
-counted from 1 without the one that is looked at before the run; the options are those of train.py
+comes, and the file stalled.PROCESS beside WORKDIR says that it is awaited | python process.py leave WORKDIR AT OPTION
+..: the last process gets SIGTERM while it makes validation batch AT, counted from 1 without the one that is looked at
+before the run; the options are those of train.py
 """
 
 import json
@@ -11,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -57,6 +59,7 @@ def train(workdir, stall_step, *options):
   class Stalled(ImageClassification):
     def train_rows(self, step, rows):
       if step == int(stall_step):
+        Path(workdir).with_name(f"stalled.{jax.process_index()}").touch()
         threading.Event().wait()
       return super().train_rows(step, rows)
 

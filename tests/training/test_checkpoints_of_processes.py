@@ -62,7 +62,7 @@ def _both(folder):
     )
     for index in range(2)
   ]
-  printed = [process.communicate(timeout=120) for process in processes]
+  printed = [process.communicate(timeout=900) for process in processes]
   assert [process.returncode for process in processes] == [0, 0], printed
   return printed
 

@@ -15,6 +15,8 @@ from convattn.training.description import describe_data
 from convattn.training.runs import first_batches
 from convattn.training.task import ALL_ROWS
 
+pytestmark = pytest.mark.usefixtures("shared_programs", "one_device")
+
 BASE = {"name": "digits", "images_per_class": 3}
 
 
@@ -63,7 +65,7 @@ def pictures(tmp_path):
 
 def of_pictures(toy, pictures):
   return dataclasses.replace(
-    toy.EXPERIMENT,
+    toy.short(24),
     data=Data("folder", str(pictures), image_size=6),
     augmentation=Augmentation(flip=True, resized_crop_area=0.5, randaugment_layers=2, randaugment_magnitude=4),
   )

@@ -25,7 +25,7 @@ def test_no_more_than_promised_is_made_ahead():
     return {}
 
   with Feeder(make, 0, 99) as batches:
-    assert enough.wait(10)
+    assert enough.wait(600)
     time.sleep(0.05)
     assert len(made) == AHEAD + 1  # two lie ready, and one waits for a place
     batches.next()

@@ -15,9 +15,12 @@ from hypothesis import HealthCheck, given, settings as budget, strategies as st
 from convattn import training
 from convattn.data import BrokenPicture, FolderSource
 from convattn.errors import UserError
+from convattn.models import CoAtNet, Run, Spec, Stage
 from convattn.pretrained import Preprocessing
 from convattn.training import workdir as files
 from convattn.training.writer import read_metrics
+
+pytestmark = pytest.mark.usefixtures("shared_programs", "one_device")
 
 ONCE = [HealthCheck.function_scoped_fixture]
 
@@ -87,7 +90,8 @@ def trained(toy, tmp_path_factory):
   folder = tmp_path_factory.mktemp("fuzz") / "run"
   experiment = dataclasses.replace(toy.short(4), model=training.Model("coatnet_mini_8"))
   task = training.ImageClassification(toy.dataset(), experiment)
-  training.run(experiment, folder, model=toy.coatnet(), task=task)
+  model = CoAtNet(Spec((Stage((Run("T", 1, 4),), 1),), (4, 4), stem_stride=1, head_size=4), num_classes=3)
+  training.run(experiment, folder, model=model, task=task)
   return experiment, folder, training.restore(folder).variables
 
 

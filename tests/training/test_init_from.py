@@ -22,6 +22,7 @@ from convattn.training import (
   make_mesh,
   restore,
   run,
+  runs,
   sha256,
   workdir as files,
 )
@@ -30,6 +31,8 @@ from convattn.training.config import Augmentation, Checkpoint, Data, Experiment,
 from convattn.training.init_from import initial_variables
 from convattn.training.manifest import write_manifest
 from convattn.training.program import make_model, run_keys
+
+pytestmark = pytest.mark.usefixtures("shared_programs", "one_device")
 
 TINY = Spec((Stage((Run("C", 1, 8),), 2), Stage((Run("T", 1, 8),), 1)), (4, 4), stem_stride=1, head_size=4)
 
@@ -50,15 +53,16 @@ def source(toy, tmp_path_factory):
   """The workdir of a short run on images of 5x7."""
   folder = tmp_path_factory.mktemp("source")
   experiment = toy.short(2)
-  run(experiment, folder, model=toy.coatnet(), task=ImageClassification(toy.dataset(), experiment))
+  with toy.sharing(toy.drawing_build):
+    run(experiment, folder, model=toy.coatnet(), task=ImageClassification(toy.dataset(), experiment))
   return folder
 
 
-def _start(source, experiment, model, dataset):
+def _start(toy, source, experiment, model, dataset):
   """(the weights as they lie there, the state that a run starts from)."""
   experiment = dataclasses.replace(experiment, init_from=str(source))
   task = ImageClassification(dataset, experiment)
-  program, key = build(experiment, model, task, make_mesh(jax.devices()[:1])), run_keys(experiment.seed)[0]
+  program, key = toy.shared_build(experiment, model, task, make_mesh(jax.devices()[:1])), run_keys(experiment.seed)[0]
   restored = find_initial(experiment, source / "another").restored
   return restored, program.init(key, initial_variables(restored, model, task, program.template, key))
 
@@ -68,7 +72,7 @@ def _variables(state):
 
 
 def test_the_averaged_weights_are_taken_bit_for_bit_and_nothing_else_of_the_run(toy, source):
-  restored, state = _start(source, toy.short(4), toy.coatnet(), toy.dataset())
+  restored, state = _start(toy, source, toy.short(4), toy.coatnet(), toy.dataset())
   assert restored.averaged
   assert _differing(_variables(state), restored.variables) == set()
   assert int(state.step) == 0
@@ -78,7 +82,7 @@ def test_the_averaged_weights_are_taken_bit_for_bit_and_nothing_else_of_the_run(
 def test_the_average_of_a_frozen_part_is_its_weights(toy, source):
   experiment = toy.short(4)
   experiment = dataclasses.replace(experiment, optimizer=dataclasses.replace(experiment.optimizer, freeze="stem"))
-  restored, state = _start(source, experiment, toy.coatnet(), toy.dataset())
+  restored, state = _start(toy, source, experiment, toy.coatnet(), toy.dataset())
   ema = {"params": state.ema["params"], **state.ema["model_state"]}
   for collection in ("params", "batch_stats"):
     assert _differing(ema[collection]["stem"], restored.variables[collection]["stem"]) == set()
@@ -91,12 +95,12 @@ def test_the_head_is_kept_where_the_classes_are_the_same_and_drawn_from_the_seed
   for names, seed in ((("dark", "light", "grey"), 0), (("dark", "grey", "white"), 5)):
     other = dataclasses.replace(data, class_names=names)
     experiment = dataclasses.replace(toy.short(4), seed=seed)
-    restored, state = _start(source, experiment, toy.coatnet(), other)
+    restored, state = _start(toy, source, experiment, toy.coatnet(), other)
     assert _differing(_variables(state), restored.variables) == head
     fresh = pretrained.replace_head(restored.variables, toy.coatnet(), run_keys(seed)[0])
     assert _differing(_variables(state), fresh) == set()
   more = dataclasses.replace(data, class_names=tuple("abcde"))
-  restored, state = _start(source, toy.short(4), toy.coatnet(num_classes=5), more)
+  restored, state = _start(toy, source, toy.short(4), toy.coatnet(num_classes=5), more)
   theirs = _flat(restored.variables)
   moved = {path for path, leaf in _flat(_variables(state)).items() if leaf.shape != theirs[path].shape}
   assert moved == head
@@ -104,7 +108,7 @@ def test_the_head_is_kept_where_the_classes_are_the_same_and_drawn_from_the_seed
 
 def test_tables_are_interpolated_to_the_datas_image_size(toy, source):
   larger = adapt(toy.dataset(), image_size=12)
-  restored, state = _start(source, toy.short(4), toy.coatnet(), larger)
+  restored, state = _start(toy, source, toy.short(4), toy.coatnet(), larger)
   resized = pretrained.resize(toy.coatnet(), restored.variables, 12)
   table = "params/stage_2/block_0/attention/bias_table"
   assert _flat(_variables(state))[table].shape == (2, 11, 11)
@@ -238,9 +242,13 @@ def test_a_run_with_a_checkpoint_is_continued_without_its_source_bit_for_bit(toy
     go(tmp_path / "before one")
 
 
-def test_a_new_head_is_drawn_from_the_seed_of_the_run(toy, source, tmp_path):
-  still = Optimizer(peak_learning_rate=1e-30, weight_decay=0.0)
-  experiment = dataclasses.replace(toy.short(1), seed=5, optimizer=still, init_from=str(source))
+def test_a_new_head_is_drawn_from_the_seed_of_the_run(toy, source, tmp_path, monkeypatch):
+  def still(*arguments):
+    step = lambda state, batch, key: state.replace(step=state.step + 1)  # noqa: E731
+    return dataclasses.replace(toy.shared_build(*arguments), train_step=step)
+
+  monkeypatch.setattr(runs, "build", still)
+  experiment = dataclasses.replace(toy.short(1), seed=5, init_from=str(source))
   initial = find_initial(experiment, tmp_path)
   task = ImageClassification(dataclasses.replace(toy.dataset(), class_names=tuple("abc")), experiment)
   state = run(experiment, tmp_path, model=toy.coatnet(), task=task)
@@ -280,7 +288,7 @@ def test_another_architecture_is_refused_with_what_differs(toy, source, tmp_path
 
 def test_what_concerns_training_or_other_sizes_alone_may_differ(toy, source):
   model = _model(stochastic_depth=0.4, relative_dropout=0.1, table_resize="bilinear")
-  restored, state = _start(source, toy.short(4), model, toy.dataset())
+  restored, state = _start(toy, source, toy.short(4), model, toy.dataset())
   assert _differing(_variables(state), restored.variables) == set()
 
 

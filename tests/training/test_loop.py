@@ -12,6 +12,8 @@ from convattn.training.config import Augmentation, Checkpoint, Compute, Data, Ex
 from convattn.training.evaluation import evaluate
 from convattn.training.task import Ranking
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
 RANKING = Ranking("validation/accuracy")
 
 
@@ -70,9 +72,7 @@ def test_each_line_is_one_step_with_what_was_due(toy, finished):
 
 
 def test_saved_steps_are_exactly_the_promised_ones(toy, tmp_path):
-  experiment = dataclasses.replace(
-    toy.EXPERIMENT, num_steps=10, eval_every=3, checkpoint=Checkpoint(every=6, keep_newest=99)
-  )
+  experiment = dataclasses.replace(toy.short(10), eval_every=3, checkpoint=Checkpoint(every=6, keep_newest=99))
   run(experiment, tmp_path, model=toy.Toy(), task=ImageClassification(toy.dataset(), experiment))
   lines = toy.lines(tmp_path)
   validated = {line["step"]: line["validation/accuracy"] for line in lines if "validation/accuracy" in line}
@@ -157,8 +157,9 @@ def test_a_score_that_is_not_finite_is_null_and_the_run_ends(toy, tmp_path):
     assert toy.result(tmp_path)["test/accuracy"] is not None
 
 
-def test_global_settings_of_jax_stay_as_they_are(toy, tmp_path):
-  experiment = dataclasses.replace(toy.EXPERIMENT, num_steps=4)
+def test_global_settings_of_jax_stay_as_they_are(toy, tmp_path, monkeypatch):
+  monkeypatch.setattr(runs, "build", build)  # what traces and compiles might change one
+  experiment = toy.short(4)
   before = dict(jax.config.values)
   run(experiment, tmp_path, model=toy.Toy(), task=ImageClassification(toy.dataset(), experiment))
   assert dict(jax.config.values) == before
@@ -215,7 +216,7 @@ def test_settings_are_refused_before_anything_is_written(toy, tmp_path, monkeypa
 
 
 def test_a_task_without_validation_or_test_trains(toy, tmp_path):
-  experiment = dataclasses.replace(toy.EXPERIMENT, num_steps=5)
+  experiment = toy.short(5)
   task = dataclasses.replace(ImageClassification(toy.dataset(), experiment), evaluation_splits=())
   run(experiment, tmp_path, model=toy.Toy(), task=task)
   result = files.read_json(tmp_path / files.RESULT)

@@ -13,6 +13,8 @@ from convattn.training.config import Compute
 from convattn.training.task import Ranking
 from convattn.training.writer import read_metrics
 
+pytestmark = pytest.mark.usefixtures("shared_programs", "one_device")
+
 RANKING = Ranking("validation/accuracy")
 
 

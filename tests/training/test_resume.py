@@ -12,6 +12,8 @@ from convattn.training import ImageClassification, make_mesh, run, runs, sha256,
 from convattn.training.checkpoints import Checkpoints
 from convattn.training.writer import read_metrics
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
 
 def test_a_finished_run_prints_its_result_and_trains_nothing(toy, finished, capsys):
   folder, state = finished

@@ -12,6 +12,8 @@ from convattn.training.checkpoints import Checkpoints
 from convattn.training.signals import catching
 from convattn.training.task import Ranking
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
 RANKING = Ranking("validation/accuracy")
 
 

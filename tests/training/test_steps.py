@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -14,15 +15,21 @@ from convattn.training.steps import make_eval_step, make_init, make_train_step, 
 from convattn.training.task import ALL_ROWS
 
 
-def _trained(toy, experiment, steps, model=None, seed=3):
-  """States after 0, 1, .. `steps` updates, from unjitted-by-us pure steps."""
-  task, model = ImageClassification(toy.dataset(), experiment), model or toy.Toy()
+def _jitted(toy, experiment, model):
+  """(task, init, step) of pure functions that were not jitted by us."""
+  task = ImageClassification(toy.dataset(), experiment)
   optimizer = make_optimizer(experiment.optimizer, experiment.num_steps)
   schedule = learning_rate_schedule(experiment.optimizer, experiment.num_steps)
   ema_decay = experiment.ema_decay
-  step = jax.jit(make_train_step(model, task, optimizer, schedule, ema_decay=ema_decay, log_every=experiment.log_every))
+  step = make_train_step(model, task, optimizer, schedule, ema_decay=ema_decay, log_every=experiment.log_every)
+  return task, jax.jit(make_init(model, task, optimizer, ema_decay=ema_decay)), jax.jit(step)
+
+
+def _trained(jitted, steps, seed=3):
+  """States after 0, 1, .. `steps` updates."""
+  task, init, step = jitted
   init_key, train_key = jax.random.split(jax.random.key(seed))
-  states = [jax.jit(make_init(model, task, optimizer, ema_decay=ema_decay))(init_key)]
+  states = [init(init_key)]
   for index in range(steps):
     states.append(step(states[-1], task.train_rows(index, ALL_ROWS), train_key))
   return states
@@ -30,7 +37,7 @@ def _trained(toy, experiment, steps, model=None, seed=3):
 
 @pytest.fixture(scope="module")
 def states(toy):
-  return _trained(toy, toy.EXPERIMENT, 8)
+  return _trained(_jitted(toy, toy.EXPERIMENT, toy.Toy()), 8)
 
 
 def test_step_counts_updates_and_everything_moves(states):
@@ -64,9 +71,9 @@ def test_window_holds_the_steps_since_the_last_multiple_of_log_every(toy, states
 
 
 def test_a_step_is_a_function_of_state_batch_and_key(toy, states):
-  again = _trained(toy, toy.EXPERIMENT, 2)
-  assert sha256(again[2]) == sha256(states[2])
-  assert sha256(_trained(toy, toy.EXPERIMENT, 2, seed=4)[2]) != sha256(states[2])
+  anew = _jitted(toy, toy.EXPERIMENT, toy.Toy())
+  assert sha256(_trained(anew, 2)[2]) == sha256(states[2])
+  assert sha256(_trained(anew, 2, seed=4)[2]) != sha256(states[2])
 
 
 def test_dropout_and_augmentation_differ_from_step_to_step(toy, states):
@@ -90,7 +97,7 @@ class Stateless(nn.Module):
 
 def test_one_step_of_a_stateless_model_is_optax_on_the_mean_loss(toy):
   experiment = dataclasses.replace(toy.EXPERIMENT, ema_decay=0.0)
-  before, after = _trained(toy, experiment, 1, model=Stateless())
+  before, after = _trained(_jitted(toy, experiment, Stateless()), 1)
   assert before.model_state == after.model_state == {}
   assert after.ema == {}
   task = ImageClassification(toy.dataset(), experiment)
@@ -126,7 +133,7 @@ class Counter(nn.Module):
 
 
 def test_any_collection_of_the_model_is_carried(toy):
-  states = _trained(toy, toy.EXPERIMENT, 3, model=Counter())
+  states = _trained(_jitted(toy, toy.EXPERIMENT, Counter()), 3)
   assert [int(state.model_state["calls"]["number"]) for state in states] == [0, 1, 2, 3]
   assert int(states[3].ema["model_state"]["calls"]["number"]) == 3
 
@@ -157,34 +164,45 @@ class Overflow(ImageClassification):
     return images * batch["factor"][:, None, None, None], targets
 
 
-def _poisoned(toy, bad, steps, *, skip):
-  """(states after 0 .. `steps` updates, experiment), the batches of the updates in `bad`, from 0, being infinite."""
-  experiment = dataclasses.replace(toy.EXPERIMENT, optimizer=dataclasses.replace(toy.EXPERIMENT.optimizer, clip_norm=0))
-  task, model = Overflow(toy.dataset(), experiment).poisoned(bad), toy.Toy()
+@pytest.fixture(scope="module")
+def poisoned(toy):
+  """A function of (bad, steps, skip): states after 0 .. `steps` updates, the batches of those in `bad` infinite."""
+  optimizer = dataclasses.replace(toy.EXPERIMENT.optimizer, clip_norm=0)
+  experiment = dataclasses.replace(toy.EXPERIMENT, optimizer=optimizer)
+  task, model = Overflow(toy.dataset(), experiment), toy.Toy()
   optimizer = make_optimizer(experiment.optimizer, experiment.num_steps)
   schedule = learning_rate_schedule(experiment.optimizer, experiment.num_steps)
-  step = jax.jit(make_train_step(model, task, optimizer, schedule, ema_decay=0.8, log_every=5, skip_nonfinite=skip))
-  states = [jax.jit(make_init(model, task, optimizer, ema_decay=0.8))(jax.random.key(1))]
-  for index in range(steps):
-    states.append(step(states[-1], task.train_rows(index, ALL_ROWS), jax.random.key(2)))
-  return states
+  init = jax.jit(make_init(model, task, optimizer, ema_decay=0.8))
+
+  @functools.cache
+  def jitted(skip):
+    return jax.jit(make_train_step(model, task, optimizer, schedule, ema_decay=0.8, log_every=5, skip_nonfinite=skip))
+
+  def train(bad, steps, *, skip):
+    rows = Overflow(toy.dataset(), experiment).poisoned(bad).train_rows
+    states = [init(jax.random.key(1))]
+    for index in range(steps):
+      states.append(jitted(skip)(states[-1], rows(index, ALL_ROWS), jax.random.key(2)))
+    return states
+
+  return train
 
 
 def _weights(state):
   return {"params": state.params, "model_state": state.model_state, "opt_state": state.opt_state, "ema": state.ema}
 
 
-def test_an_update_that_is_not_finite_is_counted_and_applied(toy):
-  states = _poisoned(toy, {2}, 4, skip=False)
+def test_an_update_that_is_not_finite_is_counted_and_applied(poisoned):
+  states = poisoned({2}, 4, skip=False)
   assert [int(state.nonfinite["count"]) for state in states] == [0, 0, 0, 1, 2]  # what it left makes the next one nan
   assert states[4].nonfinite["steps"].tolist() == [3, 4, -1, -1, -1, -1, -1, -1]
   assert np.isfinite(jax.tree.leaves(states[2].params)[0]).all()
   assert not np.isfinite(jax.tree.leaves(states[3].params)[0]).any()
 
 
-def test_an_update_that_is_skipped_changes_nothing_but_the_step(toy):
-  states = _poisoned(toy, {0, 3}, 7, skip=True)
-  clean = _poisoned(toy, {}, 7, skip=True)
+def test_an_update_that_is_skipped_changes_nothing_but_the_step(toy, poisoned):
+  states = poisoned({0, 3}, 7, skip=True)
+  clean = poisoned({}, 7, skip=True)
   for at in (0, 3):
     assert sha256(_weights(states[at + 1])) == sha256(_weights(states[at]))
   assert sha256(_weights(states[5])) != sha256(_weights(states[4]))
@@ -201,16 +219,16 @@ def test_an_update_that_is_skipped_changes_nothing_but_the_step(toy):
   assert all(np.isnan(value) for value in training_numbers(states[1], 0).values())
 
 
-def test_the_average_has_no_share_of_the_start_where_the_first_update_is_skipped(toy):
-  states = _poisoned(toy, {0}, 4, skip=True)
+def test_the_average_has_no_share_of_the_start_where_the_first_update_is_skipped(poisoned):
+  states = poisoned({0}, 4, skip=True)
   weights = 0.8 ** np.arange(2, -1, -1)
   seen = [np.asarray(state.params["head"]["kernel"], np.float64) for state in states[2:]]
   expected = np.tensordot(weights, np.stack(seen), 1) / weights.sum()
   np.testing.assert_allclose(states[4].ema["params"]["head"]["kernel"], expected, rtol=1e-4, atol=1e-6)
 
 
-def test_skipping_changes_nothing_where_everything_is_finite(toy):
+def test_skipping_changes_nothing_where_everything_is_finite(poisoned):
   jax.tree.map(
     lambda one, other: np.testing.assert_allclose(one, other, 1e-6, 1e-7),
-    *(_poisoned(toy, {}, 3, skip=skip)[3] for skip in (False, True)),
+    *(poisoned({}, 3, skip=skip)[3] for skip in (False, True)),
   )

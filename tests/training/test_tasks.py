@@ -16,6 +16,8 @@ from convattn.training.progress import Progress, as_text, scores
 from convattn.training.task import host_numbers, ranking_of, records_of
 from convattn.training.writer import read_metrics
 
+pytestmark = pytest.mark.usefixtures("shared_programs", "one_device")
+
 
 class Counted(ImageClassification):
   """A task with a metric and an array more, ranked by its loss."""

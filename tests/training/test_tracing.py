@@ -1,7 +1,11 @@
 import dataclasses
 
+import pytest
+
 from convattn.training import ImageClassification, run, tracing, workdir as files
 from convattn.training.tracing import Trace, too_few
+
+pytestmark = pytest.mark.usefixtures("shared_programs")
 
 
 def test_the_timeline_of_a_few_updates_is_on_the_disk(toy, tmp_path):

@@ -3,17 +3,30 @@
 usage: python toy.py WORKDIR [STALL_STEP]: with STALL_STEP, batch STALL_STEP (from 0) never comes.
 """
 
+import contextlib
 import dataclasses
 import json
 import sys
 import threading
 
 import flax.linen as nn
+import jax
 import numpy as np
 
 from convattn.data import ArraySource, Dataset
 from convattn.models import CoAtNet, Run, Spec, Stage
-from convattn.training import Augmentation, Checkpoint, Experiment, ImageClassification, Loss, Optimizer, run
+from convattn.training import (
+  Augmentation,
+  Checkpoint,
+  Experiment,
+  ImageClassification,
+  Loss,
+  Optimizer,
+  build,
+  run,
+  runs,
+  sharding,
+)
 from convattn.training.writer import TIMES, read_metrics
 
 
@@ -75,7 +88,58 @@ EXPERIMENT = Experiment(
 
 def short(num_steps):
   """The experiment with fewer steps and no warm-up."""
-  return dataclasses.replace(EXPERIMENT, num_steps=num_steps, optimizer=Optimizer(peak_learning_rate=0.02))
+  # At a constant rate, which makes it one program for every number of steps.
+  return dataclasses.replace(
+    EXPERIMENT, num_steps=num_steps, optimizer=Optimizer(peak_learning_rate=0.02, schedule="constant")
+  )
+
+
+_PROGRAMS = {}
+_TRACED = ("prepare_train", "prepare_eval", "losses", "metric_sums")
+
+
+def shared_build(experiment, model, task, mesh):
+  """`build`, once for all that the traced functions are made of: they are pure, so that they can serve many runs."""
+  default = Experiment()
+  unseen = {name: getattr(default, name) for name in ("seed", "init_from", "eval_every", "checkpoint", "data")}
+  unseen["max_skipped_steps"] = min(experiment.max_skipped_steps, 1)  # whether any may be
+  if experiment.optimizer.schedule == "constant":
+    unseen["num_steps"] = 1
+  settings = tuple(repr(dataclasses.replace(each, **unseen)) for each in (experiment, task.experiment))
+  functions = tuple(getattr(type(task), name) for name in _TRACED)
+  data = json.dumps({**task.metadata, "class_names": task.num_classes, "num_examples": 0}, sort_keys=True)
+  key = (*settings, model, *functions, task.metric_names, data, mesh, sharding.SMALLEST_SPLIT)
+  if key not in _PROGRAMS:
+    _PROGRAMS[key] = build(experiment, model, task, mesh)
+  return _PROGRAMS[key]
+
+
+def drawing_build(experiment, model, task, mesh):
+  """A program whose step draws another state: what is read from a checkpoint need not have been trained."""
+  program = shared_build(experiment, model, task, mesh)
+
+  def train_step(state, batch, key):
+    draws = np.random.default_rng(int(state.step))
+
+    def draw(leaf):
+      if leaf.dtype != np.float32:
+        return leaf
+      return jax.device_put(draws.uniform(0.1, 0.3, leaf.shape).astype(np.float32), leaf.sharding)
+
+    parts = ("params", "model_state", "opt_state", "ema", "window")
+    return state.replace(step=state.step + 1, **{part: jax.tree.map(draw, getattr(state, part)) for part in parts})
+
+  return dataclasses.replace(program, train_step=train_step)
+
+
+@contextlib.contextmanager
+def sharing(make=shared_build):
+  """Within it `run` takes its program from there."""
+  before, runs.build = runs.build, make
+  try:
+    yield
+  finally:
+    runs.build = before
 
 
 def lines(folder):

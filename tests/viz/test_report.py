@@ -27,13 +27,16 @@ def test_both_figures_are_drawn_and_nothing_else_is_left(workdir):
   assert {path.name for path in workdir.iterdir()} == names
 
 
-def test_the_same_files_give_the_same_bytes(workdir):
+def test_the_same_files_give_the_same_bytes_and_drawing_leaves_no_global_state(workdir):
   first = [path.read_bytes() for path in draw(workdir)]
   assert [path.read_bytes() for path in draw(workdir)] == first
-  code = "import sys, pathlib; from convattn.viz import draw; draw(pathlib.Path(sys.argv[1]))"
+  code = "import sys, pathlib; from convattn.viz import draw; draw(pathlib.Path(sys.argv[1])); print(*sys.modules)"
   elsewhere = {**os.environ, "PYTHONHASHSEED": "1", "TZ": "Asia/Tokyo"}
-  subprocess.run([sys.executable, "-c", code, workdir], check=True, cwd=ROOT, env=elsewhere)
+  command = [sys.executable, "-c", code, workdir]
+  done = subprocess.run(command, check=True, cwd=ROOT, env=elsewhere, capture_output=True, text=True)
   assert [(workdir / name).read_bytes() for name in ("curves.png", "confusion.png")] == first
+  assert "matplotlib.figure" in done.stdout.split()
+  assert "matplotlib.pyplot" not in done.stdout.split()
 
 
 def test_other_numbers_give_other_bytes(workdir):
@@ -46,11 +49,3 @@ def test_other_numbers_give_other_bytes(workdir):
 def test_a_run_that_has_not_ended_has_curves_only(workdir):
   (workdir / "confusion.json").unlink()
   assert draw(workdir) == [workdir / "curves.png"]
-
-
-def test_drawing_leaves_no_global_state(workdir):
-  draw(workdir)
-  code = "import sys, pathlib; from convattn.viz import draw; draw(pathlib.Path(sys.argv[1])); print(*sys.modules)"
-  done = subprocess.run([sys.executable, "-c", code, workdir], check=True, cwd=ROOT, capture_output=True, text=True)
-  assert "matplotlib.figure" in done.stdout.split()
-  assert "matplotlib.pyplot" not in done.stdout.split()
