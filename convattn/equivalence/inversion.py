@@ -131,7 +131,7 @@ def _from_relative(
   size = _read_grid(grid, table_grid(jnp.asarray(params["bias_table"])) if has_table else None)
   h, w = size
   image = jnp.zeros((1, h, w, params["value/kernel"].shape[0]), dtype)
-  seen = layer.apply({"params": nn.unbox(variables["params"])}, image, mutable=["intermediates"])[1]
+  seen = layer.apply({"params": nn.unbox(variables["params"])}, image, mutable=["intermediates"], train=False)[1]
   weights = np.asarray(seen["intermediates"]["attention"][0][0], np.float64)  # [n, q, k]
   offsets = relative_offsets(h, w)
   index = (offsets[..., 0] * (2 * w - 1) + offsets[..., 1]).ravel()

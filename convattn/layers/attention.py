@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from convattn.layers.choices import check_choice
-from convattn.layers.grid_positions import PositionMLP, position_maker
+from convattn.layers.choices import check_choice, refuse_beside
+from convattn.layers.grid_positions import TABLE_RESIZE, PositionMLP, check_bias, position_maker
 from convattn.layers.heads import head_width
 from convattn.layers.inputs import check_input
 from convattn.ops.attention import attend
@@ -31,7 +31,7 @@ class RelativeAttention(nn.Module):
   B comes from `position`: what makes a module as layers.grid_positions has them, such as
   `functools.partial(BiasMLP, hidden=64)`, or None for none. Its variables lie beside those of the attention. By name,
   "table" is a BiasTable with table_resize, "mlp" a BiasMLP with position_hidden and position_dropout; these three
-  fields are for the names alone. `train` is for the position's dropout.
+  fields are for the names alone. `train` is for the position's dropout, which must be told.
 
   [b, h, w, c] -> [b, h, w, out_width]; query, key and value are `width` wide in all, d = width / num_heads (width c,
   out_width = width if None). The softmax runs in promote_types(dtype, float32). The weights [b, num_heads, q, k] are
@@ -39,8 +39,9 @@ class RelativeAttention(nn.Module):
   published sizes include it.
 
   Raises:
-    ValueError: num_heads does not divide the width; `relative` or a name is not among its choices; or what `position`
-      raises, for instance where parameters belong to another grid than the image's.
+    ValueError: num_heads does not divide the width; `relative` or a name is not among its choices; an option of the
+      names beside a position that is handed in; a bias for each image with "post"; or what `position` raises, for
+      instance where parameters belong to another grid than the image's.
   """
 
   num_heads: int
@@ -55,7 +56,7 @@ class RelativeAttention(nn.Module):
   param_dtype: DTypeLike = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+  def __call__(self, x: jax.Array, *, train: bool | None = None) -> jax.Array:
     sizes = check_input(self, x, "b h w c", "query/kernel")
     b, h, w = (sizes[axis] for axis in "bhw")
     width = sizes["c"] if self.width is None else self.width
@@ -72,7 +73,9 @@ class RelativeAttention(nn.Module):
     if self.relative != "none" and make_position is not None:
       position: Any = make_position(**dtypes)
       nn.share_scope(self, position)
-      static = position(tokens, query, (h, w), train=train)
+      static = check_bias(position, position(tokens, query, (h, w), train=train), b, self.num_heads, h * w)
+      if self.relative == "post" and static.ndim == 4:
+        raise ValueError(f"relative is 'post', but {type(position).__name__} gives each image its own bias; use 'pre'.")
     bias, weights_after = (None, static) if self.relative == "post" else (static, None)
     out, weights = attend(query, key, value, bias=bias, static_weights=weights_after)
     self.sow("intermediates", "attention", weights)
@@ -81,6 +84,8 @@ class RelativeAttention(nn.Module):
 
   def _position_maker(self) -> Callable[..., nn.Module] | None:
     if not isinstance(self.position, str):
+      refuse_beside(self, "position", "position_hidden", "position_dropout", "table_resize")
       return self.position
+    check_choice("table_resize", self.table_resize, TABLE_RESIZE)
     options: dict[str, Any] = {"hidden": self.position_hidden, "dropout": self.position_dropout}
     return position_maker(self.position, resize=self.table_resize, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -9,8 +10,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from convattn.layers.choices import check_choices, refuse_beside
 from convattn.layers.inputs import check_input
 from convattn.layers.normalization import Norm, norm_maker
+from convattn.ops.dense import dense_dot
 
 HEADS = ("tanh", "plain", "norm_first")
 
@@ -33,19 +36,23 @@ class Classifier(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-    dense = next((name for name in ("hidden", "logits") if self.has_variable("params", name)), None)
-    channels = check_input(self, x, "b h w c", dense and f"{dense}/kernel")["c"]
+    check_choices(self, kind=HEADS)
+    first = "hidden/kernel" if self.kind == "tanh" else "logits/kernel" if self.num_classes else None
+    channels = check_input(self, x, "b h w c", first)["c"]
     # The mean and the head are a thousandth of the work: they stay wide.
     wide = jnp.promote_types(self.dtype, jnp.float32)
     fields: dict[str, Any] = {"dtype": wide, "param_dtype": self.param_dtype}
+    if not isinstance(self.norm, str):
+      refuse_beside(self, "norm", "norm_epsilon")
     norm = norm_maker(self.norm, self.norm_epsilon, **fields)(name="norm")
+    dense = functools.partial(nn.Dense, kernel_init=nn.initializers.xavier_uniform(), dot_general=dense_dot, **fields)
     x = x.astype(wide)
     if self.kind == "norm_first":
       x = norm(x, train=train).mean((1, 2))
     else:
       x = norm(x.mean((1, 2), keepdims=True), train=train)[:, 0, 0]
     if self.kind == "tanh":
-      x = jnp.tanh(nn.Dense(channels, kernel_init=nn.initializers.xavier_uniform(), name="hidden", **fields)(x))
+      x = jnp.tanh(dense(features=channels, name="hidden")(x))
     if self.num_classes == 0:
       return x
-    return nn.Dense(self.num_classes, kernel_init=nn.initializers.xavier_uniform(), name="logits", **fields)(x)
+    return dense(features=self.num_classes, name="logits")(x)

@@ -156,7 +156,7 @@ class FullyConnected(nn.Module):
     initializer = nn.initializers.variance_scaling(1.0, "fan_in", "normal", in_axis=(0, 1, 2), out_axis=(3, 4, 5))
     kernel = self.param("kernel", initializer, (h, w, c, *out), self.param_dtype).astype(self.dtype)
     bias = self.param("bias", nn.initializers.zeros, out, self.param_dtype).astype(self.dtype)
-    return jnp.einsum("bijc,ijcpqo->bpqo", x.astype(self.dtype), kernel) + bias[None]
+    return dense_dot(x.astype(self.dtype), kernel, (((1, 2, 3), (0, 1, 2)), ((), ()))) + bias[None]
 
 
 CONVOLUTIONS: dict[str, Callable[..., nn.Module]] = {

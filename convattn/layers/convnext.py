@@ -10,11 +10,12 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from convattn.layers.activations import Activation
+from convattn.layers.choices import check_choices
 from convattn.layers.convolution import DepthwiseConv, fan_out_normal
 from convattn.layers.feed_forward import FeedForward
 from convattn.layers.layer_scale import LayerScale
-from convattn.layers.normalization import Norm, norm_maker
-from convattn.layers.shortcut import Shortcut, check_block_input, pool
+from convattn.layers.normalization import Norm, norm_of
+from convattn.layers.shortcut import POOLS, Shortcut, check_block_input, pool
 from convattn.layers.stochastic_depth import StochasticDepth
 
 STRIDES_AT = ("depthwise", "pool")
@@ -54,15 +55,14 @@ class ConvNeXtBlock(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
     check_block_input(self, x, self.width)
-    if self.stride_at not in STRIDES_AT:
-      raise ValueError(f"stride_at is {self.stride_at!r}, but must be one of {', '.join(map(repr, STRIDES_AT))}.")
+    check_choices(self, stride_at=STRIDES_AT, pool=POOLS)
     dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
     depthwise_stride = self.stride if self.stride_at == "depthwise" else 1
     x = x.astype(self.dtype)
     shortcut = Shortcut(self.width, self.stride, self.pool, self.use_bias, fan_out_normal, name="shortcut", **dtypes)(x)
     x = pool(x, "avg", self.stride // depthwise_stride)
     x = DepthwiseConv(self.kernel_size, depthwise_stride, self.width, self.use_bias, name="depthwise", **dtypes)(x)
-    x = norm_maker(self.norm, self.norm_epsilon, **dtypes)(name="norm")(x, train=train)
+    x = norm_of(self)(name="norm")(x, train=train)
     x = FeedForward(self.expansion, self.activation, name="feed_forward", **dtypes)(x)
     if self.layer_scale:
       x = LayerScale(self.layer_scale, name="scale", **dtypes)(x)

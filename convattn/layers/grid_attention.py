@@ -12,7 +12,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from convattn.layers.choices import chosen
-from convattn.layers.grid_positions import GRID_POSITIONS
+from convattn.layers.grid_positions import GRID_POSITIONS, check_bias
 from convattn.layers.heads import from_heads, head_width, to_heads
 from convattn.layers.inputs import check_input
 from convattn.ops.attention import attention_weights, weighted_sum
@@ -26,12 +26,12 @@ class GridAttention(nn.Module):
       out = concat_n(softmax(content Q_n K_n' / sqrt(d) + bias_n) V_n) W_O
 
   [b, h, w, c] -> [b, h, w, out_width]; query, key and value are `width` wide in all (width c, out_width width if None).
-  `position` is one of GRID_POSITIONS, what makes another module such as these, or "none"; its parameters are below
-  "position". Without `content` there is
-  neither query nor key: the layer is linear in x but for "predicted_centre", which still reads it, and each head of
-  "row_column" has one learned query for all pixels ("learned embedding" of Cordonnier et al. 2020). The tables of
-  CoAtNet and the log-coordinate MLP are those of RelativeAttention. The key has no bias, which the softmax would not
-  see. The weights [b, n, q, k] (b = 1 where they are alike for all images) are sown as "attention" in "intermediates".
+  `position` is one of GRID_POSITIONS, what makes another module such as these, or "none" (or None); its parameters are
+  below "position". Without `content` there is neither query nor key: the layer is linear in x but for
+  "predicted_centre", which still reads it, and each head of "row_column", or of another position that reads queries,
+  has one learned query for all pixels ("learned embedding" of Cordonnier et al. 2020). The key has no bias, which the
+  softmax would not see. The weights [b, n, q, k] (b = 1 where they are alike for all images) are sown as "attention"
+  in "intermediates".
 
   Raises:
     ValueError: num_heads does not divide the width, an unknown position, neither content nor position, or parameters
@@ -39,7 +39,7 @@ class GridAttention(nn.Module):
   """
 
   num_heads: int
-  position: str | Callable[..., nn.Module]
+  position: str | Callable[..., nn.Module] | None
   content: bool = True
   width: int | None = None
   out_width: int | None = None
@@ -47,11 +47,13 @@ class GridAttention(nn.Module):
   param_dtype: DTypeLike = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+  def __call__(self, x: jax.Array, *, train: bool | None = None) -> jax.Array:
     sizes = check_input(self, x, "b h w c", "value/kernel")
     b, h, w = (sizes[axis] for axis in "bhw")
+    dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
     make_position = chosen("position", self.position, GRID_POSITIONS | {"none": None})
-    if make_position is None and not self.content:
+    position: Any = None if make_position is None else make_position(name="position", **dtypes)
+    if position is None and not self.content:
       raise ValueError("position is 'none' and content is False, but attention needs one of them.")
     width = sizes["c"] if self.width is None else self.width
     size = head_width(width, self.num_heads)
@@ -62,10 +64,10 @@ class GridAttention(nn.Module):
       key = to_heads(self, "key", self.num_heads, size, use_bias=False)(tokens)
       logits = scaled_dot(query, key)
     else:
-      query, logits = self._queries(h * w, size), jnp.zeros((1, 1, 1, 1), jnp.promote_types(self.dtype, jnp.float32))
-    if make_position is not None:
-      dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-      bias = make_position(name="position", **dtypes)(tokens, query, (h, w), train=train)
+      query = self._queries(h * w, size, learned=getattr(position, "reads_query", True))
+      logits = jnp.zeros((1, 1, 1, 1), jnp.promote_types(self.dtype, jnp.float32))
+    if position is not None:
+      bias = check_bias(position, position(tokens, query, (h, w), train=train), b, self.num_heads, h * w)
       logits = logits + (bias if bias.ndim == 4 else bias[None])
     weights = attention_weights(logits)
     self.sow("intermediates", "attention", weights)
@@ -73,9 +75,9 @@ class GridAttention(nn.Module):
     out_width = width if self.out_width is None else self.out_width
     return from_heads(self, out_width)(out).reshape(b, h, w, out_width)
 
-  def _queries(self, pixels: int, size: int) -> jax.Array:
+  def _queries(self, pixels: int, size: int, *, learned: bool) -> jax.Array:
     shape = (self.num_heads, size)
-    if self.position != "row_column":
+    if not learned:
       return jnp.zeros((1, pixels, *shape), self.dtype)  # only its shape is read
     query = self.param("head_query", nn.initializers.normal(1.0), shape, self.param_dtype).astype(self.dtype)
     return jnp.broadcast_to(query[None, None], (1, pixels, *shape))

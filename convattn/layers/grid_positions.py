@@ -1,14 +1,15 @@
 """Where the heads of an image's attention look: few parameters, spread over the grid in the call.
 
 Each is made from (dtype, param_dtype) and maps (tokens [b, h*w, c], query [b, h*w, n, d], grid (h, w), *, train) to a
-bias for the logits, [n, q, k] or [b, n, q, k]. A kind of one's own is a module that does so.
+bias for the logits, [n, q, k] or [b, n, q, k]. A kind of one's own is a module that does so; where it reads no more of
+the query than its shape, it may say so by `reads_query = False`. `train` is None where the attention was not told.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -20,6 +21,8 @@ from convattn.layers.choices import check_choice
 from convattn.ops.dense import dense_dot
 from convattn.ops.encodings import centred_bias, quadratic_table, quadratic_table_general, row_column_logits
 from convattn.ops.positions import RESIZE_METHODS, log_shifts, relative_bias, resize_table, table_grid
+
+Grid = tuple[int, int]
 
 TABLE_RESIZE = ("none", *RESIZE_METHODS)
 
@@ -34,12 +37,16 @@ class BiasTable(nn.Module):
     ValueError: an unknown `resize`, or the parameter belongs to another grid than the image's.
   """
 
+  reads_query: ClassVar[bool] = False
+
   resize: str = "none"
   dtype: DTypeLike = jnp.float32
   param_dtype: DTypeLike = jnp.float32
 
   @nn.compact
-  def __call__(self, tokens: jax.Array, query: jax.Array, grid: tuple[int, int], *, train: bool = False) -> jax.Array:
+  def __call__(
+    self, tokens: jax.Array, query: jax.Array, grid: tuple[int, int], *, train: bool | None = None
+  ) -> jax.Array:
     del tokens, train
     check_choice("table_resize", self.resize, TABLE_RESIZE)
     return relative_bias(self._table(query.shape[-2], grid))
@@ -92,7 +99,13 @@ class PositionMLP(nn.Module):
 
 
 class BiasMLP(nn.Module):
-  """bias[q, k] = table[head, key - query], the table computed by a PositionMLP, "bias_mlp"; `dropout` in training."""
+  """bias[q, k] = table[head, key - query], the table computed by a PositionMLP, "bias_mlp"; `dropout` in training.
+
+  Raises:
+    ValueError: it has dropout, and the attention was not told whether to `train`.
+  """
+
+  reads_query: ClassVar[bool] = False
 
   hidden: int = PositionMLP.hidden
   dropout: float = 0.0
@@ -100,14 +113,28 @@ class BiasMLP(nn.Module):
   param_dtype: DTypeLike = jnp.float32
 
   @nn.compact
-  def __call__(self, tokens: jax.Array, query: jax.Array, grid: tuple[int, int], *, train: bool = False) -> jax.Array:
+  def __call__(
+    self, tokens: jax.Array, query: jax.Array, grid: tuple[int, int], *, train: bool | None = None
+  ) -> jax.Array:
     del tokens
+    if self.dropout and train is None and not self.is_initializing():
+      raise ValueError(f"dropout is {self.dropout}: call the attention with train=True or train=False.")
     fields: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype, "name": "bias_mlp"}
     dropout = self.dropout if train else 0.0
     return relative_bias(PositionMLP(query.shape[-2], grid, self.hidden, dropout, **fields)())
 
 
 POSITIONS = ("table", "mlp")
+
+
+def check_bias(position: nn.Module, bias: jax.Array, b: int, n: int, q: int) -> jax.Array:
+  """The bias of a position; ValueError unless it is [n, q, k] or [b, n, q, k] (or 1 for b), k as many as q."""
+  if bias.shape not in ((n, q, q), (1, n, q, q), (b, n, q, q)):
+    raise ValueError(
+      f"position {type(position).__name__} gives a bias {tuple(bias.shape)}, but must give [n, q, k] = {(n, q, q)}, or "
+      f"[b, n, q, k] with b = {b} or 1."
+    )
+  return bias
 
 
 def position_maker(position: str, *, hidden: int, dropout: float, resize: str) -> Callable[..., nn.Module]:
@@ -138,7 +165,9 @@ class RowColumnPositions(nn.Module):
   param_dtype: DTypeLike = jnp.float32
 
   @nn.compact
-  def __call__(self, tokens: jax.Array, query: jax.Array, grid: tuple[int, int], *, train: bool = False) -> jax.Array:
+  def __call__(
+    self, tokens: jax.Array, query: jax.Array, grid: tuple[int, int], *, train: bool | None = None
+  ) -> jax.Array:
     del tokens, train
     size = query.shape[-1]
     vectors = []
@@ -159,11 +188,15 @@ class QuadraticPositions(nn.Module):
   `centre` [n, 2] starts normal with deviation 2 pixels, `spread` [n] near 1. Any grid.
   """
 
+  reads_query: ClassVar[bool] = False
+
   dtype: DTypeLike = jnp.float32
   param_dtype: DTypeLike = jnp.float32
 
   @nn.compact
-  def __call__(self, tokens: jax.Array, query: jax.Array, grid: tuple[int, int], *, train: bool = False) -> jax.Array:
+  def __call__(
+    self, tokens: jax.Array, query: jax.Array, grid: tuple[int, int], *, train: bool | None = None
+  ) -> jax.Array:
     del tokens, train
     heads, wide = query.shape[-2], jnp.promote_types(self.dtype, jnp.float32)
     centre = self.param("centre", nn.initializers.normal(2.0), (heads, 2), self.param_dtype).astype(wide)
@@ -177,11 +210,15 @@ class EllipticPositions(nn.Module):
   `centre` [n, 2] starts normal with deviation 2 pixels, `root` [n, 2, 2] near the identity. Any grid.
   """
 
+  reads_query: ClassVar[bool] = False
+
   dtype: DTypeLike = jnp.float32
   param_dtype: DTypeLike = jnp.float32
 
   @nn.compact
-  def __call__(self, tokens: jax.Array, query: jax.Array, grid: tuple[int, int], *, train: bool = False) -> jax.Array:
+  def __call__(
+    self, tokens: jax.Array, query: jax.Array, grid: tuple[int, int], *, train: bool | None = None
+  ) -> jax.Array:
     del tokens, train
     heads, wide = query.shape[-2], jnp.promote_types(self.dtype, jnp.float32)
     centre = self.param("centre", nn.initializers.normal(2.0), (heads, 2), self.param_dtype).astype(wide)
@@ -198,12 +235,16 @@ class PredictedCentre(nn.Module):
   ends at the last pixel, not one behind; and those of `ops.centred_bias`. Any grid.
   """
 
+  reads_query: ClassVar[bool] = False
+
   deviation: float = 2.0
   dtype: DTypeLike = jnp.float32
   param_dtype: DTypeLike = jnp.float32
 
   @nn.compact
-  def __call__(self, tokens: jax.Array, query: jax.Array, grid: tuple[int, int], *, train: bool = False) -> jax.Array:
+  def __call__(
+    self, tokens: jax.Array, query: jax.Array, grid: tuple[int, int], *, train: bool | None = None
+  ) -> jax.Array:
     del train
     fields: dict[str, Any] = {
       "use_bias": False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import flax.linen as nn
@@ -24,11 +23,19 @@ def check_input(module: nn.Module, x: jax.Array, axes: str, parameter: str | Non
 
   Raises:
     AssertionError: wrong rank, or wrong number of channels.
-    KeyError: the module has parameters, but none of that path: it was renamed, and is to be renamed here.
+    ValueError: the module has parameters, but none of that path: they are another module's (or its name changed, and
+      is to be changed here).
   """
   params: Any = module.variables.get("params", {})
-  if params and parameter:
-    found = functools.reduce(lambda tree, part: tree[part], parameter.split("/"), params)
+  if params and parameter and not module.is_initializing():
+    found = params
+    for part in parameter.split("/"):
+      if part not in found:
+        raise ValueError(
+          f"{'/'.join(module.path) or type(module).__name__} has the parameters {', '.join(sorted(params))}, but no "
+          f"{parameter}; give it those of a {type(module).__name__} with the same fields."
+        )
+      found = found[part]
     axes = " ".join([*axes.split()[:-1], str(found.shape[axis])])
   sizes = check_shapes(x=(x, axes))
   return sizes | {"c": x.shape[-1]}

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from convattn.layers.activations import Activation, activation_function
+from convattn.layers.choices import check_choices
 from convattn.layers.convolution import DepthwiseConv, fan_out_normal
 from convattn.layers.inputs import check_input
-from convattn.layers.normalization import Norm, norm_maker
-from convattn.layers.shortcut import Shortcut, pool
+from convattn.layers.normalization import Norm, norm_of
+from convattn.layers.shortcut import POOLS, Shortcut, pool
 from convattn.layers.squeeze_excite import SqueezeExcite, squeezed_width
 from convattn.layers.stochastic_depth import StochasticDepth
 from convattn.ops.dense import dense_dot
@@ -40,6 +41,9 @@ class MBConv(nn.Module):
   - expand_from "input": Expand is expansion * c wide. squeeze_from "expanded": the hidden width is a share of that.
   - squeeze_at "before": SE comes between Depthwise and its norm.
   - pre_norm_activation: act also follows the first norm.
+
+  Raises:
+    ValueError: a word that is not among its choices, or norm_epsilon beside a norm that is handed in.
   """
 
   width: int
@@ -65,8 +69,11 @@ class MBConv(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
     channels = check_input(self, x, "b h w c", "expand/kernel")["c"]
+    check_choices(
+      self, stride_at=STRIDES_AT, expand_from=EXPAND_FROM, squeeze_from=SQUEEZE_FROM, squeeze_at=SQUEEZE_AT, pool=POOLS
+    )
     dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-    norm = norm_maker(self.norm, self.norm_epsilon, **dtypes)
+    norm = norm_of(self)
     dense = functools.partial(nn.Dense, kernel_init=fan_out_normal, dot_general=dense_dot, **dtypes)
     act = activation_function(self.activation)
     expanded, hidden = self.hidden_widths(channels)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from convattn.layers.choices import chosen
+from convattn.layers.choices import chosen, refuse_beside
 from convattn.layers.inputs import check_input
 
 
@@ -82,8 +82,19 @@ Norm = str | Callable[..., nn.Module]
 """A name of NORMS, or what makes a module of one's own from (dtype, param_dtype, name), called as (x, *, train)."""
 
 
+def norm_of(block: Any) -> Callable[..., nn.Module]:
+  """What makes the norm of a block with the fields norm, norm_epsilon, dtype and param_dtype, given its name.
+
+  Raises:
+    ValueError: an unknown norm, or a norm_epsilon beside a norm that is handed in.
+  """
+  if not isinstance(block.norm, str):
+    refuse_beside(block, "norm", "norm_epsilon")
+  return norm_maker(block.norm, block.norm_epsilon, dtype=block.dtype, param_dtype=block.param_dtype)
+
+
 def norm_maker(norm: Norm, epsilon: float | None = None, **dtypes: Any) -> Callable[..., nn.Module]:
-  """Makes the norm from its name in the model; ValueError for an unknown one.
+  """What makes the norm, given its name in the model; ValueError for an unknown one.
 
   `epsilon` is that of a norm by name (None: its own default); one that is handed in has its own.
   """

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from convattn.layers.choices import check_choices
 from convattn.layers.inputs import check_input
 from convattn.ops.dense import dense_dot
 from convattn.ops.pooling import avg_pool, max_pool
@@ -53,6 +54,7 @@ class Shortcut(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    check_choices(self, pool=POOLS)
     channels = check_input(self, x, "b h w c", "project/kernel")["c"]
     x = x.astype(self.dtype)
     x = pool(x, self.pool, self.stride)

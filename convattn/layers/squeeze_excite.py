@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from convattn.layers.activations import Activation, activation_function
 from convattn.layers.convolution import fan_out_normal
 from convattn.layers.inputs import check_input
+from convattn.ops.dense import dense_dot
 
 
 def squeezed_width(width: int, ratio: float) -> int:
@@ -35,7 +36,8 @@ class SqueezeExcite(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     channels = check_input(self, x, "b h w c", "reduce/kernel")["c"]
     x = x.astype(self.dtype)
-    fields: dict[str, Any] = {"kernel_init": fan_out_normal, "dtype": self.dtype, "param_dtype": self.param_dtype}
+    fields: dict[str, Any] = {"kernel_init": fan_out_normal, "dot_general": dense_dot}
+    fields |= {"dtype": self.dtype, "param_dtype": self.param_dtype}
     squeezed = x.mean((1, 2), keepdims=True)
     gate = nn.Dense(self.hidden, name="reduce", **fields)(squeezed)
     gate = nn.Dense(channels, name="expand", **fields)(activation_function(self.activation)(gate))

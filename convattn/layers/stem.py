@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from convattn.layers.activations import Activation, activation_function
 from convattn.layers.convolution import Conv
 from convattn.layers.inputs import check_input
-from convattn.layers.normalization import Norm, norm_maker
+from convattn.layers.normalization import Norm, norm_of
 
 
 class Stem(nn.Module):
@@ -38,7 +38,7 @@ class Stem(nn.Module):
     dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
     for i, width in enumerate(self.widths):
       if i:
-        x = norm_maker(self.norm, self.norm_epsilon, **dtypes)(name=f"norm_{i}")(x, train=train)
+        x = norm_of(self)(name=f"norm_{i}")(x, train=train)
         x = activation_function(self.activation)(x)
       stride = self.stride if i == 0 else 1
       x = Conv(width, self.kernel_size, stride, self.use_bias, name=f"conv_{i + 1}", **dtypes)(x)

@@ -13,10 +13,11 @@ from jax.typing import DTypeLike
 
 from convattn.layers.activations import Activation
 from convattn.layers.attention import RelativeAttention
+from convattn.layers.choices import check_choices, refuse_beside
 from convattn.layers.feed_forward import FeedForward
 from convattn.layers.layer_scale import LayerScale
-from convattn.layers.normalization import Norm, norm_maker
-from convattn.layers.shortcut import Shortcut, check_block_input, pool
+from convattn.layers.normalization import Norm, norm_of
+from convattn.layers.shortcut import POOLS, Shortcut, check_block_input, pool
 from convattn.layers.stochastic_depth import StochasticDepth
 
 WIDTH_FROM = ("output", "input")
@@ -34,8 +35,9 @@ class TransformerBlock(nn.Module):
   branches (LayerScale), 0 leaves it out.
 
   `attention` makes it from (num_heads, width, out_width, dtype, param_dtype, name), called as (x, *, train), such as
-  `functools.partial(RelativeAttention, position=BiasMLP)`. Left out, it is a RelativeAttention with the fields
-  `relative`, `position`, `position_hidden`, `position_dropout` and `table_resize`, which are for that alone.
+  `functools.partial(RelativeAttention, position=BiasMLP)` or `functools.partial(GridAttention, position="quadratic")`.
+  Left out, it is a RelativeAttention with the fields `relative`, `position`, `position_hidden`, `position_dropout` and
+  `table_resize`, which are for that alone.
 
   Raises:
     ValueError: head_size does not divide the attention's width (and what the attention raises).
@@ -45,7 +47,6 @@ class TransformerBlock(nn.Module):
   stride: int = 1
   head_size: int = 32
   width_from: str = "output"
-  attention: Callable[..., nn.Module] | None = None
   relative: str = RelativeAttention.relative
   position: str | Callable[..., nn.Module] | None = RelativeAttention.position
   position_hidden: int = RelativeAttention.position_hidden
@@ -61,15 +62,17 @@ class TransformerBlock(nn.Module):
   stochastic_depth: float = 0.0
   dtype: DTypeLike = jnp.float32
   param_dtype: DTypeLike = jnp.float32
+  attention: Callable[..., nn.Module] | None = None
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
     channels = check_block_input(self, x, self.width)
+    check_choices(self, width_from=WIDTH_FROM, pool=POOLS)
     attention_width = {"output": self.width, "input": channels}[self.width_from]
     if attention_width % self.head_size:
       raise ValueError(f"width is {attention_width}, but must be a multiple of head_size = {self.head_size}.")
     dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-    norm = norm_maker(self.norm, self.norm_epsilon, **dtypes)
+    norm = norm_of(self)
 
     def residual(branch: jax.Array, name: str) -> jax.Array:
       if self.layer_scale:
@@ -95,7 +98,8 @@ class TransformerBlock(nn.Module):
     return x + residual(y, "feed_forward")
 
   def _attention_maker(self) -> Callable[..., nn.Module]:
-    if self.attention is not None:
-      return self.attention
     names = ("relative", "position", "position_hidden", "position_dropout", "table_resize")
+    if self.attention is not None:
+      refuse_beside(self, "attention", *names)
+      return self.attention
     return functools.partial(RelativeAttention, **{name: getattr(self, name) for name in names})

@@ -16,6 +16,7 @@ from convattn.layers.heads import from_heads, head_width, to_heads
 from convattn.layers.inputs import check_input
 from convattn.ops.attention import attend
 from convattn.ops.masks import shifted_window_mask
+from convattn.ops.meshes import on_any_mesh
 from convattn.ops.partitions import neighbourhoods, window_partition, window_reverse
 from convattn.ops.pooling import max_pool
 from convattn.ops.positions import relative_bias
@@ -142,23 +143,15 @@ class LocalAttention(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     sizes = check_input(self, x, "b h w c", "query/kernel")
-    b, h, w = (sizes[axis] for axis in "bhw")
-    width = sizes["c"] if self.width is None else self.width
-    size = head_width(width, self.num_heads)
+    size = head_width(sizes["c"] if self.width is None else self.width, self.num_heads)
     if size % 2:
       raise ValueError(f"each head is {size} wide, but must be even: half for rows and half for columns.")
     query, key, value = (
       to_heads(self, name, self.num_heads, size, use_bias=False)(x) for name in ("query", "key", "value")
     )
-    pixels, places = b * h * w, self.window**2
-    (key, inside), (value, _) = (neighbourhoods(a.reshape(b, h, w, width), self.window) for a in (key, value))
-    query = query.reshape(pixels, 1, self.num_heads, size)
-    key, value = (a.reshape(pixels, places, self.num_heads, size) for a in (key, value))
-    bias = jnp.einsum("pqnd,kd->pnqk", query, self._shifts(size), preferred_element_type=self._wide())
-    mask = jnp.tile(inside.reshape(h * w, 1, 1, places), (b, 1, 1, 1))
-    out, weights = attend(query, key, value, similarity=dot, bias=bias, mask=mask)
+    out, weights = _attend_around(query, key, value, self._shifts(size), self.window)
     self.sow("intermediates", "attention", weights)
-    return out.reshape(b, h, w, width)
+    return out
 
   def _shifts(self, size: int) -> jax.Array:
     """[window^2, d]: the vectors of all places of a window, row by row."""
@@ -168,8 +161,21 @@ class LocalAttention(nn.Module):
     both = [jnp.broadcast_to(rows[:, None], full), jnp.broadcast_to(columns[None], full)]
     return jnp.concatenate(both, axis=-1).reshape(self.window**2, size).astype(self.dtype)
 
-  def _wide(self) -> Any:
-    return jnp.promote_types(self.dtype, jnp.float32)
+
+@on_any_mesh
+def _attend_around(
+  query: jax.Array, key: jax.Array, value: jax.Array, shifts: jax.Array, window: int
+) -> tuple[jax.Array, jax.Array]:
+  """LocalAttention of [b, h, w, n, d] with shifts [window^2, d]: [b, h, w, n * d] and [b * h * w, n, 1, window^2]."""
+  b, h, w, n, d = query.shape
+  pixels, places = b * h * w, window**2
+  (key, inside), (value, _) = (neighbourhoods(a.reshape(b, h, w, n * d), window) for a in (key, value))
+  query = query.reshape(pixels, 1, n, d)
+  key, value = (a.reshape(pixels, places, n, d) for a in (key, value))
+  bias = jnp.einsum("pqnd,kd->pnqk", query, shifts, preferred_element_type=jnp.promote_types(query.dtype, jnp.float32))
+  mask = jnp.tile(inside.reshape(h * w, 1, 1, places), (b, 1, 1, 1))
+  out, weights = attend(query, key, value, similarity=dot, bias=bias, mask=mask)
+  return out.reshape(b, h, w, n * d), weights
 
 
 class WindowAttention(nn.Module):

@@ -12,10 +12,12 @@ import jax
 import jax.numpy as jnp
 
 from convattn.ops.gradients import with_gradients
+from convattn.ops.meshes import on_any_mesh
 from convattn.ops.shapes import check_shapes
 from convattn.ops.similarities import dot, scaled_dot
 
 
+@on_any_mesh
 def attend(
   query: jax.Array,
   key: jax.Array,
@@ -66,6 +68,7 @@ def attend(
   return weighted_sum(weights, value), weights
 
 
+@on_any_mesh
 def attention_weights(logits: jax.Array, *, bias: jax.Array | None = None, mask: Any = None) -> jax.Array:
   """softmax_k(logits + bias) over the keys that the mask allows: the one softmax of attention.
 
@@ -97,6 +100,7 @@ def attention_weights(logits: jax.Array, *, bias: jax.Array | None = None, mask:
   return _softmax(logits)
 
 
+@on_any_mesh
 def weighted_sum(weights: jax.Array, value: jax.Array) -> jax.Array:
   """out[q] = sum_k weights[q, k] value[k]: [b, n, q, k] and [b, k, n, e] to [b, q, n, e], in value's dtype."""
   check_shapes(weights=(weights, "b n q k"), value=(value, "b k n e"))
@@ -104,6 +108,7 @@ def weighted_sum(weights: jax.Array, value: jax.Array) -> jax.Array:
   return jnp.swapaxes(out, 1, 2)
 
 
+@on_any_mesh
 def parameter_free_attention(x: jax.Array) -> tuple[jax.Array, jax.Array]:
   """softmax(X X') X for tokens X [b, t, c]: (the output [b, t, c], the weights [b, t, t]).
 

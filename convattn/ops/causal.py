@@ -7,9 +7,11 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from convattn.ops.meshes import on_any_mesh
 from convattn.ops.shapes import check_shapes
 
 
+@on_any_mesh
 def causal_conv(x: jax.Array, kernel: jax.Array, *, dilation: int = 1) -> jax.Array:
   """out[b, t] = sum_j x[b, t - (taps - 1 - j) dilation] kernel[j], zero before the start (van den Oord et al. 2016).
 

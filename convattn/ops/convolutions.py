@@ -17,10 +17,12 @@ from convattn.ops.convolution_gradients_on_cpu import (
   kernel_gradient_by_rows,
 )
 from convattn.ops.gradients import matmul_precision, with_gradients
+from convattn.ops.meshes import on_any_mesh
 from convattn.ops.shapes import check_shapes
 from convattn.ops.windows import shifted_slices, window_padding
 
 
+@on_any_mesh
 def conv(x: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.Array:
   """Dense convolution: out[b, p, q, o] = sum_{i,j,c} x[b, s p + i - before, s q + j - before, c] kernel[i, j, c, o].
 
@@ -42,6 +44,7 @@ def conv(x: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.Array:
   return _conv(x, kernel, stride=stride, groups=1, precision=matmul_precision())
 
 
+@on_any_mesh
 def depthwise_conv(x: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.Array:
   """One filter per channel: out[b, p, q, c] = sum_{i,j} x[b, s p + i - before, s q + j - before, c] kernel[i, j, 0, c].
 
@@ -66,6 +69,7 @@ def depthwise_conv(x: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.A
   return _depthwise(x, kernel, stride=stride, groups=x.shape[-1], precision=matmul_precision())
 
 
+@on_any_mesh
 def depthwise_conv_shifted(x: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.Array:
   """`depthwise_conv` as a sum of shifted images, each times its place in the kernel. No convolution operation."""
   sizes = check_shapes(x=(x, "b h w c"), kernel=(kernel, "i j 1 c"))
@@ -78,6 +82,7 @@ def depthwise_conv_shifted(x: jax.Array, kernel: jax.Array, *, stride: int = 1) 
   return functools.reduce(jnp.add, terms).astype(x.dtype)
 
 
+@on_any_mesh
 def depthwise_conv_grouped(x: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.Array:
   """`depthwise_conv` as XLA's convolution with one group per channel: the reference."""
   sizes = check_shapes(x=(x, "b h w c"), kernel=(kernel, "i j 1 c"))

@@ -7,7 +7,10 @@ from typing import Any
 
 import jax
 
+from convattn.ops.meshes import on_any_mesh
 
+
+@on_any_mesh
 def dense_dot(
   x: jax.Array, kernel: jax.Array, dimension_numbers: Any, precision: Any = None, preferred_element_type: Any = None
 ) -> jax.Array:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from convattn.ops.meshes import on_any_mesh
 from convattn.ops.positions import skew, unskew
 from convattn.ops.shapes import check_shapes
 
@@ -26,6 +27,7 @@ def sinusoids(length: int, width: int, *, longest: float = 10000.0) -> np.ndarra
   return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(length, width).astype(np.float32)
 
 
+@on_any_mesh
 def clipped_logits(query: jax.Array, table: jax.Array) -> jax.Array:
   """Relation-aware keys with clipping: the logits that their vectors add (Shaw et al. 2018, eq. 4 and 5).
 
@@ -54,6 +56,7 @@ def clipped_logits(query: jax.Array, table: jax.Array) -> jax.Array:
   return skew(jnp.pad(seen, [(0, 0), (0, 0), (0, 0), (reach - clip, reach - clip)], mode="edge"))
 
 
+@on_any_mesh
 def clipped_values(weights: jax.Array, table: jax.Array) -> jax.Array:
   """Relation-aware values with clipping: what their vectors add to the output (Shaw et al. 2018, eq. 3).
 
@@ -86,6 +89,7 @@ def clipped_values(weights: jax.Array, table: jax.Array) -> jax.Array:
   return jnp.einsum("bnqr,re->bqne", shifts.astype(table.dtype), table)
 
 
+@on_any_mesh
 def row_column_logits(query: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
   """Relative vectors of a row shift and a column shift: the logits they add (Bello et al. 2019; BoTNet, 2021).
 
@@ -114,6 +118,7 @@ def row_column_logits(query: jax.Array, rows: jax.Array, columns: jax.Array) -> 
   return out.reshape(sizes["b"], sizes["n"], h * w, h * w)
 
 
+@on_any_mesh
 def quadratic_table(centre: jax.Array, alpha: jax.Array, grid: tuple[int, int]) -> jax.Array:
   """The quadratic encoding: a round window around a shift, as a table for `relative_bias`.
 
@@ -137,6 +142,7 @@ def quadratic_table(centre: jax.Array, alpha: jax.Array, grid: tuple[int, int]) 
   return -alpha.astype(away.dtype)[:, None, None] * jnp.sum(jnp.square(away), axis=-1)
 
 
+@on_any_mesh
 def quadratic_table_general(centre: jax.Array, root: jax.Array, grid: tuple[int, int]) -> jax.Array:
   """The quadratic encoding with an ellipse for a window.
 
@@ -158,6 +164,7 @@ def quadratic_table_general(centre: jax.Array, root: jax.Array, grid: tuple[int,
   return -0.5 * jnp.sum(jnp.square(jnp.einsum("nij,nuvj->nuvi", root.astype(away.dtype), away)), axis=-1)
 
 
+@on_any_mesh
 def centred_bias(centre: jax.Array, grid: tuple[int, int], deviation: float) -> jax.Array:
   """A round window around a place that each query has chosen: -|place_k - centre[q]|^2 / (2 deviation^2).
 

@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from convattn.ops.meshes import on_any_mesh
 from convattn.ops.shapes import check_shapes
 from convattn.ops.windows import shifted_slices
 
 
+@on_any_mesh
 def window_partition(x: jax.Array, window: tuple[int, int]) -> jax.Array:
   """[b, h, w, c] to [b * windows, pixels, c]: separate windows row by row, and so are the pixels in each.
 
@@ -24,6 +26,7 @@ def window_partition(x: jax.Array, window: tuple[int, int]) -> jax.Array:
   return jnp.swapaxes(parts, 2, 3).reshape(b * rows * columns, window[0] * window[1], c)
 
 
+@on_any_mesh
 def window_reverse(windows: jax.Array, window: tuple[int, int], grid: tuple[int, int]) -> jax.Array:
   """The inverse of `window_partition`: [b * windows, pixels, c] back to [b, h, w, c], (h, w) = grid.
 
@@ -42,6 +45,7 @@ def window_reverse(windows: jax.Array, window: tuple[int, int], grid: tuple[int,
   return jnp.swapaxes(parts, 2, 3).reshape(-1, *grid, sizes["c"])
 
 
+@on_any_mesh
 def neighbourhoods(x: jax.Array, window: int) -> tuple[jax.Array, np.ndarray]:
   """The window x window pixels around each pixel, zero outside: [b, h, w, window^2, c], and which of them lie inside.
 

@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from convattn.ops.meshes import on_any_mesh
 from convattn.ops.shapes import check_shapes
 from convattn.ops.windows import num_windows, shifted_slices, window_padding
 
 
+@on_any_mesh
 def max_pool(x: jax.Array, *, window: int, stride: int) -> jax.Array:
   """Largest value of each window: [b, h, w, c] -> [b, ceil(h/stride), ceil(w/stride), c].
 
@@ -27,6 +29,7 @@ def max_pool(x: jax.Array, *, window: int, stride: int) -> jax.Array:
   return functools.reduce(jnp.maximum, (part for _, part in shifted_slices(x, (window, window), stride, -jnp.inf)))
 
 
+@on_any_mesh
 def avg_pool(x: jax.Array, *, window: int, stride: int) -> jax.Array:
   """Mean over the true pixels of each window: [b, h, w, c] -> [b, ceil(h/stride), ceil(w/stride), c].
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from convattn.ops.meshes import on_any_mesh
 from convattn.ops.shapes import check_shapes
 
 RESIZE_METHODS = ("bilinear", "timm")
@@ -45,6 +46,7 @@ def table_grid(table: jax.Array) -> tuple[int, int]:
   return (rows + 1) // 2, (columns + 1) // 2
 
 
+@on_any_mesh
 def resize_table(table: jax.Array, grid: tuple[int, int], method: str = "bilinear") -> jax.Array:
   """A bias table for another grid, interpolated linearly along rows and then columns.
 
@@ -106,6 +108,7 @@ def _linear_weights(positions: np.ndarray, samples: np.ndarray) -> np.ndarray:
   return np.stack([np.interp(samples, positions, unit) for unit in np.eye(len(positions))], axis=1)
 
 
+@on_any_mesh
 def relative_bias(table: jax.Array) -> jax.Array:
   """Expands a table over relative shifts to a bias over pairs of positions (Dai et al. 2021, appendix A.1).
 
@@ -152,6 +155,7 @@ def _read_skewed(rows: jax.Array) -> jax.Array:
   return flat[..., : s * (2 * s - 1)].reshape(*lead, s, 2 * s - 1)[..., s - 1 :]
 
 
+@on_any_mesh
 def skew(shifts: jax.Array) -> jax.Array:
   """From shifts to keys: x [..., s, 2s-1] to out[..., q, k] = x[..., q, k - q + s - 1], [..., s, s].
 
@@ -162,6 +166,7 @@ def skew(shifts: jax.Array) -> jax.Array:
   return _read_skewed(jnp.pad(shifts, [(0, 0)] * (shifts.ndim - 1) + [(0, 1)]))
 
 
+@on_any_mesh
 def unskew(pairs: jax.Array) -> jax.Array:
   """From keys to shifts: x [..., s, s] to out[..., q, k - q + s - 1] = x[..., q, k], [..., s, 2s-1], else zero.
 
@@ -175,6 +180,7 @@ def unskew(pairs: jax.Array) -> jax.Array:
   return jnp.pad(flat, [*none, (0, s)]).reshape(*lead, s, 2 * s)[..., :-1]
 
 
+@on_any_mesh
 def relative_bias_one_hot(table: jax.Array) -> jax.Array:
   """The same as `relative_bias` by two products with one-hot arrays, O(hw(h+w)): the paper's form for TPUs (A.1)."""
   check_shapes(table=(table, "n u v"))
@@ -189,6 +195,7 @@ def relative_bias_one_hot(table: jax.Array) -> jax.Array:
   return bias.reshape(n, h * w, h * w)
 
 
+@on_any_mesh
 def relative_bias_gather(table: jax.Array) -> jax.Array:
   """The same as `relative_bias` by indexing: the reference. Its gradient is a scatter: a GPU may sum in any order."""
   check_shapes(table=(table, "n u v"))

@@ -7,9 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from convattn.ops.meshes import on_any_mesh
 from convattn.ops.shapes import check_shapes
 
 
+@on_any_mesh
 def attend_row_column(rows: jax.Array, columns: jax.Array, x: jax.Array) -> jax.Array:
   """Applies attention weights that are sums of row x column products, without forming them.
 
@@ -42,6 +44,7 @@ def attend_row_column(rows: jax.Array, columns: jax.Array, x: jax.Array) -> jax.
   return jnp.einsum("naik,nakbjc->bijnc", rows, along_columns, **options)
 
 
+@on_any_mesh
 def pair_weights(rows: jax.Array, columns: jax.Array) -> jax.Array:
   """The weights that `attend_row_column` applies, from every output pixel to every key pixel: [n, i*j, k*l]."""
   _check_numbers(rows=rows, columns=columns)
@@ -50,6 +53,7 @@ def pair_weights(rows: jax.Array, columns: jax.Array) -> jax.Array:
   return weights.reshape(sizes["n"], sizes["i"] * sizes["j"], sizes["k"] * sizes["l"])
 
 
+@on_any_mesh
 def attend_pairs(weights: jax.Array, x: jax.Array) -> jax.Array:
   """The same attention by N x N weights [n, q, k]: [b, k, c] -> [b, q, n, c]. The reference."""
   _check_numbers(weights=weights, x=x)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from convattn.ops.meshes import on_any_mesh
 from convattn.ops.shapes import check_shapes
 
 
+@on_any_mesh
 def dot(query: jax.Array, key: jax.Array) -> jax.Array:
   """query . key (Luong et al. 2015)."""
   check_shapes(query=(query, "b q n d"), key=(key, "b k n d"))
@@ -21,12 +23,14 @@ def dot(query: jax.Array, key: jax.Array) -> jax.Array:
   return jnp.einsum("bnqd,bnkd->bnqk", query, key, preferred_element_type=_wide(query))
 
 
+@on_any_mesh
 def scaled_dot(query: jax.Array, key: jax.Array) -> jax.Array:
   """query . key / sqrt(d): of unit variance where the components are (Vaswani et al. 2017)."""
   sizes = check_shapes(query=(query, "b q n d"), key=(key, "b k n d"))
   return dot(query * sizes["d"] ** -0.5, key)
 
 
+@on_any_mesh
 def cosine(query: jax.Array, key: jax.Array) -> jax.Array:
   """query . key / (|query| |key|), in [-1, 1]; 0 where one of them is zero (Graves et al. 2014; Liu et al. 2022).
 
@@ -36,12 +40,14 @@ def cosine(query: jax.Array, key: jax.Array) -> jax.Array:
   return dot(_unit(query), _unit(key))
 
 
+@on_any_mesh
 def bilinear(query: jax.Array, key: jax.Array, weight: jax.Array) -> jax.Array:
   """query' W key, W = weight [n, d, f] for keys of width f ("general" of Luong et al. 2015)."""
   check_shapes(query=(query, "b q n d"), key=(key, "b k n f"), weight=(weight, "n d f"))
   return dot(jnp.einsum("bqnd,ndf->bqnf", query, weight.astype(query.dtype)), key)
 
 
+@on_any_mesh
 def additive(
   query: jax.Array, key: jax.Array, query_weight: jax.Array, key_weight: jax.Array, vector: jax.Array
 ) -> jax.Array:
@@ -64,6 +70,7 @@ def additive(
   return jnp.einsum("bqknm,nm->bnqk", hidden, vector.astype(dtype), preferred_element_type=_wide(query))
 
 
+@on_any_mesh
 def exact_match(query: jax.Array, key: jax.Array) -> jax.Array:
   """0 where every component of query and key is equal, else -inf: attention is then a look-up in a dictionary.
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from convattn import layers
-from convattn.layers.grid_positions import QuadraticPositions
+from convattn.layers.grid_positions import PredictedCentre, QuadraticPositions, RowColumnPositions
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from by_hand import apply, image, initialise
@@ -128,18 +128,68 @@ def test_a_block_takes_an_attention_and_a_norm_of_ones_own():
     layer.apply(variables, x[..., 1:], train=False)
 
 
+@pytest.mark.parametrize("position", [RowColumnPositions, functools.partial(RowColumnPositions), Reach])
+def test_a_position_without_content_has_learned_queries_where_it_reads_them(position):
+  layer = layers.GridAttention(2, position, content=False)
+  x = image(2, 3, 4, 6)
+  variables = initialise(layer, x)
+  assert "head_query" in variables["params"]
+  weights = apply(layer, variables, x, mutable=["intermediates"])[1]["intermediates"]["attention"][0]
+  assert float(weights.std()) > 1e-3  # 0: all places alike
+  for known in (layers.BiasTable, QuadraticPositions):
+    assert "head_query" not in initialise(layer.clone(position=known), x)["params"]
+
+
+class Wrong(Reach):
+  """It forgets the heads."""
+
+  def __call__(self, tokens, query, grid, *, train=None):
+    return jnp.zeros((tokens.shape[1],) * 2)
+
+
+MLP = functools.partial(layers.BiasMLP, hidden=5, dropout=0.5)
+BLOCK = functools.partial(layers.TransformerBlock, 8, head_size=4)
+
+
 @pytest.mark.parametrize(
   "layer, message",
   [
     (layers.MBConv(8, norm="group"), "norm is 'group', but must be one of 'batch', 'layer'"),
+    (layers.MBConv(8, squeeze_at="befor"), "squeeze_at is 'befor', but must be one of 'after', 'before'"),
+    (layers.MBConv(8, stride_at="depthwse"), "stride_at is 'depthwse', but must be one of 'expand'"),
+    (layers.MBConv(8, expand_from="x"), "expand_from is 'x', but must be one of"),
+    (layers.MBConv(8, squeeze_from="x"), "squeeze_from is 'x', but must be one of"),
+    (layers.MBConv(8, pool="mx"), "pool is 'mx', but must be one of 'max'"),
+    (layers.MBConv(8, norm=layers.LayerNorm, norm_epsilon=1e-3), "norm_epsilon is 0.001, but norm is handed in"),
+    (layers.Stem((4, 8), norm=layers.LayerNorm, norm_epsilon=1e-3), "norm_epsilon is 0.001, but norm is handed in"),
+    (layers.Classifier(3, norm=layers.LayerNorm, norm_epsilon=1e-3), "norm_epsilon is 0.001, but norm is handed in"),
+    (layers.Classifier(3, kind="foo"), "kind is 'foo', but must be one of 'tanh'"),
+    (layers.Shortcut(8, pool="mx"), "pool is 'mx', but must be one of 'max'"),
     (layers.FeedForward(activation="swish"), "activation is 'swish', but must be one of 'gelu'"),
     (layers.GridAttention(2, "sine"), "position is 'sine', but must be one of 'row_column'"),
+    (layers.GridAttention(2, Wrong), r"position Wrong gives a bias \(9, 9\), but must give .n, q, k. = \(2, 9, 9\)"),
+    (layers.RelativeAttention(2, position=Wrong), r"position Wrong gives a bias \(9, 9\)"),
+    (layers.RelativeAttention(2, position=MLP, position_hidden=7), "position_hidden is 7, but position is handed in"),
+    (layers.RelativeAttention(2, relative="post", position=PredictedCentre), "relative is 'post', but PredictedCentre"),
+    (BLOCK(attention=Mean, position="mlp"), "position is 'mlp', but attention is handed in"),
+    (BLOCK(width_from="inpt"), "width_from is 'inpt', but must be one of 'output', 'input'"),
   ],
 )
-def test_a_name_that_is_no_part_is_named(layer, message):
-  keywords = {"train": False} if isinstance(layer, layers.MBConv) else {}
+def test_a_wrong_word_or_part_is_named(layer, message):
+  blocks = (layers.MBConv, layers.Stem, layers.Classifier, layers.TransformerBlock)
+  keywords = {"train": False} if isinstance(layer, blocks) else {}
   with pytest.raises(ValueError, match=message):
     layer.init(jax.random.key(0), image(1, 3, 3, 6), **keywords)
+
+
+def test_a_position_with_dropout_must_be_told_whether_to_train():
+  layer, x = layers.RelativeAttention(2, position=MLP), image(1, 3, 3, 6)
+  variables = layer.init(jax.random.key(0), x)
+  with pytest.raises(ValueError, match=r"dropout is 0.5: call the attention with train=True or train=False"):
+    layer.apply(variables, x)
+  evaluated = layer.apply(variables, x, train=False)
+  trained = layer.apply(variables, x, train=True, rngs={"dropout": jax.random.key(1)})
+  assert float(jnp.abs(trained - evaluated).max()) > 1e-4
 
 
 def test_an_input_is_never_checked_against_a_parameter_that_is_not_there():
@@ -147,5 +197,5 @@ def test_an_input_is_never_checked_against_a_parameter_that_is_not_there():
   x = image(1, 3, 3, 6)
   variables = initialise(layers.SqueezeExcite(3), x)
   renamed = {"params": {"shrink" if name == "reduce" else name: tree for name, tree in variables["params"].items()}}
-  with pytest.raises(KeyError, match="reduce"):
+  with pytest.raises(ValueError, match="SqueezeExcite has the parameters expand, shrink, but no reduce/kernel"):
     layers.SqueezeExcite(3).apply(renamed, x)
