@@ -6,6 +6,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from convattn.ops.shapes import check_shapes
 
@@ -23,9 +24,13 @@ def check_input(module: nn.Module, x: jax.Array, axes: str, parameter: str | Non
 
   Raises:
     AssertionError: wrong rank, or wrong number of channels.
+    ValueError: dtype or param_dtype is None, which NumPy takes for float64.
     ValueError: the module has parameters, but none of that path: they are another module's (or its name changed, and
       is to be changed here).
   """
+  for name in ("dtype", "param_dtype"):
+    if getattr(module, name, jnp.float32) is None:
+      raise ValueError(f"{name} of {type(module).__name__} is None, but must be a dtype such as jnp.float32.")
   params: Any = module.variables.get("params", {})
   if params and parameter and not module.is_initializing():
     found = params

@@ -20,7 +20,8 @@ class BatchNorm(nn.Module):
 
   Input and output [b, h, w, c]. In training mean and variance are those of the whole batch (under jit of the global
   batch, whatever devices it lies on), and the running averages in "batch_stats" follow them; else the running
-  averages are used. Statistics are computed in promote_types(dtype, float32); the variance is the mean squared
+  averages are used. Statistics are computed in promote_types(dtype, float32) and kept in promote_types(param_dtype,
+  float32); the variance is the mean squared
   deviation (PyTorch's running variance is larger by n / (n - 1)).
   """
 
@@ -34,15 +35,17 @@ class BatchNorm(nn.Module):
     channels = check_input(self, x, "b h w c", "scale")["c"]
     scale = self.param("scale", nn.initializers.ones, (channels,), self.param_dtype)
     bias = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype)
-    running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), self.param_dtype)
-    running_variance = self.variable("batch_stats", "var", jnp.ones, (channels,), self.param_dtype)
+    # In 16 bits a tenth of the way there would soon round to nothing, and the averages would stop short.
+    kept = jnp.promote_types(self.param_dtype, jnp.float32)
+    running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), kept)
+    running_variance = self.variable("batch_stats", "var", jnp.ones, (channels,), kept)
     wide = x.astype(jnp.promote_types(self.dtype, jnp.float32))
     if train:
       mean = wide.mean((0, 1, 2))
       variance = jnp.square(wide - mean[None, None, None]).mean((0, 1, 2))
       if not self.is_initializing():
         for running, now in ((running_mean, mean), (running_variance, variance)):
-          running.value = (self.momentum * running.value + (1 - self.momentum) * now).astype(self.param_dtype)
+          running.value = (self.momentum * running.value + (1 - self.momentum) * now).astype(kept)
     else:
       mean, variance = running_mean.value.astype(wide.dtype), running_variance.value.astype(wide.dtype)
     # One multiplication and one addition per number. With (x - mean) in it XLA on a CPU keeps that array too, for the

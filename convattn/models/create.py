@@ -81,8 +81,20 @@ def create_model(
   family = _family(name)
   check_fields(family.spec, spec_overrides, related=_NOT_IN_SPEC)
   _check_num_classes(num_classes)
+  for field, value in (("dtype", dtype), ("param_dtype", param_dtype)):
+    _check_dtype(field, value)
   spec = spec_for(name, **spec_overrides)
   return family.module(spec=spec, num_classes=num_classes, dtype=dtype, param_dtype=param_dtype, remat=remat)
+
+
+def _check_dtype(name: str, value: Any) -> None:
+  try:
+    # None is told of when the model is called: to flax it is a dtype.
+    known = value is None or jnp.issubdtype(jnp.dtype(value), jnp.floating)
+  except TypeError:
+    known = False
+  if not known:
+    raise UserError(f"{name} is {value!r}, but must be float32, bfloat16, float16 or float64.")
 
 
 def _check_num_classes(value: Any) -> None:

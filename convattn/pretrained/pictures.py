@@ -6,7 +6,7 @@ import dataclasses
 import math
 import operator
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -35,7 +35,7 @@ class Preprocessing:
       normalize:  (pixels / 255 - mean) / std
 
   Args:
-    image_size: (height, width) in pixels.
+    image_size: (height, width) in pixels, or one number for both.
     mean, std: one number per channel, in units of [0, 1] (a pixel is value / 255); std positive.
     crop_fraction: the part of each edge that the crop keeps, in (0, 1]. The size before is rounded down.
     crop_mode: "center" keeps the picture's proportions and lets its shorter edge fit, "squash" resizes both edges.
@@ -54,8 +54,17 @@ class Preprocessing:
   interpolation: str = "bicubic"
 
   def __post_init__(self) -> None:
-    for name, convert in (("image_size", operator.index), ("mean", float), ("std", float)):
-      object.__setattr__(self, name, tuple(convert(value) for value in getattr(self, name)))
+    size: Any = self.image_size
+    if isinstance(size, (int, np.integer)):
+      object.__setattr__(self, "image_size", (size, size))
+    numbers = "a tuple with one finite number per channel, such as (0.5, 0.5, 0.5)"
+    for name, convert, wanted in (
+      ("image_size", operator.index, "a number of pixels or (height, width)"),
+      ("mean", _finite, numbers),
+      ("std", _finite, numbers),
+    ):
+      object.__setattr__(self, name, _each(name, getattr(self, name), convert, wanted))
+    object.__setattr__(self, "crop_fraction", *_each("crop_fraction", [self.crop_fraction], _finite, "a number"))
     if len(self.image_size) != 2 or min(self.image_size) < 1:
       raise UserError(f"image_size is {self.image_size}, but must be (height, width), at least 1 pixel each.")
     if not self.mean or len(self.mean) != len(self.std):
@@ -65,7 +74,7 @@ class Preprocessing:
     if not 0 < self.crop_fraction <= 1:
       raise UserError(f"crop_fraction is {self.crop_fraction}, but must be greater than 0 and at most 1.")
     for name, choices in (("crop_mode", CROP_MODES), ("interpolation", INTERPOLATIONS)):
-      if getattr(self, name) not in choices:
+      if not isinstance(getattr(self, name), str) or getattr(self, name) not in choices:
         raise UserError(f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(map(repr, choices))}.")
 
   def __call__(self, picture: Image.Image | np.ndarray) -> np.ndarray:
@@ -110,6 +119,13 @@ class Preprocessing:
     mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
     return (pixels.astype(np.float32) / 255 - mean) / std
 
+  def with_channels(self, channels: int) -> Preprocessing:
+    """The same for pictures of so many channels: each has the mean of all means and of all deviations, as for grey."""
+    if channels == len(self.mean):
+      return self
+    mean, std = ((math.fsum(values) / len(values),) * channels for values in (self.mean, self.std))
+    return dataclasses.replace(self, mean=mean, std=std)
+
   def as_json(self) -> dict[str, Any]:
     """Plain lists, numbers and strings; `from_json` gives the same preprocessing back."""
     fields = dataclasses.asdict(self)
@@ -137,6 +153,22 @@ class Preprocessing:
       return int(wanted_height * height / short), int(wanted_width * width / short)
     ratio = min(height / wanted_height, width / wanted_width)  # timm's for a rectangle, which rounds to the nearest
     return round(height / ratio), round(width / ratio)
+
+
+def _finite(value: Any) -> float:
+  number = float(value)
+  if isinstance(value, str) or not math.isfinite(number):
+    raise ValueError(value)
+  return number
+
+
+def _each(name: str, values: Any, convert: Callable[[Any], Any], wanted: str) -> tuple[Any, ...]:
+  try:
+    if isinstance(values, (str, bytes)):
+      raise TypeError
+    return tuple(convert(value) for value in values)
+  except (TypeError, ValueError, OverflowError):
+    raise UserError(f"{name} is {values!r}, but must be {wanted}.") from None
 
 
 def open_picture(path: str | os.PathLike[str]) -> Image.Image:
@@ -197,9 +229,7 @@ def _converted(picture: Image.Image, mode: str) -> Image.Image:
   if picture.mode.startswith("I;16"):  # Pillow would cut every value off at 255
     picture = Image.fromarray((np.asarray(picture) // 257).astype(np.uint8))
   if picture.mode in ("I", "F"):
-    raise UserError(
-      f"a picture of mode {picture.mode!r} (32 bits per pixel) has no known range; save it with 8 or 16."
-    )
+    raise UserError(f"a picture of mode {picture.mode!r} (32 bits per pixel) has no known range; save it with 8 or 16.")
   if "transparency" in picture.info and picture.mode == "P":  # Pillow asks for this detour
     picture = picture.convert("RGBA")
   return picture.convert(mode)

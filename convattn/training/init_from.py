@@ -69,7 +69,9 @@ def _read(source: str, name: str) -> Classifier:
   variables = pretrained.from_timm(name, pretrained.read_safetensors(path))
   num_classes = variables["params"]["classifier"].get("logits", {}).get("bias", np.zeros(0)).shape[0]
   model = create_model(name, num_classes)
-  return Classifier(model, variables, pretrained.preprocessing(name), (), None, None, source)
+  # How many channels is in the file; the name stands for three.
+  preprocessing = pretrained.preprocessing(name).with_channels(image_channels(variables))
+  return Classifier(model, variables, preprocessing, (), None, None, source)
 
 
 def initial_variables(

@@ -9,6 +9,7 @@ import optax
 from convattn.errors import UserError
 from convattn.training.config import Optimizer
 from convattn.training.freezing import check_freeze, frozen, names_of, split_parts
+from convattn.training.state import in_float32
 
 
 def learning_rate_schedule(settings: Optimizer, num_steps: int) -> optax.Schedule:
@@ -63,6 +64,7 @@ def make_optimizer(settings: Optimizer, num_steps: int) -> optax.GradientTransfo
     mask=decay_mask,
   )
   optimizer = optax.chain(optax.clip_by_global_norm(settings.clip_norm), adamw) if settings.clip_norm else adamw
+  optimizer = _of_float32(optimizer)
   if split_parts(settings.freeze):
     optimizer = optax.partition(
       {True: optax.set_to_zero(), False: optimizer}, lambda params: frozen(settings.freeze, params)
@@ -70,6 +72,18 @@ def make_optimizer(settings: Optimizer, num_steps: int) -> optax.GradientTransfo
   if settings.layer_decay < 1:  # outside the partition, where the depths are those of the whole tree
     optimizer = optax.chain(optimizer, _scale_by_depth(settings.layer_decay))
   return optimizer
+
+
+def _of_float32(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+  """The same with moments and updates in float32 at least, whatever the dtype of the parameters."""
+
+  def init(params: Any) -> optax.OptState:
+    return optimizer.init(in_float32(params))
+
+  def update(updates: Any, state: optax.OptState, params: Any = None) -> tuple[Any, optax.OptState]:
+    return optimizer.update(in_float32(updates), state, in_float32(params))
+
+  return optax.GradientTransformation(init, update)
 
 
 def _scale_by_depth(layer_decay: float) -> optax.GradientTransformation:

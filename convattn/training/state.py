@@ -24,7 +24,7 @@ class TrainState:
     params: the model's "params".
     model_state: its other collections, such as {"batch_stats": ...}.
     opt_state: optax's.
-    ema: {"params", "model_state"}, their running averages; {} without.
+    ema: {"params", "model_state"}, their running averages in float32 at least; {} without.
     window: sums of the training metrics over the "steps" since the last line of them.
     nonfinite: {"count": int32 [], "first": int32 [], "steps": int32 [8]}, see `count_nonfinite`.
   """
@@ -82,6 +82,15 @@ def check_finite(state: TrainState, allowed: int, latest_step: Callable[[], int 
     + "Raise max_skipped_steps to leave such updates out, and give the same command; or lower "
     "optimizer.peak_learning_rate, raise optimizer.warmup_steps or set optimizer.clip_norm, in another workdir."
   )
+
+
+def in_float32(tree: Any) -> Any:
+  """The tree with its 16-bit numbers in float32, in which small steps add up."""
+
+  def widened(leaf: jax.Array) -> jax.Array:
+    return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+  return jax.tree.map(widened, tree)
 
 
 def update_average(average: Any, values: Any, *, decay: float, count: jax.Array) -> Any:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from convattn.training.freezing import evaluate_frozen, hold, hold_collections, without_gradient
-from convattn.training.state import TrainState, count_nonfinite, no_nonfinite, update_average
+from convattn.training.state import TrainState, count_nonfinite, in_float32, no_nonfinite, update_average
 from convattn.training.task import Batch, Task
 
 WINDOW_NAMES = ("learning_rate", "gradient_norm", "update_norm", "parameter_norm", "steps")
@@ -33,12 +33,13 @@ def make_init(
     model_state = {name: values for name, values in variables.items() if name not in _UNKEPT}
     # Zeros, because the first update replaces them whatever they are (see update_average); not where nothing does.
     averaged = {"params": params, "model_state": model_state} if ema_decay else {}
+    zeros = jax.tree.map(jnp.zeros_like, in_float32(averaged))
     return TrainState(
       step=jnp.zeros((), jnp.int32),
       params=params,
       model_state=model_state,
       opt_state=optimizer.init(params),
-      ema=_held_average(freeze, averaged, jax.tree.map(jnp.zeros_like, averaged)),
+      ema=_held_average(freeze, averaged, zeros),
       window={name: jnp.zeros((), jnp.float32) for name in (*task.metric_names, *WINDOW_NAMES)},
       nonfinite=no_nonfinite(),
     )

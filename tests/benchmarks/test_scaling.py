@@ -13,7 +13,8 @@ DOCUMENT = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text()
 PLACES = [layout for chips in (8, 256, 1024) for layout in layouts(chips)]
 
 
-@pytest.mark.parametrize("name", ["coatnet_4", pytest.param("coatnet_7", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["coatnet_4", "coatnet_7"])
 def test_the_document_holds_the_bytes_and_times_that_the_script_computes(name):
   memory = memory_section([(name, at, memory_row(name, at)) for at in PLACES])
   times = times_section([(name, at, time_row(name, at, Chip())) for at in PLACES], {name: sizes(name)}, Chip())

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convattn import layers
+from convattn import create_model, layers
+from convattn.errors import UserError
 from convattn.layers.grid_positions import PredictedCentre, QuadraticPositions, RowColumnPositions
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -199,3 +200,14 @@ def test_an_input_is_never_checked_against_a_parameter_that_is_not_there():
   renamed = {"params": {"shrink" if name == "reduce" else name: tree for name, tree in variables["params"].items()}}
   with pytest.raises(ValueError, match="SqueezeExcite has the parameters expand, shrink, but no reduce/kernel"):
     layers.SqueezeExcite(3).apply(renamed, x)
+
+
+@pytest.mark.parametrize("name", ["dtype", "param_dtype"])
+def test_no_dtype_is_refused(name):
+  """NumPy takes None for float64: under x64 a float32 model would compute in it, unasked."""
+  for layer in (layers.MBConv(8, **{name: None}), create_model("coatnet_mini_8", 3, **{name: None})):
+    with pytest.raises(ValueError, match=f"^{name} of {type(layer).__name__} is None, but must be a dtype"):
+      layer.init(jax.random.key(0), image(1, 8, 8, 6), train=False)
+  for wrong in ("fp16", "int32", 7):
+    with pytest.raises(UserError, match=f"^{name} is {wrong!r}, but must be float32, bfloat16, float16 or float64"):
+      create_model("coatnet_mini_8", 3, **{name: wrong})

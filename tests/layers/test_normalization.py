@@ -64,3 +64,20 @@ def test_bfloat16_is_float32_rounded(train):
   assert wide.dtype == jnp.float32
   np.testing.assert_array_equal(narrow, wide.astype(jnp.bfloat16))
   assert np.any(narrow.astype(jnp.float32) != wide)
+
+
+@pytest.mark.parametrize("param_dtype", ["bfloat16", "float16", "float32", "float64"])
+def test_running_averages_arrive_whatever_the_dtype_of_the_parameters(param_dtype):
+  """In 16 bits they would stop where a tenth of the way rounds to nothing: 5 % short in bfloat16."""
+  with jax.enable_x64(param_dtype == "float64"):
+    layer, x = BatchNorm(param_dtype=jnp.dtype(param_dtype)), far_images(jnp.float32)
+    v = layer.init(jax.random.key(0), x, train=False)
+    kept = jnp.promote_types(param_dtype, jnp.float32)
+    assert {leaf.dtype for leaf in jax.tree.leaves(v["batch_stats"])} == {kept}
+    step = jax.jit(lambda v: v | layer.apply(v, x, train=True, mutable=["batch_stats"])[1])
+    for _ in range(200):
+      v = step(v)
+    assert {leaf.dtype for leaf in jax.tree.leaves(v["batch_stats"])} == {kept}
+    exact = np.asarray(x, np.float64)
+    np.testing.assert_allclose(v["batch_stats"]["mean"], exact.mean((0, 1, 2)), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(v["batch_stats"]["var"], exact.var((0, 1, 2)), rtol=1e-4)

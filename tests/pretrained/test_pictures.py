@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from convattn.errors import UserError
 from convattn.pretrained import Preprocessing, open_picture
 
 HALF = (0.5, 0.5, 0.5)
@@ -257,3 +258,28 @@ def test_a_picture_that_would_fill_the_memory_is_refused():
   thin = np.zeros((1, 60_000, 3), np.uint8)
   with pytest.raises(ValueError, match="a picture of 1 x 60000 would be resized to .* cut it to a less extreme shape"):
     Preprocessing((224, 224), (0.5,) * 3, (0.5,) * 3, 0.95, "center").pixels(thin)
+
+
+def test_fields_of_other_forms_are_taken_or_named():
+  mean = (0.5, 0.5, 0.5)
+  assert Preprocessing(48, mean, mean) == Preprocessing((48, 48), mean, mean)
+  assert Preprocessing(np.int64(48), np.float32(mean), list(mean)).image_size == (48, 48)
+  for name, wrong in {
+    "image_size": ["48", 48.5, (48, "a"), None, (48,)],
+    "mean": [0.5, "abc", ("a", "b", "c"), (None,) * 3, (float("nan"), 0.5, 0.5), (10**400,) * 3],
+    "std": [1, ("1", "1", "1")],
+    "crop_fraction": ["0.9", None, float("nan")],
+    "crop_mode": [("center",), 3],
+    "interpolation": [None],
+  }.items():
+    for value in wrong:
+      with pytest.raises(UserError, match=rf"^{name} is .*, but must be") as raised:
+        Preprocessing(**{"image_size": (48, 48), "mean": mean, "std": mean, name: value})
+      assert "\n" not in str(raised.value)
+
+
+def test_a_preprocessing_for_other_channels_has_the_mean_of_all():
+  colours = Preprocessing(8, (0.2, 0.4, 0.9), (0.1, 0.2, 0.3))
+  grey = colours.with_channels(1)
+  np.testing.assert_allclose([grey.mean[0], grey.std[0]], [0.5, 0.2])
+  assert colours.with_channels(3) is colours

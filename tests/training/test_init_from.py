@@ -344,6 +344,19 @@ def test_a_file_of_timms_starts_a_run_with_its_preprocessing(timm_file, tmp_path
   assert start["params"]["classifier"]["logits"]["bias"].shape == (4,)
 
 
+def test_how_many_channels_is_read_from_the_file(timm_file, tmp_path):
+  """Weights of grey pictures start a run on grey pictures, though the architecture's preset is for colours."""
+  _, variables = timm_file
+  stem = variables["params"]["stem"]
+  kernel = stem["conv_1"]["kernel"].sum(2, keepdims=True)
+  grey = variables | {"params": variables["params"] | {"stem": stem | {"conv_1": {"kernel": kernel}}}}
+  tensors = pretrained.to_timm("test_coatnet", grey)
+  path = tmp_path / "grey.safetensors"
+  save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, path)
+  initial = find_initial(Experiment(init_from=str(path), model=Model("test_coatnet")), tmp_path)
+  assert initial.preprocessing.mean == initial.preprocessing.std == (0.5,)
+
+
 @pytest.mark.parametrize(
   "name, file, message",
   [

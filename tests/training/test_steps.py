@@ -232,3 +232,18 @@ def test_skipping_changes_nothing_where_everything_is_finite(poisoned):
     lambda one, other: np.testing.assert_allclose(one, other, 1e-6, 1e-7),
     *(poisoned({}, 3, skip=skip)[3] for skip in (False, True)),
   )
+
+
+def test_moments_and_averages_of_16_bit_parameters_are_kept_in_float32(toy):
+  """A thousandth of the way, as the second moment goes, would round to nothing in bfloat16."""
+  model = toy.coatnet(param_dtype=jnp.bfloat16)
+  task, init, step = _jitted(toy, toy.EXPERIMENT, model)
+  first = jax.eval_shape(init, jax.random.key(0))
+  after = jax.eval_shape(step, first, task.train_rows(0, ALL_ROWS), jax.random.key(1))
+  for state in (first, after):
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype(jnp.bfloat16)}
+    for kept in (state.ema, state.opt_state, state.model_state):
+      assert {leaf.dtype for leaf in jax.tree.leaves(kept)} <= {jnp.dtype(jnp.float32), jnp.dtype(jnp.int32)}
+  assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), first) == jax.tree.map(
+    lambda leaf: (leaf.shape, leaf.dtype), after
+  )
