@@ -22,11 +22,13 @@ class BatchNorm(nn.Module):
   batch, whatever devices it lies on), and the running averages in "batch_stats" follow them; else the running
   averages are used. Statistics are computed in promote_types(dtype, float32) and kept in promote_types(param_dtype,
   float32); the variance is the mean squared
-  deviation (PyTorch's running variance is larger by n / (n - 1)).
+  deviation (PyTorch's running variance is larger by n / (n - 1)). Where each call sees a share of the batch, under
+  `jax.vmap`, `jax.pmap` or `jax.shard_map`, `axis_name` names the axes over which the shares are one batch.
   """
 
   epsilon: float = 1e-5
   momentum: float = 0.9  # share of the old running average
+  axis_name: str | tuple[str, ...] | None = None
   dtype: DTypeLike = jnp.float32
   param_dtype: DTypeLike = jnp.float32
 
@@ -41,8 +43,10 @@ class BatchNorm(nn.Module):
     running_variance = self.variable("batch_stats", "var", jnp.ones, (channels,), kept)
     wide = x.astype(jnp.promote_types(self.dtype, jnp.float32))
     if train:
-      mean = wide.mean((0, 1, 2))
-      variance = jnp.square(wide - mean[None, None, None]).mean((0, 1, 2))
+      # Of the shares' means the mean is that of all: their batches are equally large.
+      together = functools.partial(jax.lax.pmean, axis_name=self.axis_name) if self._has_axes() else lambda share: share
+      mean = together(wide.mean((0, 1, 2)))
+      variance = together(jnp.square(wide - mean[None, None, None]).mean((0, 1, 2)))
       if not self.is_initializing():
         for running, now in ((running_mean, mean), (running_variance, variance)):
           running.value = (self.momentum * running.value + (1 - self.momentum) * now).astype(kept)
@@ -54,6 +58,9 @@ class BatchNorm(nn.Module):
     factor = jax.lax.rsqrt(variance + self.epsilon) * scale.astype(wide.dtype)
     shift = bias.astype(wide.dtype) - mean * factor
     return (wide * factor[None, None, None] + shift[None, None, None]).astype(self.dtype)
+
+  def _has_axes(self) -> bool:
+    return self.axis_name is not None and not self.is_initializing()  # variables may be made outside the axes
 
 
 class LayerNorm(nn.Module):

@@ -38,6 +38,7 @@ class CoAtNet(nn.Module):
   """Convolution, then attention (Dai et al. 2021): stem, stages of convolution and Transformer blocks, classifier.
 
   `__call__`: images [b, h, w, c] -> logits [b, num_classes] in promote_types(dtype, float32); any h, w and c at `init`.
+  `axis_name` is BatchNorm's, for calls that see a share of the batch each.
   `features`: the images after the stem and each stage, [b, ceil(h / stride), ceil(w / stride), width], in `dtype`.
   """
 
@@ -46,13 +47,14 @@ class CoAtNet(nn.Module):
   dtype: DTypeLike = jnp.float32
   param_dtype: DTypeLike = jnp.float32
   remat: str = "none"
+  axis_name: str | tuple[str, ...] | None = None
 
   def setup(self):
     if self.remat not in REMAT:
       raise UserError(f"remat is {self.remat!r}, but must be one of {', '.join(map(repr, REMAT))}.")
     spec = self.spec
     dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-    conv_norm, attention_norm = _norms(spec)
+    conv_norm, attention_norm = _norms(spec, self.axis_name)
     self.stem = Stem(
       spec.stem_widths,
       spec.stem_kernel,
@@ -63,7 +65,7 @@ class CoAtNet(nn.Module):
       **dtypes,
     )
     rates = iter(np.linspace(0, spec.stochastic_depth, len(spec.blocks)))
-    makers = block_makers(spec)
+    makers = block_makers(spec, self.axis_name)
     for i, stage in enumerate(spec.stages):
       blocks = tuple(
         functools.partial(makers[kind], width=width, stride=stride, stochastic_depth=float(next(rates)), **dtypes)
@@ -101,17 +103,18 @@ class StageBlocks(nn.Module):
     return x
 
 
-def _norms(spec: Spec) -> tuple[Callable[..., nn.Module], Callable[..., nn.Module]]:
+def _norms(spec: Spec, axis_name: Any) -> tuple[Callable[..., nn.Module], Callable[..., nn.Module]]:
   """What makes the norms of (stem and convolution blocks, Transformer blocks and classifier)."""
-  return (
-    norm_maker(spec.conv_norm, spec.conv_norm_epsilon),
-    norm_maker(spec.attention_norm, spec.attention_norm_epsilon),
-  )
+
+  def made(kind: str, epsilon: float) -> Callable[..., nn.Module]:
+    return norm_maker(kind, epsilon, **({"axis_name": axis_name} if kind == "batch" else {}))
+
+  return made(spec.conv_norm, spec.conv_norm_epsilon), made(spec.attention_norm, spec.attention_norm_epsilon)
 
 
-def block_makers(spec: Spec) -> dict[str, Callable[..., nn.Module]]:
+def block_makers(spec: Spec, axis_name: Any = None) -> dict[str, Callable[..., nn.Module]]:
   """Block letter -> layer with every field that the spec decides for all blocks alike."""
-  conv_norm, attention_norm = _norms(spec)
+  conv_norm, attention_norm = _norms(spec, axis_name)
   conv: dict[str, Any] = {
     "stride_at": spec.conv_stride,
     "expansion": spec.conv_expansion,

@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 from convattn.errors import UserError, nearest
 from convattn.models.families import FAMILIES, Family, family_named
 
-_NOT_IN_SPEC = ("num_classes", "dtype", "param_dtype", "remat")
+_NOT_IN_SPEC = ("num_classes", "dtype", "param_dtype", "remat", "axis_name")
 """What `create_model` takes beside the fields of a spec."""
 
 
@@ -62,6 +62,7 @@ def create_model(
   *,
   param_dtype: DTypeLike = jnp.float32,
   remat: str = "none",
+  axis_name: str | tuple[str, ...] | None = None,
   **spec_overrides: Any,
 ) -> Any:
   """A named model as a linen module.
@@ -73,6 +74,8 @@ def create_model(
     param_dtype: of the parameters.
     remat: what the backward pass recomputes: "none", "block" (all but each block's input) or "dots" (all but that and
       the outputs of dense layers).
+    axis_name: of vmap, pmap or shard_map, where each call sees a share of the batch, over all of which BatchNorm takes
+      its statistics.
     **spec_overrides: fields of the model's spec; a CoAtNet's is models.Spec.
 
   Raises:
@@ -84,7 +87,10 @@ def create_model(
   for field, value in (("dtype", dtype), ("param_dtype", param_dtype)):
     _check_dtype(field, value)
   spec = spec_for(name, **spec_overrides)
-  return family.module(spec=spec, num_classes=num_classes, dtype=dtype, param_dtype=param_dtype, remat=remat)
+  fields: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "remat": remat}
+  # A family without BatchNorm has no such field.
+  fields |= {} if axis_name is None else {"axis_name": axis_name}
+  return family.module(spec=spec, num_classes=num_classes, **fields)
 
 
 def _check_dtype(name: str, value: Any) -> None:

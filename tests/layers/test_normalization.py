@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, PartitionSpec
 
 from convattn.layers import BatchNorm
 
@@ -81,3 +82,50 @@ def test_running_averages_arrive_whatever_the_dtype_of_the_parameters(param_dtyp
     exact = np.asarray(x, np.float64)
     np.testing.assert_allclose(v["batch_stats"]["mean"], exact.mean((0, 1, 2)), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(v["batch_stats"]["var"], exact.var((0, 1, 2)), rtol=1e-4)
+
+
+def over_vmap(f):
+  return jax.vmap(f, (None, 0), axis_name="share")
+
+
+def over_shard_map(f):
+  mesh = jax.make_mesh((2,), ("share",), devices=jax.devices()[:2], axis_types=(AxisType.Auto,))
+  one = lambda v, x: jax.tree.map(lambda leaf: leaf[None], f(v, x[0]))  # noqa: E731
+  return jax.shard_map(
+    one, mesh=mesh, in_specs=(PartitionSpec(), PartitionSpec("share")), out_specs=PartitionSpec("share")
+  )
+
+
+def over_pmap(f):
+  return jax.pmap(f, axis_name="share", in_axes=(None, 0), devices=jax.devices()[:2])
+
+
+@pytest.mark.parametrize("over", [over_vmap, over_shard_map, pytest.param(over_pmap, marks=pytest.mark.slow)])
+def test_shares_of_a_batch_are_normalised_as_one(over):
+  """Outputs, running averages and gradients; without the axis each share would be a batch of its own."""
+  x = np.random.default_rng(0).standard_normal((4, 3, 5, 2)).astype(np.float32) + np.arange(4)[:, None, None, None]
+  whole = BatchNorm()
+  v = whole.init(jax.random.key(0), x, train=False)
+
+  def step(layer, reduce, v, x):
+    def loss(params):
+      out, after = layer.apply(v | {"params": params}, x, train=True, mutable=["batch_stats"])
+      return jnp.sum(jnp.sin(out)), (out, after["batch_stats"])
+
+    gradients, (out, after) = jax.grad(loss, has_aux=True)(v["params"])
+    return out, after, reduce(gradients)
+
+  wanted = jax.jit(lambda v, x: step(whole, lambda g: g, v, x))(v, x)
+
+  def shares(axis_name, total):
+    divided = x.reshape(2, 2, *x.shape[1:])
+    return over(lambda v, x: step(BatchNorm(axis_name=axis_name), total, v, x))(v, divided)
+
+  # shard_map adds the gradients of what is the same on all devices by itself.
+  total = (lambda g: g) if over is over_shard_map else (lambda g: jax.lax.psum(g, "share"))
+  out, after, gradients = shares("share", total)
+  np.testing.assert_allclose(np.asarray(out).reshape(x.shape), wanted[0], atol=1e-5)
+  for ours, theirs in ((after, wanted[1]), (gradients, wanted[2])):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, np.stack([b, b]), atol=1e-4), ours, theirs)
+  alone = np.asarray(shares(None, lambda g: g)[0]).reshape(x.shape)
+  assert np.abs(alone - wanted[0]).max() > 0.1

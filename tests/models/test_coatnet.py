@@ -134,6 +134,17 @@ def test_random_stream_is_needed_only_for_stochastic_depth(small):
     trace(random)
 
 
+def test_the_shares_of_a_batch_are_one_batch_to_the_model(small):
+  _, variables = small
+  x = images(batch=4) + jnp.arange(4.0)[:, None, None, None]
+  shared = CoAtNet(SMALL, num_classes=5, axis_name="share")
+  step = lambda model: lambda x: model.apply(variables, x, train=True, mutable=["batch_stats"])  # noqa: E731
+  wanted, after = jax.jit(step(shared.clone(axis_name=None)))(x)
+  out, afters = jax.jit(jax.vmap(step(shared), axis_name="share"))(x.reshape(2, 2, *x.shape[1:]))
+  np.testing.assert_allclose(out.reshape(wanted.shape), wanted, atol=1e-3)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a[1], b, rtol=1e-3, atol=1e-4), afters, after)
+
+
 def test_stochastic_depth_rises_linearly():
   model = CoAtNet(dataclasses.replace(SMALL, stochastic_depth=0.5), num_classes=5)
 
