@@ -81,8 +81,8 @@ def arguments_of(test) -> list[dict[str, object]]:
 
 def test_there_is_python_on_the_pages():
   assert {page for page in PAGES if blocks(page, "python")} >= {
-    "README.md", "docs/data.md", "docs/equivalence.md", "docs/laws.md", "docs/models.md", "docs/operators.md",
-    "docs/runs.md",
+    "README.md", "docs/composing.md", "docs/data.md", "docs/equivalence.md", "docs/laws.md", "docs/models.md",
+    "docs/operators.md", "docs/runs.md",
   }  # fmt: skip
   assert {parameter.id for parameter in programs()} >= TRAIN_OR_LOAD
 
