@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from collections.abc import Callable
@@ -31,6 +32,28 @@ PART = Range("above 0 and at most 1", lambda value: 0 < value <= 1)
 
 def from_to(lowest: float, highest: float) -> Range:
   return Range(f"from {lowest} to {highest}", lambda value: lowest <= value <= highest)
+
+
+def whole_number(text: str) -> int:
+  """The number that digits 0 to 9, perhaps behind a sign, stand for: int() takes "1_0" and other scripts' digits too.
+
+  Raises:
+    ValueError: the text is anything else.
+  """
+  if not re.fullmatch("[+-]?[0-9]+", text):
+    raise ValueError(f"{text!r} is no whole number")
+  return int(text)
+
+
+def real_number(text: str) -> float:
+  """The finite number that a text stands for, such as 1e-3, in the characters of `whole_number`.
+
+  Raises:
+    ValueError: the text is anything else.
+  """
+  if not re.fullmatch("[+-]?[0-9.]+([eE][+-]?[0-9]+)?", text) or not math.isfinite(float(text)):
+    raise ValueError(f"{text!r} is no finite number")
+  return float(text)
 
 
 def all_of(value: Any) -> Any:

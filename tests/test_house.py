@@ -1,6 +1,7 @@
 """Rules of the house: who may import whom, what `import convattn` costs, what files are called."""
 
 import ast
+import builtins
 import importlib
 import re
 import runpy
@@ -212,3 +213,26 @@ def test_every_experiment_says_what_it_takes(path):
   experiment = runpy.run_path(str(path))["get_config"]()
   assert isinstance(experiment, Experiment)
   validate(experiment)
+
+
+def raised(text):
+  """Names of classes at the heads of the lines of a docstring's "Raises:"."""
+  for block in re.findall(r"^( *)Raises:\n((?:\1 +\S.*\n?)+)", text, re.MULTILINE):
+    for heads in re.findall(rf"^{block[0]}  ([A-Z][\w.]*(?:, [A-Z][\w.]*)*):", block[1], re.MULTILINE):
+      yield from heads.split(", ")
+
+
+def test_what_is_said_to_be_raised_exists():
+  known = set(dir(builtins))
+  trees = {path: ast.parse(path.read_text()) for path in SOURCES}
+  known |= {node.name for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+  described = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+  said = {
+    (str(path.relative_to(PACKAGE)), name)
+    for path, tree in trees.items()
+    for node in ast.walk(tree)
+    if isinstance(node, described)
+    for name in raised(f"{ast.get_docstring(node) or ''}\n")
+  }
+  assert len(said) > 100
+  assert {(path, name) for path, name in said if name.rpartition(".")[2] not in known} == set()

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend import core
 
 Path = tuple[str, ...]
@@ -70,11 +71,15 @@ def costs_of_call(model: nn.Module, inputs: Any) -> list[Cost]:
   into them. What belongs to no part, such as a parameter of the model itself, has a row named after the class.
 
   Args:
-    model: any module; `train=False` is passed where its `__call__` takes it.
-    inputs: arrays, or their shapes and dtypes, in any tree; their first axis is the batch and is taken as 1.
+    model: any module; `train=False` is passed where its `__call__` takes it or any keywords, `deterministic=True`
+      where it takes that.
+    inputs: arrays, scalars, or their shapes and dtypes, in any tree; their first axis is the batch and is taken as 1.
   """
-  inputs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:])[: leaf.ndim], leaf.dtype), inputs)
-  fields: dict[str, Any] = {"train": False} if "train" in inspect.signature(type(model).__call__).parameters else {}
+  inputs = jax.tree.map(_of_one, inputs)
+  takes = inspect.signature(type(model).__call__).parameters
+  fields: dict[str, Any] = {"deterministic": True} if "deterministic" in takes else {}
+  if "train" in takes or any(each.kind is each.VAR_KEYWORD for each in takes.values()):
+    fields["train"] = False
   variables = jax.eval_shape(lambda inputs: model.init(jax.random.key(0), inputs, **fields), inputs)
   outputs: dict[Path, tuple[int, ...]] = {}
   with nn.intercept_methods(_marking(outputs)):
@@ -88,6 +93,11 @@ def costs_of_call(model: nn.Module, inputs: Any) -> list[Cost]:
     before = work.get(path, Work())
     work[path] = Work(before.multiply_adds + multiply_adds, before.activations + activations)
   return _rows(type(model).__name__, outputs, parameters, work)
+
+
+def _of_one(leaf: Any) -> jax.ShapeDtypeStruct:
+  shape = np.shape(leaf)
+  return jax.ShapeDtypeStruct((1, *shape[1:])[: len(shape)], jnp.result_type(leaf))
 
 
 def _rows(

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from convattn.commands.memory import naming_a_lack_of_memory
 from convattn.commands.options import named_options, output_file, positive_number, split_options
 from convattn.errors import UserError
 from convattn.training.config import Data, Experiment
@@ -35,6 +36,7 @@ another.
 {settings}"""
 
 
+@naming_a_lack_of_memory("lower --batch_size or data.image_size.")
 def run(arguments: Sequence[str]) -> None:
   """Prints accuracy, top-5 accuracy, loss, calibration error, confusion and the numbers of each class.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from convattn.commands.memory import naming_a_lack_of_memory
 from convattn.commands.options import named_options, output_file, pixels, split_options
 from convattn.errors import UserError
 
@@ -24,6 +25,7 @@ std are inside, resizing and cropping are not. Any Python with JAX runs it:
   jax.export.deserialize(bytearray(open("model.stablehlo", "rb").read())).call(pixels)"""
 
 
+@naming_a_lack_of_memory("lower --image_size.")
 def run(arguments: Sequence[str]) -> None:
   """Writes the program and its description, and prints what they are.
 

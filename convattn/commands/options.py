@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from convattn.errors import UserError, nearest
+from convattn.fields import whole_number
 
 
 def split_options(arguments: Sequence[str]) -> list[tuple[str, str]]:
@@ -84,10 +85,18 @@ def positive_number(name: str, text: str) -> int:
   Raises:
     UserError: it is none.
   """
-  # int() would take "1_000" and digits of other scripts too.
-  if not (text.isascii() and text.isdigit() and int(text) > 0):
+  number = _positive(text)
+  if not number:
     raise UserError(f"--{name} must be a whole number of at least 1, got {text!r}.")
-  return int(text)
+  return number
+
+
+def _positive(text: str) -> int | None:
+  try:
+    number = whole_number(text)
+  except ValueError:
+    return None
+  return number if number > 0 else None
 
 
 def output_file(name: str, text: str) -> Path:
@@ -110,7 +119,8 @@ def pixels(name: str, text: str) -> tuple[int, int]:
   Raises:
     UserError: it is neither.
   """
-  sizes = text.split("x")
-  if len(sizes) > 2 or not all(size.isascii() and size.isdigit() and int(size) > 0 for size in sizes):
+  height, *more = map(_positive, text.split("x"))
+  width = more[0] if more else height
+  if not (height and width) or len(more) > 1:
     raise UserError(f"--{name} must be a number of pixels such as 384, or height x width as 384x512, got {text!r}.")
-  return int(sizes[0]), int(sizes[-1])
+  return height, width

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from convattn.commands.memory import naming_a_lack_of_memory
 from convattn.commands.options import named_options, output_file, positive_number, split_positional
 from convattn.errors import UserError
 
@@ -21,6 +22,7 @@ _LISTED = 4
 """At most so many unreadable pictures are named in one line."""
 
 
+@naming_a_lack_of_memory("lower --batch_size.")
 def run(arguments: Sequence[str]) -> None:
   """Prints, for each picture, its most likely classes with their softmax probabilities.
 

@@ -13,16 +13,15 @@ from convattn import pretrained
 from convattn.analysis import Classification, classify, join_outcomes, outcomes
 from convattn.data import ArraySource, Dataset, HostAugmentation, Workers, evaluation_batches
 from convattn.errors import UserError
-from convattn.inference.logits import logits_of
+from convattn.inference.logits import logits_of, placed, precision
 from convattn.training.evaluation import Arrays, evaluate as evaluate_weights
 from convattn.training.restoring import Classifier, Restored, outputs_of
-from convattn.training.sharding import make_mesh
 from convattn.training.steps import make_eval_step
 from convattn.training.task import Task
 
 
 def evaluate(restored: Restored, task: Task, split: str) -> tuple[dict[str, float], Arrays]:
-  """The metrics of a task on one of its splits, as the loop computes them, over all devices.
+  """The metrics of a task on one of its splits, as the loop computes them, on as many devices as divide its batches.
 
   Returns:
     ({metric: mean over the examples, "count": their number}, {name: sum} of the sums that are arrays).
@@ -32,10 +31,10 @@ def evaluate(restored: Restored, task: Task, split: str) -> tuple[dict[str, floa
   """
   if split not in task.evaluation_splits:
     raise UserError(f"the task has no split {split!r}; choose one of {', '.join(task.evaluation_splits) or 'none'}.")
-  precision = "default" if restored.experiment is None else restored.experiment.compute.matmul_precision
-  program = SimpleNamespace(mesh=make_mesh(), eval_step=jax.jit(make_eval_step(restored.model, task)))
-  params, model_state = restored.variables["params"], {k: v for k, v in restored.variables.items() if k != "params"}
-  with jax.default_matmul_precision(precision):
+  mesh, variables = placed(restored, task.evaluation_batch_size)
+  program = SimpleNamespace(mesh=mesh, eval_step=jax.jit(make_eval_step(restored.model, task)))
+  params, model_state = variables["params"], {k: v for k, v in variables.items() if k != "params"}
+  with jax.default_matmul_precision(precision(restored)):
     return evaluate_weights(program, task, params, model_state, split)
 
 

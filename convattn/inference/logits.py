@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 import chex
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from convattn.data import normalize
 from convattn.training import sharding
-from convattn.training.restoring import Classifier
+from convattn.training.restoring import Classifier, Restored
 
 Extra = TypeVar("Extra")
 Forward = Callable[[dict[str, Any], jax.Array], jax.Array]
@@ -37,10 +38,7 @@ def logits_of(
     AssertionError, ValueError: pixels of a wrong shape or dtype, naming the argument.
     FloatingPointError: logits that are not finite.
   """
-  devices = jax.local_devices()
-  count = max(number for number in range(1, len(devices) + 1) if batch_size % number == 0)
-  mesh = sharding.make_mesh(devices[:count])
-  variables = jax.device_put(restored.variables, sharding.replicated(mesh))
+  mesh, variables = placed(restored, batch_size)
   # A loop over groups would fetch each from the devices that the batch is split over.
   function = forward(restored) if mesh.size > 1 else in_groups(forward(restored))
   compiled = jax.jit(function)
@@ -56,6 +54,19 @@ def logits_of(
     waiting = logits, len(pixels), extra
   if waiting is not None:
     yield _fetched(restored, *waiting)
+
+
+def placed(restored: Restored, batch_size: int) -> tuple[Mesh, dict[str, Any]]:
+  """(the largest number of this host's devices that divides a batch, the variables, whole on each of them)."""
+  devices = jax.local_devices()
+  count = max(number for number in range(1, len(devices) + 1) if batch_size % number == 0)
+  mesh = sharding.make_mesh(devices[:count])
+  return mesh, jax.device_put(restored.variables, sharding.replicated(mesh))
+
+
+def precision(restored: Restored) -> str:
+  """That of matrix products: of a run's model as in its training, of released weights the highest."""
+  return "highest" if restored.experiment is None else restored.experiment.compute.matmul_precision
 
 
 def _fetched(restored: Classifier, logits: jax.Array, count: int, extra: Extra) -> tuple[np.ndarray, Extra]:
@@ -93,15 +104,11 @@ def in_groups(function: Forward) -> Forward:
 
 
 def forward(restored: Classifier) -> Forward:
-  """(variables, pixels uint8 [b, h, w, c]) -> logits [b, classes]: the program of evaluation, prediction and export.
-
-  The products of a run's model have the precision of its training, those of released weights the highest.
-  """
-  precision = "highest" if restored.experiment is None else restored.experiment.compute.matmul_precision
+  """(variables, pixels uint8 [b, h, w, c]) -> logits [b, classes]: the program of evaluation, prediction and export."""
   mean, std = restored.preprocessing.mean, restored.preprocessing.std
 
   def logits(variables: dict[str, Any], pixels: jax.Array) -> jax.Array:
-    with jax.default_matmul_precision(precision):
+    with jax.default_matmul_precision(precision(restored)):
       outputs: Any = restored.model.apply(variables, normalize(pixels, mean, std), train=False)
     return outputs
 

@@ -29,8 +29,11 @@ def spec_for(name: str, **overrides: Any) -> Any:
   Raises:
     UserError: an unknown name or field, with the nearest ones; or a value that a field does not take.
   """
-  family = _family(name)
-  check_fields(family.spec, overrides)
+  return _spec(_family(name), name, overrides)
+
+
+def _spec(family: Family, name: str, overrides: dict[str, Any], related: Sequence[str] = ()) -> Any:
+  check_fields(family.spec, overrides, related)
   return dataclasses.replace(family.variants[name], **overrides)
 
 
@@ -82,11 +85,10 @@ def create_model(
     UserError: an unknown name, field or value.
   """
   family = _family(name)
-  check_fields(family.spec, spec_overrides, related=_NOT_IN_SPEC)
+  spec = _spec(family, name, spec_overrides, related=_NOT_IN_SPEC)
   _check_num_classes(num_classes)
   for field, value in (("dtype", dtype), ("param_dtype", param_dtype)):
     _check_dtype(field, value)
-  spec = spec_for(name, **spec_overrides)
   fields: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "remat": remat}
   # A family without BatchNorm has no such field.
   fields |= {} if axis_name is None else {"axis_name": axis_name}

@@ -3,7 +3,8 @@
 A family's spec is a frozen dataclass of settings (convattn.fields) that checks itself. Its module has the fields
 `spec`, `num_classes`, `dtype`, `param_dtype` and `remat`, and is called as (images [b, h, w, c], *, train) -> logits.
 What works on trained variables goes by names: the first kernel is stem/conv_1/kernel [kh, kw, c, width], the last
-dense layer classifier/logits, and every table that belongs to a grid is called bias_table.
+dense layer classifier/logits, and every table that belongs to a grid is called bias_table. `layer_decay` needs all of
+them in stem, stage_N/block_M and classifier, and `freeze` names these parts.
 """
 
 from __future__ import annotations

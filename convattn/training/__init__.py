@@ -21,7 +21,6 @@ if TYPE_CHECKING:
   )
   from convattn.training.description import model_from_description as model_from_description
   from convattn.training.determinism import request_deterministic_kernels as request_deterministic_kernels
-  from convattn.training.init_from import Initial as Initial, find_initial as find_initial
   from convattn.training.program import Program as Program, build as build, lowerings as lowerings
   from convattn.training.restoring import (
     Classifier as Classifier,
@@ -43,7 +42,6 @@ __getattr__, __dir__, __all__ = lazy_names(
     "config": "Augmentation Checkpoint Compute Data Experiment Loss Model Optimizer",
     "description": "model_from_description",
     "determinism": "request_deterministic_kernels",
-    "init_from": "Initial find_initial",
     "program": "Program build lowerings",
     "restoring": "Classifier Restored restore restore_classifier",
     "runs": "run",

@@ -1,7 +1,7 @@
 """The task of classifying images."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import chex
@@ -28,6 +28,12 @@ from convattn.errors import UserError
 from convattn.pretrained import Preprocessing
 from convattn.training.config import Experiment
 from convattn.training.task import SKIPPED_PICTURES, Batch
+
+LOSSES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+  "softmax": optax.softmax_cross_entropy,
+  "sigmoid": lambda logits, targets: optax.sigmoid_binary_cross_entropy(logits, targets).sum(-1),
+}
+"""What each loss.kind is."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -154,13 +160,7 @@ class ImageClassification:
     alike = "outputs and targets must be [b, classes] alike"
     chex.assert_equal_shape((outputs, targets), custom_message=f"{alike}; {wanted}")
     logits = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
-    match self.experiment.loss.kind:
-      case "softmax":
-        return optax.softmax_cross_entropy(logits, targets)
-      case "sigmoid":
-        return optax.sigmoid_binary_cross_entropy(logits, targets).sum(-1)
-      case unknown:
-        raise ValueError(f"loss.kind must be 'softmax' or 'sigmoid', got {unknown!r}.")
+    return LOSSES[self.experiment.loss.kind](logits, targets)
 
   def metric_sums(self, outputs: jax.Array, targets: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:
     """Sums of loss and hits ("accuracy"), "count", and "confusion" [true class, predicted class], over rows of mask 1.

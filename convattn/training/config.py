@@ -6,8 +6,9 @@ writes to it afterwards (the classes are frozen).
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
+from convattn.data.broken import CHOICES
 from convattn.errors import UserError, nearest
 from convattn.fields import (
   COUNT,
@@ -48,7 +49,7 @@ class Data:
   broken: str = setting(
     "stop",
     "a picture that cannot be read: 'stop', or 'skip' (the next one instead) and count it",
-    choices=("stop", "skip"),
+    choices=CHOICES,
   )
   workers: int = setting(
     0, "processes that decode and augment pictures; 0: this one, in threads", NOT_NEGATIVE, largest=2**10
@@ -67,6 +68,7 @@ class Model:
     UserError: an override that the spec does not have, with the nearest.
   """
 
+  spec_class: ClassVar[type]
   name: str = setting("coatnet_mini_8", "a name of convattn.list_models()")
 
   def __new__(cls, name: str | None = None, **overrides: Any) -> "Model":
@@ -86,6 +88,9 @@ class Model:
     """The same overrides of another model's spec."""
     return Model(name, **self.overrides)
 
+  def __reduce__(self) -> tuple[Any, ...]:  # its class has no place of its own where pickle would look for it
+    return _of_spec, (self.spec_class, vars(self))
+
 
 def model_section(name: str) -> type[Model]:
   """The class of the settings of a named model; of a CoAtNet for a name that there is not, which is refused later."""
@@ -103,8 +108,16 @@ def _model_section(spec: type) -> type[Model]:
     for field in settings_of(spec)
   ]
   return dataclasses.make_dataclass(
-    "Model", overrides, bases=(Model,), frozen=True, namespace={"__module__": __name__, "__doc__": Model.__doc__}
+    "Model",
+    overrides,
+    bases=(Model,),
+    frozen=True,
+    namespace={"__module__": __name__, "__doc__": Model.__doc__, "spec_class": spec},
   )
+
+
+def _of_spec(spec: type, values: dict[str, Any]) -> Model:
+  return _model_section(spec)(**values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,7 +199,7 @@ class Checkpoint:
     100, "steps between checkpoints, a multiple of eval_every or a part of it; the last is always saved", COUNT
   )
   keep_newest: int = setting(2, "newest checkpoints to keep", COUNT)
-  keep_best: int = setting(1, "best checkpoints by validation accuracy to keep as well", NOT_NEGATIVE)
+  keep_best: int = setting(1, "best checkpoints to keep as well, by the score that the task ranks by", NOT_NEGATIVE)
 
 
 @dataclasses.dataclass(frozen=True)

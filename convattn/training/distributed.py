@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from convattn.errors import UserError
+from convattn.fields import whole_number
 
 TIMEOUTS = {
   "CONVATTN_INITIALIZATION_TIMEOUT": 300,
@@ -161,9 +162,13 @@ def _number(environment: Mapping[str, str], name: str, lowest: int = 0) -> int |
   text = environment.get(name)
   if text is None:
     return None
-  if not text.strip().isdecimal() or int(text) < lowest:
+  try:
+    number = whole_number(text.strip())
+  except ValueError:
+    number = None
+  if number is None or number < lowest:
     raise UserError(f"{name} must be a whole number of at least {lowest}, got {text!r}.")
-  return int(text)
+  return number
 
 
 def _check_rank(name: str, rank: int | None, size: int | None) -> None:

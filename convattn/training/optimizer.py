@@ -1,6 +1,7 @@
 """AdamW as an optax chain: which parameters decay or stand still, and what the learning rate is at each step."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,6 +12,13 @@ from convattn.training.config import Optimizer
 from convattn.training.freezing import check_freeze, frozen, names_of, split_parts
 from convattn.training.state import in_float32
 
+SCHEDULES: dict[str, Callable[[float, float, int], optax.Schedule]] = {
+  "cosine": lambda peak, end, steps: optax.cosine_decay_schedule(peak, steps, alpha=end / peak),
+  "linear": optax.linear_schedule,
+  "constant": lambda peak, end, steps: optax.constant_schedule(peak),
+}
+"""What each optimizer.schedule is after the warm-up: peak, end and the steps between them -> schedule."""
+
 
 def learning_rate_schedule(settings: Optimizer, num_steps: int) -> optax.Schedule:
   """The learning rate as a function of the updates applied so far.
@@ -19,15 +27,7 @@ def learning_rate_schedule(settings: Optimizer, num_steps: int) -> optax.Schedul
   value at step `num_steps` along half a cosine or a line, or stays at the peak ('constant').
   """
   peak, end, rest = settings.peak_learning_rate, settings.end_learning_rate, num_steps - settings.warmup_steps
-  match settings.schedule:
-    case "cosine":
-      body = optax.cosine_decay_schedule(peak, rest, alpha=end / peak)
-    case "linear":
-      body = optax.linear_schedule(peak, end, rest)
-    case "constant":
-      body = optax.constant_schedule(peak)
-    case unknown:
-      raise UserError(f"optimizer.schedule must be 'cosine', 'linear' or 'constant', got {unknown!r}.")
+  body = SCHEDULES[settings.schedule](peak, end, rest)
   if not settings.warmup_steps:
     return body
   return optax.join_schedules([optax.linear_schedule(0.0, peak, settings.warmup_steps), body], [settings.warmup_steps])

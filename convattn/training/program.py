@@ -41,18 +41,13 @@ class Program:
 
 
 def make_model(experiment: Experiment, num_classes: int) -> nn.Module:
-  """The experiment's model by name, with the declared overrides that are not None, its dtype and rematerialisation."""
-  overrides = {
-    field.name: getattr(experiment.model, field.name)
-    for field in dataclasses.fields(experiment.model)
-    if field.name != "name" and getattr(experiment.model, field.name) is not None
-  }
+  """The experiment's model by name, with its overrides, dtype and rematerialisation."""
   return create_model(
     experiment.model.name,
     num_classes=num_classes,
     dtype=jnp.dtype(experiment.compute.dtype),
     remat=experiment.compute.remat,
-    **overrides,
+    **experiment.model.overrides,
   )
 
 

@@ -36,7 +36,7 @@ class Restored:
   """A model with trained variables and all that it takes to use them.
 
   Attributes:
-    model: called as `model.apply(variables, images, train=False)`: a CoAtNet, or the module given to `restore`.
+    model: called as `model.apply(variables, images, train=False)`: of one of our families, or what `restore` was given.
     variables: {"params"} and, with BatchNorm, {"batch_stats"}.
     preprocessing: makes a picture of any size an input of the model; None where the run's task was not of images.
     class_names: the name of each logit; () where the run's task was not to classify.
@@ -78,8 +78,8 @@ def restore(source: str | os.PathLike[str], *, model: nn.Module | None = None) -
   Args:
     source: a run's workdir, its `checkpoints` folder, the folder of one checkpoint, or a tag of released weights such
       as "coatnet_0_rw_224.sw_in1k" (see `pretrained.load`). What exists on the disk is never taken for a tag.
-    model: the module that a run was given by `training.run(..., model=...)` where that is no CoAtNet, which alone can
-      be rebuilt from a checkpoint.
+    model: the module that a run was given by `training.run(..., model=...)` where that is of no family of ours
+      (models/families.py), which alone can be rebuilt from a checkpoint.
 
   Raises:
     UserError: nothing is there, no checkpoint yet, a damaged one, an unknown tag, or a `model` that is missing,

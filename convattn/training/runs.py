@@ -10,9 +10,9 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import numpy as np
 
 from convattn.errors import UserError
+from convattn.models import spec_for
 from convattn.training import workdir as files
 from convattn.training.checkpoints import Checkpoints
 from convattn.training.classification import ImageClassification, load_dataset
@@ -20,8 +20,7 @@ from convattn.training.config import Experiment
 from convattn.training.description import TASK_PASSED, describe_data, describe_inputs, describe_model
 from convattn.training.determinism import request_deterministic_kernels
 from convattn.training.distributed import is_main
-from convattn.training.evaluation import empty_split
-from convattn.training.init_from import Initial, as_template, find_initial, initial_variables
+from convattn.training.init_from import as_template, find_initial, initial_variables
 from convattn.training.loop import Loop
 from convattn.training.program import Program, build, make_model, run_keys
 from convattn.training.progress import device_line, show, summary, unused_gpu_warning
@@ -29,8 +28,8 @@ from convattn.training.saving_errors import full_disk_line, is_full_disk
 from convattn.training.settings import validate, validate_batch_sizes
 from convattn.training.sharding import make_mesh
 from convattn.training.state import TrainState, sha256
-from convattn.training.steps import WINDOW_NAMES
-from convattn.training.task import ALL_ROWS, Batch, Task, close, ranking_of
+from convattn.training.task import Task, close, ranking_of
+from convattn.training.task_checks import check_task, first_batches
 from convattn.training.tracing import too_few
 
 
@@ -69,26 +68,30 @@ def run(
     KeyboardInterrupt: Ctrl-C came, and the state is saved; at the second one at once, without.
   """
   started = time.perf_counter()
-  validate(experiment)
-  folder = Path(workdir).expanduser().absolute()
-  files.check_config(folder, experiment)
-  if experiment.compute.deterministic:
-    request_deterministic_kernels()
-  finished = files.read_result(folder) is not None
-  mesh = make_mesh(fsdp=1 if finished else experiment.compute.fsdp)
-  if not finished:  # whose result can be read with any number of devices
-    validate_batch_sizes(experiment, mesh.size)
-  devices = device_line(mesh.devices.flatten().tolist(), experiment.compute, model)
-  if model is None:
-    make_model(experiment, num_classes=1)  # refuses what the model does not take before weights and data are read
-  if variables is not None and experiment.init_from:
-    raise UserError(f"init_from is {experiment.init_from!r}, but variables are given as well; leave one of them out.")
-  initial = find_initial(experiment, folder)
-  description: dict[str, Any] = {TASK_PASSED: True} if task is not None else {}
-  task = _task(experiment, task, initial)
-  show(devices, unused_gpu_warning())
   with contextlib.ExitStack() as stack:
-    stack.callback(close, task)
+    if task is not None:
+      stack.callback(close, task)
+    validate(experiment)
+    folder = Path(workdir).expanduser().absolute()
+    files.check_config(folder, experiment)
+    if experiment.compute.deterministic:
+      request_deterministic_kernels()
+    finished = files.read_result(folder) is not None
+    mesh = make_mesh(fsdp=1 if finished else experiment.compute.fsdp)
+    if not finished:  # whose result can be read with any number of devices
+      validate_batch_sizes(experiment, mesh.size)
+    devices = device_line(mesh.devices.flatten().tolist(), experiment.compute, model)
+    if model is None:
+      spec_for(experiment.model.name, **experiment.model.overrides)  # refused before weights and data are read
+    if variables is not None and experiment.init_from:
+      raise UserError(f"init_from is {experiment.init_from!r}, but variables are given as well; leave one of them out.")
+    initial = find_initial(experiment, folder)
+    description: dict[str, Any] = {TASK_PASSED: True} if task is not None else {}
+    if task is None:
+      task = ImageClassification(load_dataset(experiment, initial.preprocessing if initial else None), experiment)
+      stack.callback(close, task)
+    _check_own_settings(task, experiment)
+    show(devices, unused_gpu_warning())
     model = make_model(experiment, task.num_classes) if model is None else model
     program = build(experiment, model, task, mesh)
     batches = first_batches(task)
@@ -130,15 +133,12 @@ def _naming_a_full_disk(folder: Path) -> Iterator[None]:
     raise
 
 
-def _task(experiment: Experiment, task: Task | None, initial: Initial | None) -> Task:
-  """The task given, which must be of this experiment if it has one, or else that of the experiment's data set."""
-  if task is None:
-    return ImageClassification(load_dataset(experiment, initial.preprocessing if initial else None), experiment)
+def _check_own_settings(task: Task, experiment: Experiment) -> None:
+  """A task that has an experiment must be made of this one."""
   its_own = getattr(task, "experiment", None)
   if isinstance(its_own, Experiment) and its_own != experiment:
     differing = files.differences(dataclasses.asdict(its_own), dataclasses.asdict(experiment))
     raise UserError(f"the task was made from other settings ({differing}); make it from the experiment that runs.")
-  return task
 
 
 def _finished(folder: Path, result: dict[str, Any], program: Program, checkpoints: Checkpoints) -> TrainState:
@@ -151,67 +151,3 @@ def _finished(folder: Path, result: dict[str, Any], program: Program, checkpoint
       "and give the same command: it goes on from the checkpoint before that one, or anew."
     )
   return state
-
-
-def first_batches(task: Task) -> dict[str, Batch]:
-  """The first batch of "train" and of every evaluation split.
-
-  Raises:
-    UserError: an evaluation split without examples, or one that is called "train".
-  """
-  if "train" in task.evaluation_splits:
-    raise UserError("an evaluation split must not be called 'train', as the training metrics are; rename it.")
-  batches = {"train": task.train_rows(0, ALL_ROWS)}
-  for split in task.evaluation_splits:
-    batch = next(iter(task.evaluation_rows(split, ALL_ROWS)), None)
-    if batch is None:
-      raise empty_split(split)
-    batches[split] = batch
-  return batches
-
-
-def check_task(program: Program, task: Task, batches: dict[str, Batch], batch_size: int) -> None:
-  """Everything that the loop will ask of the task until the end, on the first batch of each split.
-
-  Raises:
-    UserError: names that collide, batches that do not divide over the devices, masks or sums that are missing, or
-      confusion counts without class names; one line.
-  """
-  reserved = {*WINDOW_NAMES, "count"} & set(task.metric_names)
-  if reserved or "loss" not in task.metric_names:
-    wanted = f"must hold 'loss' and none of {', '.join(map(repr, (*WINDOW_NAMES, 'count')))}"
-    raise UserError(f"the task's metric_names {wanted}, got {', '.join(map(repr, task.metric_names))}.")
-  for split, batch in batches.items():
-    rows = {name: np.shape(array)[:1] for name, array in batch.items()}
-    name, size, parts = "evaluation_batch_size", task.evaluation_batch_size, 1
-    if split == "train":
-      name, size, parts = "batch_size", batch_size, program.micro_batches
-    if set(rows.values()) != {(size,)} or size % (program.mesh.size * parts):
-      sizes = ", ".join(f"{each}: {shape[0] if shape else 'none'}" for each, shape in rows.items())
-      product = f" times {parts} micro_batches" if parts > 1 else ""
-      raise UserError(
-        f"arrays of a batch of {split!r} must have {name} = {size} rows, a multiple of the {program.mesh.size} "
-        f"devices{product}, got {sizes}."
-      )
-    if split != "train":
-      _check_evaluation(program, task, split, batch)
-
-
-def _check_evaluation(program: Program, task: Task, split: str, batch: dict[str, Any]) -> None:
-  if "mask" not in batch or np.ndim(batch["mask"]) != 1 or not np.any(batch["mask"]):
-    raise UserError(f"a batch of {split!r} must have a mask [b] that is 1 for examples and 0 for padding, not all 0.")
-  sums = jax.eval_shape(program.eval_step, program.template.params, program.template.model_state, batch)
-  for name in (*task.metric_names, "count"):
-    if name not in sums or sums[name].shape:
-      found = f"one of shape {sums[name].shape}" if name in sums else f"only {', '.join(sums)}"
-      raise UserError(f"metric_sums of {split!r} must have a scalar {name!r}, got {found}.")
-  for name in {"config", "result"} & {name for name, total in sums.items() if total.shape}:
-    raise UserError(f"metric_sums of {split!r} has an array {name!r}, but {name}.json is the run's own; rename it.")
-  if "confusion" in sums:
-    classes = task.metadata.get("class_names")
-    if classes is None or sums["confusion"].shape != (len(classes),) * 2:
-      names = "no" if classes is None else len(classes)
-      raise UserError(
-        f"a task that counts 'confusion' must have metadata['class_names'], one for each row and column, got {names} "
-        f"names for counts of shape {sums['confusion'].shape}."
-      )

@@ -5,12 +5,11 @@ Names of models and data sets are checked by their rooms.
 
 import dataclasses
 import importlib.util
-import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from convattn.errors import UserError, nearest
-from convattn.fields import kinds as kinds_of, misfit, type_hints, wanted
+from convattn.fields import kinds as kinds_of, misfit, real_number, type_hints, wanted, whole_number
 from convattn.training.config import Experiment, Model, model_section
 
 
@@ -160,14 +159,7 @@ def _parse_bool(text: str) -> bool:
   return text.lower() == "true"
 
 
-def _parse_float(text: str) -> float:
-  value = float(text)
-  if not math.isfinite(value):
-    raise ValueError
-  return value
-
-
-_PARSERS: dict[type, Any] = {bool: _parse_bool, int: int, float: _parse_float, str: str}
+_PARSERS: dict[type, Any] = {bool: _parse_bool, int: whole_number, float: real_number, str: str}
 
 
 def describe_settings(experiment: Experiment) -> str:

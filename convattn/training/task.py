@@ -6,12 +6,17 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
+from convattn.errors import UserError
+
 Batch = dict[str, Any]
 
 ALL_ROWS = slice(None)
 
 SKIPPED_PICTURES = "skipped_pictures"
 """A number of the host: different files that could not be read, of this process and its workers since their start."""
+
+MEASURED = ("seconds", "images_per_second", "waiting_for_data", "device_gib")
+"""Numbers of the host that the loop measures itself."""
 
 
 class Ranking(NamedTuple):
@@ -27,7 +32,8 @@ class Task(Protocol):
   Any object with these members is one. It may have more of them, which the functions below look for:
 
   - `ranking: Ranking | None`: which score ranks checkpoints, see `ranking_of`.
-  - `host_numbers() -> dict[str, float]`: numbers of this host for each line of training metrics.
+  - `host_numbers() -> dict[str, float]`: numbers of this host for each line of training metrics, by names that the
+    loop does not write itself.
   - `close()`: ends what the task has started; called once, when the run ends, however that is.
 
   Attributes:
@@ -86,23 +92,42 @@ class Task(Protocol):
   def metric_sums(self, outputs: Any, targets: Any, mask: jax.Array) -> dict[str, jax.Array]:
     """Sums over the examples with mask 1: a scalar for each of `metric_names`, and "count".
 
-    Arrays may be added: their sums over the test split are written to NAME.json.
+    Arrays may be added: their sums over the test split are written to NAME.json, which may not be a file of the run.
     """
     ...
 
 
 def ranking_of(task: Any) -> Ranking | None:
-  """The task's `ranking`; without one, by "accuracy" of "validation" where it has both, else none."""
+  """The task's `ranking`; without one, by "accuracy" of "validation" where it has both, else none.
+
+  Raises:
+    UserError: it is something else.
+  """
   if hasattr(task, "ranking"):
     ranking: Ranking | None = task.ranking
+    if not isinstance(ranking, Ranking | None):
+      raise UserError(f"the task's ranking must be None or such as Ranking('validation/accuracy'), got {ranking!r}.")
     return ranking
   has_both = "validation" in task.evaluation_splits and "accuracy" in task.metric_names
   return Ranking("validation/accuracy") if has_both else None
 
 
 def host_numbers(task: Any) -> dict[str, float]:
-  """What the task says of this host; {} where it says nothing."""
-  return task.host_numbers() if hasattr(task, "host_numbers") else {}
+  """What the task says of this host, as Python's numbers; {} where it says nothing.
+
+  Raises:
+    UserError: a name that the loop writes itself, or something else than a real number; one line.
+  """
+  numbers: dict[str, float] = {}
+  for name, value in (task.host_numbers() if hasattr(task, "host_numbers") else {}).items():
+    splits = ("train", *task.evaluation_splits, *(f"{split}_ema" for split in task.evaluation_splits))
+    if name in ("step", "skipped_steps", *MEASURED) or str(name).partition("/")[0] in splits:
+      raise UserError(f"the task's host_numbers() has {name!r}, which the loop writes itself; rename it.")
+    array = np.asarray(value)
+    if array.ndim or array.dtype.kind not in "biuf":
+      raise UserError(f"the task's host_numbers() must be real numbers by name, got {value!r} for {name!r}.")
+    numbers[name] = array.item()
+  return numbers
 
 
 def records_of(task: Task, sums: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -110,10 +135,13 @@ def records_of(task: Task, sums: dict[str, np.ndarray]) -> dict[str, Any]:
 
   "confusion", counts[true class][predicted class], stands beside the names of its classes; others are lists of numbers.
   """
-  records: dict[str, Any] = {name: {"sums": array.tolist()} for name, array in sums.items()}
+  # JSON knows no others, such as those of bfloat16.
+  plain = {name: array if array.dtype.kind in "biu" else array.astype(np.float64) for name, array in sums.items()}
+  records: dict[str, Any] = {name: {"sums": array.tolist()} for name, array in plain.items()}
   if "confusion" in sums:
-    names, counts = list(task.metadata["class_names"]), sums["confusion"].astype(int).tolist()
-    records["confusion"] = {"class_names": names, "counts": counts}
+    names, counts = list(task.metadata["class_names"]), plain["confusion"]
+    counts = counts.astype(int) if np.isfinite(counts).all() else counts
+    records["confusion"] = {"class_names": names, "counts": counts.tolist()}
   return records
 
 

@@ -52,11 +52,13 @@ def locked(folder: Path) -> Iterator[None]:
     yield
 
 
-def finite(numbers: dict[str, Any]) -> dict[str, Any]:
-  """`numbers` with None, which is null in JSON, for those that are not finite."""
-  return {
-    name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in numbers.items()
-  }
+def finite(value: Any) -> Any:
+  """A number, or a dict or list of such, with None, which is null in JSON, for those that are not finite."""
+  if isinstance(value, dict):
+    return {name: finite(each) for name, each in value.items()}
+  if isinstance(value, list):
+    return [finite(each) for each in value]
+  return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -96,17 +98,16 @@ def read_result(folder: Path) -> dict[str, Any] | None:
 
 
 def write_result(folder: Path, result: dict[str, Any], records: dict[str, Any]) -> None:
-  """Each record as NAME.json, and then result.json, which says that all is there."""
+  """Each record as NAME.json, and then result.json, which says that all is there. What is not finite is null."""
   for name, record in records.items():
-    write_json(folder / f"{name}.json", record)
+    write_json(folder / f"{name}.json", finite(record))
   write_json(folder / RESULT, finite(result))
 
 
 def experiment_from_json(tree: dict[str, Any]) -> Experiment:
   """The inverse of dataclasses.asdict for an experiment that was stored as JSON, as in config.json.
 
-  Settings that there are no longer are left out. One that there was not yet means what its version did: the setting's
-  default, unless its field says otherwise by the metadata "before".
+  Settings that there are no longer are left out. One that there was not yet means what its version did: its default.
   """
 
   def rebuild(kind: Any, stored: dict[str, Any]) -> Any:
@@ -117,8 +118,6 @@ def experiment_from_json(tree: dict[str, Any]) -> Experiment:
       if field.name in stored:
         value = stored[field.name]
         values[field.name] = rebuild(kinds[field.name], value) if dataclasses.is_dataclass(kinds[field.name]) else value
-      elif "before" in field.metadata:
-        values[field.name] = field.metadata["before"]
     return kind(**values)
 
   return rebuild(Experiment, tree)

@@ -16,10 +16,10 @@ from convattn.errors import UserError, one_line
 from convattn.files import write_whole
 from convattn.training.checkpoint_folder import keep_under_another_name, warn
 from convattn.training.config import Experiment
-from convattn.training.task import SKIPPED_PICTURES
+from convattn.training.task import MEASURED, SKIPPED_PICTURES
 from convattn.training.workdir import METRICS, finite
 
-TIMES = ("seconds", "images_per_second", "waiting_for_data", "device_gib", SKIPPED_PICTURES)
+TIMES = (*MEASURED, SKIPPED_PICTURES)
 """The only keys of a line that differ between two runs of the same experiment on the same machine."""
 
 

@@ -29,7 +29,7 @@ def read_curves(path: Path) -> Curves:
 
   Raises:
     FileNotFoundError: no such file, or it holds no line yet.
-    WorkdirError: a ValueError for a line that a run does not write.
+    UserError: for a line that a run does not write.
   """
   lines = read_metrics(path)
   points: dict[str, list[tuple[int, float]]] = {}

@@ -1,9 +1,11 @@
 """Files in, figures out."""
 
+import io
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from convattn.files import write_whole
 from convattn.training.workdir import CONFUSION, METRICS
 from convattn.viz.confusion import confusion_figure, read_confusion
 from convattn.viz.curves import curves_figure, read_curves
@@ -28,8 +30,7 @@ def draw(workdir: Path) -> list[Path]:
 
 
 def _save(figure: Figure, path: Path) -> Path:
-  # Renamed into place: whoever looks at `path` meanwhile sees a whole picture.
-  temporary = path.with_name(f".{path.name}")
-  figure.savefig(temporary, format="png", dpi=150)
-  temporary.replace(path)
+  drawn = io.BytesIO()
+  figure.savefig(drawn, format="png", dpi=150)
+  write_whole({path: drawn.getvalue()})
   return path

@@ -247,3 +247,25 @@ def test_parts_add_up_to_the_whole():
   variables = shapes(model, 8, 8, 1)
   assert sum(row.parameters for row in rows) == sum(math.prod(a.shape) for a in jax.tree.leaves(variables["params"]))
   assert [row.name for row in rows][:2] == ["stem", "stage_1/block_0"] and rows[-1].output == (10,)
+
+
+class Keywords(nn.Module):
+  """Takes what it is told in several ways; without it, it cannot be called."""
+
+  @nn.compact
+  def __call__(self, inputs, **fields):
+    x = nn.Dropout(0.5, deterministic=not fields["train"])(inputs["x"])
+    return nn.Dense(2)(x) * inputs["scale"] + inputs["shift"]
+
+
+class Deterministic(nn.Module):
+  @nn.compact
+  def __call__(self, x, deterministic):
+    return nn.Dense(2)(nn.Dropout(0.5)(x, deterministic=deterministic))
+
+
+def test_a_module_is_called_as_it_can_be():
+  x = jnp.ones((5, 3))
+  assert costs_of_call(Deterministic(), x)[-1].multiply_adds == 6
+  inputs = {"x": x, "scale": 2.0, "shift": jnp.float32(1)}
+  assert costs_of_call(Keywords(), inputs)[-1].multiply_adds == 6

@@ -4,9 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from convattn import commands
+from convattn.training import restoring
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -87,3 +89,17 @@ def test_help_and_mistakes_load_nothing_heavy(calls, heavy):
   loaded = set(done.stderr.splitlines()[-1].split())
   assert "difflib" in loaded | set(sys.stdlib_module_names)
   assert loaded & (HEAVY | heavy) == set()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict", "export"])
+def test_every_use_of_a_model_tells_a_lack_of_memory_in_one_line(command, capsys, tmp_path, monkeypatch):
+  def raises(*_, **__):
+    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
+
+  (tmp_path / "a.png").touch()
+  monkeypatch.setattr(restoring, "restore_classifier", raises)
+  rest = {"predict": [tmp_path / "a.png"], "export": [f"--out={tmp_path / 'a'}"]}.get(command, [])
+  status, _, err = call(capsys, command, "--checkpoint=somewhere", *map(str, rest))
+  assert status == 2
+  assert err.startswith(f"convattn {command}: the device has too little memory (RESOURCE_EXHAUSTED: Out of memory all")
+  assert len(err.splitlines()) == 1

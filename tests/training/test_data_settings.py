@@ -12,8 +12,8 @@ from convattn.training import Augmentation, ImageClassification, run, sha256
 from convattn.training.classification import load_dataset
 from convattn.training.config import Data, Experiment
 from convattn.training.description import describe_data
-from convattn.training.runs import first_batches
 from convattn.training.task import ALL_ROWS
+from convattn.training.task_checks import first_batches
 
 pytestmark = pytest.mark.usefixtures("shared_programs", "one_device")
 

@@ -49,6 +49,7 @@ def test_the_environment_says_how_a_process_finds_the_others(environment, launch
   "environment, message",
   [
     ({"JAX_NUM_PROCESSES": "two"}, "JAX_NUM_PROCESSES must be a whole number of at least 1, got 'two'."),
+    ({"JAX_NUM_PROCESSES": "\u0662"}, "JAX_NUM_PROCESSES must be a whole number of at least 1, got '\u0662'."),
     ({"JAX_NUM_PROCESSES": "0"}, "at least 1, got '0'."),
     ({"JAX_NUM_PROCESSES": "1", "JAX_PROCESS_ID": "1"}, "below the number of processes, 1, got 1."),
     ({**ADDRESS, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "2"}, "below the number of processes, 2, got 2."),

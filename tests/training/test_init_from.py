@@ -18,7 +18,6 @@ from convattn.models import CoAtNet, Run, Spec, Stage, variants
 from convattn.training import (
   ImageClassification,
   build,
-  find_initial,
   make_mesh,
   restore,
   run,
@@ -28,7 +27,7 @@ from convattn.training import (
 )
 from convattn.training.classification import load_dataset
 from convattn.training.config import Augmentation, Checkpoint, Data, Experiment, Model, Optimizer
-from convattn.training.init_from import initial_variables
+from convattn.training.init_from import find_initial, initial_variables
 from convattn.training.manifest import write_manifest
 from convattn.training.program import make_model, run_keys
 

@@ -71,13 +71,15 @@ def test_an_unfinished_run_goes_on_and_ends_where_it_would_have(workdir):
   earlier = lines(WORKDIRS / "unfinished")
   assert list(found) == list(wanted) == [4, 8, 12, 16, 20, 24]
   assert all(found[step] == earlier[step] for step in earlier)
-  # Bit for bit on the machine that wrote them; on this one up to its rounding.
+  # Bit for bit on the machine that wrote them; elsewhere the compiler orders sums otherwise. A rate wrong by 5 % in
+  # one step changes an update's norm by 1e-2, a gradient's by 5e-4.
   for step in (16, 20, 24):
     assert set(wanted[step]) <= set(found[step])
-    for name in ("train/loss", "train/gradient_norm", "train/parameter_norm", "train/learning_rate"):
-      assert found[step][name] == pytest.approx(wanted[step][name], rel=0.05), (step, name)
+    trained = {name: value for name, value in wanted[step].items() if name.startswith("train/")}
+    assert {name: found[step][name] for name in trained} == pytest.approx(trained, rel=1e-4), step
+  # A bias in front of BatchNorm has rounding alone for a gradient, which Adam makes an update of: evaluation sees it.
   one, other = (json.loads((folder / "result.json").read_text()) for folder in (workdir, WORKDIRS / "finished"))
-  assert one["test/loss"] == pytest.approx(other["test/loss"], rel=0.05)
+  assert one["test/loss"] == pytest.approx(other["test/loss"], rel=1e-3)
   assert set(one) == set(other)
 
 

@@ -11,11 +11,11 @@ import pytest
 
 from convattn.models import CoAtNet, Run, Spec, Stage
 from convattn.training import Experiment, ImageClassification, build, make_mesh
-from convattn.training.runs import check_task, first_batches
 from convattn.training.settings import validate_batch_sizes
 from convattn.training.sharding import by_batch, put_batch
 from convattn.training.steps import make_gradients, split_rows
 from convattn.training.task import ALL_ROWS
+from convattn.training.task_checks import check_task, first_batches
 
 SPEC = Spec((Stage((Run("C", 1, 8),), 2), Stage((Run("T", 1, 8),), 1)), (4, 4), stem_stride=1, head_size=4)
 PLAIN = CoAtNet(dataclasses.replace(SPEC, conv_norm="layer"), num_classes=3)

@@ -157,3 +157,12 @@ def test_every_setting_is_described_once_with_type_value_and_meaning():
   assert described["--config.augmentation.flip"].startswith("bool = false  ")
   assert described["--config.model.head_size"].startswith("int | None = None  ")
   assert all(len(rest.split("  ")[-1]) > 10 for rest in described.values())
+
+
+@pytest.mark.parametrize(
+  ("name", "text"),
+  [(n, t) for n in ("batch_size", "loss.label_smoothing") for t in ("1_0", "٣", " 1", "1 ", "0x1", "1_0.0", "")],
+)
+def test_a_number_is_written_in_digits(name, text):
+  with pytest.raises(ValueError, match=f"^{name} must be "):
+    apply_overrides(Experiment(), [(name, text)])

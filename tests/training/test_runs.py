@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from convattn.training import ImageClassification, build, make_mesh, run
-from convattn.training.runs import check_task, first_batches
+from convattn.errors import UserError
+from convattn.training import ImageClassification, Ranking, build, make_mesh, run
+from convattn.training.task_checks import check_task, first_batches
 
 
 class Changed(ImageClassification):
@@ -64,6 +65,76 @@ def test_a_right_task_is_accepted(toy):
 )
 def test_what_the_end_needs_is_asked_for_at_the_start(toy, functions, message):
   assert message in refusal(toy, Changed(toy.dataset(), toy.EXPERIMENT).change(**functions))
+
+
+@pytest.mark.parametrize(
+  ("name", "message"),
+  [
+    ("per/class", "an array 'per/class', which is to be written as NAME.json; name it by letters, digits"),
+    ("", "an array '', which is to be written as NAME.json"),
+    (".lock", "an array '.lock', which is to be written as NAME.json"),
+    ("manifest", "an array 'manifest', but manifest.json is the run's own; rename it."),
+    ("Config", "an array 'Config', but config.json is the run's own; rename it."),
+    ("result", "an array 'result', but result.json is the run's own; rename it."),
+    ("CONFUSION", "an array 'CONFUSION', but confusion.json is the run's own; rename it."),
+    ("phase", "an array 'phase' of complex64, which JSON does not hold; make real numbers of it."),
+  ],
+)
+def test_an_array_has_a_name_for_a_file_of_its_own(toy, name, message):
+  array = np.zeros(2, np.complex64 if name == "phase" else np.float32)
+  task = Changed(toy.dataset(), toy.EXPERIMENT).change(sums=lambda sums: {**sums, name: array})
+  assert message in refusal(toy, task)
+
+
+class Ranked(ImageClassification):
+  """Ranked by whatever `by` returns; says `numbers` of its host, and whether it has been closed."""
+
+  by, numbers, closed = None, {}, 0
+
+  @property
+  def ranking(self):
+    return self.by
+
+  def host_numbers(self):
+    return self.numbers
+
+  def close(self):
+    type(self).closed += 1
+
+
+@pytest.mark.parametrize(
+  ("by", "numbers", "message"),
+  [
+    (Ranking("validation/acuracy"), {}, "'validation/acuracy', which is never reported; did you mean 'validation/accu"),
+    (Ranking("validation_ema/loss"), {}, "'validation_ema/loss', which is never reported; did you mean 'validation/l"),
+    ("validation/loss", {}, "ranking must be None or such as Ranking('validation/accuracy'), got 'validation/loss'."),
+    (None, {"step": 3.0}, "host_numbers() has 'step', which the loop writes itself; rename it."),
+  ],
+)
+def test_what_a_task_says_of_itself_is_asked_for_before_anything_is_written(toy, tmp_path, by, numbers, message):
+  experiment = dataclasses.replace(toy.EXPERIMENT, ema_decay=0.0)
+  kind = type("Own", (Ranked,), {"by": by, "numbers": numbers})
+  with toy.sharing(), pytest.raises(UserError) as raised:
+    run(experiment, tmp_path / "new", model=toy.Toy(), task=kind(toy.dataset(), experiment))
+  assert message in str(raised.value)
+  assert not (tmp_path / "new").exists()
+  assert kind.closed == 1
+
+
+def test_what_is_reported_may_rank(toy):
+  for score in ("validation/count", "validation_ema/loss", "test/accuracy", "train/gradient_norm", "heat"):
+    task = type("Own", (Ranked,), {"by": Ranking(score), "numbers": {"heat": 3}})(toy.dataset(), toy.EXPERIMENT)
+    with toy.sharing():
+      program = toy.shared_build(toy.EXPERIMENT, toy.Toy(), task, make_mesh(jax.devices()[:1]))
+    check_task(program, task, first_batches(task), toy.EXPERIMENT.batch_size)
+
+
+def test_a_task_is_closed_where_a_run_is_refused_at_once(toy, tmp_path):
+  kind = type("Own", (Ranked,), {})
+  task = kind(toy.dataset(), toy.EXPERIMENT)
+  with pytest.raises(UserError, match="num_steps must be"):
+    run(dataclasses.replace(toy.EXPERIMENT, num_steps=0), tmp_path, model=toy.Toy(), task=task)
+  assert kind.closed == 1
 
 
 def test_batches_of_a_task_divide_over_the_devices(toy):

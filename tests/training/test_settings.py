@@ -1,4 +1,8 @@
+import copy
 import dataclasses
+import pickle
+import subprocess
+import sys
 import typing
 
 import pytest
@@ -6,7 +10,9 @@ import pytest
 from convattn.fields import choices, kinds
 from convattn.models import Spec
 from convattn.models.coatnet import REMAT
+from convattn.training.classification import LOSSES
 from convattn.training.config import Augmentation, Checkpoint, Compute, Data, Experiment, Loss, Model, Optimizer
+from convattn.training.optimizer import SCHEDULES
 from convattn.training.settings import fields, validate, validate_batch_sizes
 
 
@@ -126,8 +132,20 @@ def test_without_a_best_checkpoint_any_steps_are_saved():
   validate(Experiment(eval_every=30, checkpoint=Checkpoint(every=100, keep_best=0)))
 
 
-def test_choices_of_remat_are_those_of_the_model():
+def test_choices_are_those_of_what_is_chosen_from():
   assert choices(Compute, "remat") == tuple(REMAT)
+  assert choices(Loss, "kind") == tuple(LOSSES)
+  assert choices(Optimizer, "schedule") == tuple(SCHEDULES)
+
+
+def test_an_experiment_is_pickled_and_copied():
+  experiment = Experiment(seed=3, model=Model("coatnet_0", stochastic_depth=0.3))
+  for copied in (pickle.loads(pickle.dumps(experiment)), copy.deepcopy(experiment), copy.copy(experiment.model)):
+    assert copied in (experiment, experiment.model)
+    assert type(copied) in (Experiment, type(experiment.model))
+  code = "import pickle, sys; print(pickle.load(sys.stdin.buffer))"
+  done = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(experiment), capture_output=True, check=False)
+  assert done.stdout.decode().strip() == repr(experiment), done.stderr.decode()
 
 
 def test_batches_divide_over_the_devices():

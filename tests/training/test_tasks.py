@@ -5,6 +5,7 @@ import json
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -14,6 +15,7 @@ from convattn.training import ImageClassification, Ranking, run, sha256
 from convattn.training.checkpoint_folder import kept, ranked
 from convattn.training.progress import Progress, as_text, scores
 from convattn.training.task import host_numbers, ranking_of, records_of
+from convattn.training.workdir import finite
 from convattn.training.writer import read_metrics
 
 pytestmark = pytest.mark.usefixtures("shared_programs", "one_device")
@@ -163,3 +165,62 @@ def test_scores_are_shown_of_every_split_but_the_training_metrics(capsys):
   with Progress(9, 0, ("loss", "accuracy", "iou"), enabled=True) as progress:
     progress.report(4, {"train/accuracy": 0.1, "pretrain/accuracy": 0.25, "train/iou": 3, "val/iou": 0.5, "seconds": 1})
   assert capsys.readouterr().out == "step 4/9, pretrain/accuracy 25.00%, val/iou 0.5\n"
+
+
+@pytest.mark.parametrize("batch_size", [6, 1])
+def test_a_restored_model_is_evaluated_on_as_many_devices_as_divide_a_batch(finished, toy, batch_size):
+  assert jax.device_count() == 4
+  folder, _ = finished
+  task = ImageClassification(toy.dataset(), dataclasses.replace(toy.EXPERIMENT, eval_batch_size=batch_size))
+  restored = restore(folder, model=toy.Toy())
+  on_one = dataclasses.replace(restored, variables=jax.device_put(restored.variables, jax.devices()[1]))
+  result = json.loads((folder / "result.json").read_text())
+  for each in (restored, on_one):
+    numbers, arrays = evaluate(each, task, "test")
+    assert numbers == pytest.approx({name: result[f"test_ema/{name}"] for name in numbers}, rel=1e-5)
+    assert arrays["confusion"].sum() == 13
+
+
+def test_a_task_of_released_weights_is_evaluated_at_the_highest_precision(finished, toy):
+  seen = []
+
+  class Watched(ImageClassification):
+    def prepare_eval(self, batch):
+      seen.append(jax.config.jax_default_matmul_precision)
+      return super().prepare_eval(batch)
+
+  restored = restore(finished[0], model=toy.Toy())
+  for experiment, wanted in ((restored.experiment, "default"), (None, "highest")):
+    task = Watched(toy.dataset(), toy.EXPERIMENT)
+    evaluate(dataclasses.replace(restored, experiment=experiment), task, "validation")
+    assert seen.pop() == wanted
+
+
+def test_arrays_are_recorded_whatever_they_hold():
+  class Named:
+    metadata = {"class_names": ["a"]}  # noqa: RUF012
+
+  given = {"a": np.array([np.nan, 1.5], np.float32), "b": np.array([[np.inf]], ml_dtypes.bfloat16)}
+  given |= {"c": np.array([True]), "d": np.array([2]), "confusion": np.array([[np.nan]])}
+  wanted = {"a": [None, 1.5], "b": [[None]], "c": [True], "d": [2]}
+  records = finite(records_of(Named(), given))
+  assert records.pop("confusion") == {"class_names": ["a"], "counts": [[None]]}
+  assert json.loads(json.dumps(records, allow_nan=False)) == {name: {"sums": sums} for name, sums in wanted.items()}
+
+
+def test_numbers_of_the_host_are_pythons_own():
+  class Said:
+    evaluation_splits = ("dev",)
+
+    def __init__(self, **numbers):
+      self.host_numbers = lambda: numbers
+
+  said = host_numbers(Said(a=np.float32(0.5), b=jnp.int32(3), c=2, d=np.nan))
+  assert [type(value) for value in said.values()] == [float, int, int, float]
+  assert (said["a"], said["b"], said["c"]) == (0.5, 3, 2)
+  for name in ("step", "seconds", "images_per_second", "skipped_steps", "train/loss", "dev/loss", "dev_ema/loss"):
+    with pytest.raises(UserError, match=f"host_numbers.. has '{name}', which the loop writes itself; rename it.$"):
+      host_numbers(Said(**{name: 1.0}))
+  for value in ("3", None, [1.0], 1j):
+    with pytest.raises(UserError, match=r"must be real numbers by name, got .* for 'a'\.$"):
+      host_numbers(Said(a=value))

@@ -5,7 +5,7 @@ import pytest
 
 from convattn.errors import UserError
 from convattn.training import workdir
-from convattn.training.config import Data, Experiment, Loss, Optimizer
+from convattn.training.config import Experiment, Loss, Optimizer
 
 
 def test_an_experiment_survives_json():
@@ -53,14 +53,6 @@ def test_a_setting_that_is_new_or_gone_refuses_nobody(tmp_path):
   workdir.check_config(tmp_path, Experiment())
   with pytest.raises(ValueError, match="loss.kind: 'softmax' there, 'sigmoid' now"):
     workdir.check_config(tmp_path, Experiment(loss=Loss(kind="sigmoid")))
-
-
-def test_a_setting_that_was_not_recorded_means_what_its_version_did(monkeypatch):
-  stored = dataclasses.asdict(Experiment())
-  del stored["data"]["broken"]
-  (field,) = (field for field in dataclasses.fields(Data) if field.name == "broken")
-  monkeypatch.setattr(field, "metadata", {**field.metadata, "before": "skip"})
-  assert workdir.experiment_from_json(stored).data.broken == "skip"
 
 
 def test_a_module_may_move_to_another_file_but_not_change_its_name(tmp_path):

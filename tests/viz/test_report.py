@@ -49,3 +49,13 @@ def test_other_numbers_give_other_bytes(workdir):
 def test_a_run_that_has_not_ended_has_curves_only(workdir):
   (workdir / "confusion.json").unlink()
   assert draw(workdir) == [workdir / "curves.png"]
+
+
+def test_a_picture_that_cannot_be_written_leaves_nothing_behind(workdir, monkeypatch):
+  def full(descriptor):
+    raise OSError(28, "No space left on device")
+
+  monkeypatch.setattr(os, "fsync", full)
+  with pytest.raises(OSError, match="No space"):
+    draw(workdir)
+  assert {path.name for path in workdir.iterdir()} == {"metrics.jsonl", "confusion.json"}
