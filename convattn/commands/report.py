@@ -1,5 +1,6 @@
 """The report command: the figures of a workdir, drawn again from its files."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ def run(arguments: Sequence[str]) -> None:
   """Draws what the workdir's files say and prints the figures' paths.
 
   Raises:
-    UserError: a wrong argument, or a workdir without metrics.
+    UserError: a wrong argument, a workdir without metrics, or a figure that cannot be drawn; the others are.
   """
   if {"-h", "--help"} & set(arguments):
     print(_HELP)
@@ -26,5 +27,12 @@ def run(arguments: Sequence[str]) -> None:
   # Imported here: --help does without matplotlib.
   from convattn import viz
 
-  for path in viz.draw(Path(options["workdir"]).expanduser()):
+  notes: list[str] = []
+  for path in viz.draw(Path(options["workdir"]).expanduser(), notes.append):
     print(path)
+  failed = [line for line in notes if "could not be drawn" in line]
+  for line in notes:
+    if line not in failed:
+      print(f"note: {line}", file=sys.stderr)
+  if failed:
+    raise UserError("; ".join(failed))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from convattn.commands.experiment_file import default_file, load_experiment
 from convattn.commands.memory import naming_a_lack_of_memory
 from convattn.commands.options import named_options, split_options
+from convattn.errors import one_line
+from convattn.training import output
 from convattn.training.config import Experiment
 from convattn.training.settings import apply_overrides, describe_settings, settings, validate
 
@@ -45,7 +48,8 @@ def run(arguments: Sequence[str]) -> None:
   if help_wanted:
     print(_help(experiment, bool(options)))
     return
-  _train(experiment, workdir, TRACE_STEPS if "--profile" in arguments else 0)
+  with output.guarded(goes_on=True):  # what a run writes is in its workdir
+    _train(experiment, workdir, TRACE_STEPS if "--profile" in arguments else 0)
 
 
 def parse(options: Sequence[tuple[str, str]]) -> tuple[Experiment, Path]:
@@ -77,17 +81,31 @@ def _help(experiment: Experiment, chosen: bool) -> str:
 
 def _train(experiment: Experiment, workdir: Path, trace_steps: int) -> None:
   # Imported here, so that --help and a mistyped setting do not wait for Orbax and matplotlib.
-  from convattn import training, viz
+  from convattn import training
   from convattn.training.distributed import initialize, is_main
   from convattn.training.progress import show
+  from convattn.training.signals import leaving_at_once
 
-  initialize()
   try:
-    with naming_a_lack_of_memory(_LESS_MEMORY):
-      training.run(experiment, workdir, trace_steps=trace_steps)
+    with leaving_at_once(workdir):
+      initialize()
+      with naming_a_lack_of_memory(_LESS_MEMORY):
+        training.run(experiment, workdir, trace_steps=trace_steps)
   except training.Terminated as end:  # as asked, by what will start the same command again
     show(end.message)
     return
   if is_main():
-    for path in viz.draw(workdir):
-      print(path)
+    draw(workdir, lambda line: print(f"note: {line}", file=sys.stderr))
+
+
+def draw(workdir: Path, note: Callable[[str], None]) -> None:
+  """Draws the figures and prints their paths; what cannot be drawn is told to `note`, a line for each."""
+  try:
+    from convattn import viz  # where matplotlib does not start, a run has ended well all the same
+
+    paths = viz.draw(workdir, note)
+  except Exception as error:
+    note(f"no figure could be drawn: {type(error).__name__}: {one_line(error)}")
+    return
+  for path in paths:
+    print(path)
