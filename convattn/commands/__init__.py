@@ -4,7 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from convattn.commands import compilation_cache
+from convattn.commands import compilation_cache, environment
 from convattn.errors import UserError, nearest, one_line
 from convattn.training import output
 
@@ -50,8 +50,10 @@ def _carried_out(name: str, rest: list[str]) -> int:
     if name not in COMMANDS:
       meant = " or ".join(nearest(name, COMMANDS))
       raise UserError(f"there is no command {name!r}; did you mean {meant}? Try convattn --help.")
+    if not {"-h", "--help"} & set(rest):
+      environment.check_flags()
     # Imported here, so that --help and typing errors cost nothing.
-    with compilation_cache.kept():
+    with environment.explained(), compilation_cache.kept():
       importlib.import_module(f"convattn.commands.{name}").run(rest)
   except output.OutputLost:
     raise
