@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from convattn.errors import UserError, nearest
+from convattn.files import check_writable
 
 
 def split_options(arguments: Sequence[str]) -> list[tuple[str, str]]:
@@ -94,13 +95,17 @@ def output_file(name: str, text: str) -> Path:
   """The file that `--name=text` asks to write, checked before any work is done.
 
   Raises:
-    UserError: it is a folder, or its folder is not there.
+    UserError: it is a folder, its folder is not there, or it cannot be written.
   """
   path = Path(text).expanduser()
   if path.is_dir() or not path.name:
     raise UserError(f"--{name} must name a file, got {text!r}, which is a folder.")
   if not path.parent.is_dir():
     raise UserError(f"--{name}={text}: there is no folder {str(path.parent)!r}; make it, or name another.")
+  try:
+    check_writable(path)
+  except OSError as error:
+    raise UserError(f"--{name}={text} cannot be written ({error.strerror}); name another file.") from error
   return path
 
 

@@ -1,9 +1,9 @@
 """The report command: the figures of a workdir, drawn again from its files."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from convattn.commands import figures
 from convattn.commands.options import named_options, split_options
 from convattn.errors import UserError
 
@@ -24,15 +24,6 @@ def run(arguments: Sequence[str]) -> None:
   options = named_options(split_options(arguments), ("workdir",))
   if "workdir" not in options:
     raise UserError("which run? --workdir=DIR, such as --workdir=runs/digits.")
-  # Imported here: --help does without matplotlib.
-  from convattn import viz
-
-  notes: list[str] = []
-  for path in viz.draw(Path(options["workdir"]).expanduser(), notes.append):
-    print(path)
-  failed = [line for line in notes if "could not be drawn" in line]
-  for line in notes:
-    if line not in failed:
-      print(f"note: {line}", file=sys.stderr)
-  if failed:
-    raise UserError("; ".join(failed))
+  failures = figures.draw(Path(options["workdir"]).expanduser())
+  if failures:
+    raise UserError("; ".join(failures))

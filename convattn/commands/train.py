@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from convattn.commands import figures
 from convattn.commands.experiment_file import default_file, load_experiment
 from convattn.commands.memory import naming_a_lack_of_memory
 from convattn.commands.options import named_options, split_options
-from convattn.errors import one_line
 from convattn.training import output
 from convattn.training.config import Experiment
 from convattn.training.settings import apply_overrides, describe_settings, settings, validate
@@ -95,17 +95,5 @@ def _train(experiment: Experiment, workdir: Path, trace_steps: int) -> None:
     show(end.message)
     return
   if is_main():
-    draw(workdir, lambda line: print(f"note: {line}", file=sys.stderr))
-
-
-def draw(workdir: Path, note: Callable[[str], None]) -> None:
-  """Draws the figures and prints their paths; what cannot be drawn is told to `note`, a line for each."""
-  try:
-    from convattn import viz  # where matplotlib does not start, a run has ended well all the same
-
-    paths = viz.draw(workdir, note)
-  except Exception as error:
-    note(f"no figure could be drawn: {type(error).__name__}: {one_line(error)}")
-    return
-  for path in paths:
-    print(path)
+    for line in figures.draw(workdir):
+      print(f"note: {line}", file=sys.stderr)

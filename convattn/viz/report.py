@@ -16,15 +16,17 @@ from convattn.viz.curves import curves_figure, read_curves
 CURVES_FIGURE, CONFUSION_FIGURE = "curves.png", "confusion.png"
 
 
-def draw(workdir: Path, note: Callable[[str], None] | None = None) -> list[Path]:
+def draw(
+  workdir: Path, failed: Callable[[str], None] | None = None, note: Callable[[str], None] = lambda line: None
+) -> list[Path]:
   """Draws curves.png, and confusion.png where the test has been scored by class; returns their paths.
 
   The same files give the same bytes, with the same fonts.
 
   Args:
     workdir: of a run.
-    note: gets a line for each figure that cannot be drawn, whatever is the matter, and for letters that no font has;
-      None: errors are raised.
+    failed: gets a line for each figure that cannot be drawn, whatever is the matter; None: errors are raised.
+    note: gets a line about letters that no font has.
 
   Raises:
     FileNotFoundError: no metrics in `workdir`.
@@ -38,12 +40,12 @@ def draw(workdir: Path, note: Callable[[str], None] | None = None) -> list[Path]
       if figure is not None:
         paths.append(_save(figure, workdir / name))
     except Exception as error:
-      if note is None:
+      if failed is None:
         raise
       kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
-      note(f"{name} could not be drawn: {kind}{one_line(error)}")
+      failed(f"{name} could not be drawn: {kind}{one_line(error)}")
       continue
-    if missing and note is not None:
+    if missing:
       note(f"{name} has boxes for {missing}, which no font of this machine has; install one such as Noto Sans.")
   return paths
 

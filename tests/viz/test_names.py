@@ -21,7 +21,7 @@ def written(workdir, names):
 
 def test_any_name_is_drawn_as_it_is(tmp_path):
   notes = []
-  assert len(draw(written(tmp_path, ODD), notes.append)) == 2
+  assert len(draw(written(tmp_path, ODD), notes.append, notes.append)) == 2
   assert notes == []
   axes = confusion_figure(np.eye(len(ODD), dtype=int), ODD).axes[0]
   assert [label.get_text() for label in axes.get_yticklabels()] == SHOWN
@@ -34,7 +34,7 @@ def test_long_names_leave_room_for_the_cells(tmp_path):
 def test_letters_that_no_font_has_are_said_in_one_line(tmp_path, monkeypatch):
   assert missing_letters(["caf\u00e9"]) == ""
   notes = []
-  assert len(draw(written(tmp_path, ["\uffff".replace("\uffff", "\U00012000"), "b"]), notes.append)) == 2
+  assert len(draw(written(tmp_path, ["\uffff".replace("\uffff", "\U00012000"), "b"]), notes.append, notes.append)) == 2
   assert len(notes) == 1
   assert notes[0].startswith("confusion.png has boxes for \U00012000")
 
@@ -52,7 +52,7 @@ def test_a_figure_that_fails_is_named_and_the_other_is_drawn(tmp_path, monkeypat
 
   monkeypatch.setattr("convattn.viz.report.read_curves", failing)
   notes = []
-  assert draw(written(tmp_path, ["a", "b"]), notes.append) == [tmp_path / "confusion.png"]
+  assert draw(written(tmp_path, ["a", "b"]), notes.append, notes.append) == [tmp_path / "confusion.png"]
   assert notes == ["curves.png could not be drawn: RuntimeError: no room"]
   with pytest.raises(RuntimeError):
     draw(tmp_path)
