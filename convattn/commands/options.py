@@ -58,7 +58,7 @@ def split_positional(arguments: Sequence[str]) -> tuple[list[tuple[str, str]], l
 def named_options(
   options: Iterable[tuple[str, str]], known: Collection[str], related: Iterable[str] = ()
 ) -> dict[str, str]:
-  """The options as a mapping.
+  """The options as a mapping; of one that is given more than once the last value counts.
 
   Args:
     options: as `split_options` returns them.
@@ -66,15 +66,13 @@ def named_options(
     related: other names to suggest where an option has none of the known ones.
 
   Raises:
-    UserError: a name that is not among the `known` ones, with the nearest; or one that is given twice.
+    UserError: a name that is not among the `known` ones, with the nearest.
   """
   values: dict[str, str] = {}
   for name, value in options:
     if name not in known:
       meant = " or ".join(f"--{each}" for each in nearest(name, [*known, *related]))
       raise UserError(f"there is no option --{name}; did you mean {meant}?")
-    if name in values:
-      raise UserError(f"--{name} is given twice; keep one.")
     values[name] = value
   return values
 

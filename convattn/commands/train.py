@@ -19,9 +19,10 @@ WORKDIR = "runs/digits"
 TRACE_STEPS = 5
 """Updates that --profile records."""
 
-_HELP = """{command} [--config=FILE[:ARGUMENT]] [--workdir=DIR] [--profile] [--config.SETTING=VALUE ...]
+_HELP = """{command} [--config=FILE|NAME[:ARGUMENT]] [--workdir=DIR] [--profile] [--config.SETTING=VALUE ...]
 
-  --config   a file whose get_config([ARGUMENT]) returns an Experiment (default: {default})
+  --config   a file whose get_config([ARGUMENT]) returns an Experiment, or the name of one that comes with convattn,
+             such as finetune (default: {default})
   --workdir  metrics, figures, checkpoints and the result go here (default: {workdir}); the same command continues
              an interrupted run, and prints the result of a finished one
   --profile  record the timeline of {trace_steps} steps in WORKDIR/profile, for TensorBoard's profiler or Perfetto

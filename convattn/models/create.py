@@ -81,8 +81,19 @@ def create_model(
   family = _family(name)
   check_fields(family.spec, spec_overrides, related=_NOT_IN_SPEC)
   _check_num_classes(num_classes)
+  _check_dtypes(dtype=dtype, param_dtype=param_dtype)
   spec = spec_for(name, **spec_overrides)
   return family.module(spec=spec, num_classes=num_classes, dtype=dtype, param_dtype=param_dtype, remat=remat)
+
+
+def _check_dtypes(**given: Any) -> None:
+  for name, value in given.items():
+    try:
+      known = value is None or jnp.issubdtype(jnp.dtype(value), jnp.floating)
+    except TypeError:
+      known = False
+    if not known:
+      raise UserError(f"{name} is {value!r}, but must be a floating-point dtype such as float32, bfloat16 or float16.")
 
 
 def _check_num_classes(value: Any) -> None:
