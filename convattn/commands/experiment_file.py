@@ -70,7 +70,7 @@ def _split(reference: str) -> tuple[Path, str | None]:
     meant = nearest(name, shipped)
   advice = f"did you mean {' or '.join(meant)}? " if meant else ""
   if not meant:
-    advice = f"{path.parent} {'holds no Python file' if path.parent.is_dir() else 'is no folder'}; "
+    advice = f"{path.parent} {'holds no Python file' if path.parent.is_dir() else 'is no folder'}. "
   names = ", ".join(shipped)
   raise UserError(
     f"there is no experiment file {str(path)!r}; {advice}Those that come with convattn go by name: {names}."

@@ -31,9 +31,7 @@ def test_a_mistyped_name_gives_the_nearest(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   with pytest.raises(UserError) as raised:
     load_experiment("finetun")
-  assert str(raised.value).startswith(
-    "there is no experiment file 'finetun'; did you mean finetune? Those that come with"
-  )
+  assert "'finetun'; did you mean finetune or imagenet_finetune? Those that come with convattn" in str(raised.value)
   assert "cifar10, digits, finetune" in str(raised.value)
 
 
