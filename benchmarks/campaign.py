@@ -38,6 +38,7 @@ from typing import Any
 from benchmarks.campaign_damage import damages
 from benchmarks.campaign_kill import POINTS
 from benchmarks.campaign_worker import END
+from benchmarks.children import end_with_parent
 from convattn.training.writer import TIMES
 
 ROOT = Path(__file__).parents[1]
@@ -100,6 +101,7 @@ class Runner:
       stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT,
       text=True,
+      preexec_fn=end_with_parent,
     )
 
   @contextlib.contextmanager

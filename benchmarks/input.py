@@ -29,6 +29,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.children import end_with_parent
 from benchmarks.results import record, write_json
 from benchmarks.turns import Side
 
@@ -94,7 +95,9 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def has_peer(python: str) -> bool:
-  found = subprocess.run([python, "-c", "import torch, torchvision"], capture_output=True, check=False)
+  found = subprocess.run(
+    [python, "-c", "import torch, torchvision"], capture_output=True, check=False, preexec_fn=end_with_parent
+  )
   return found.returncode == 0
 
 

@@ -26,6 +26,7 @@ import numpy as np
 from jax.sharding import AbstractMesh
 
 import convattn
+from benchmarks.children import end_with_parent
 from benchmarks.scaling_text import page
 from convattn import analysis
 from convattn.training.sharding import AXES, SMALLEST_SPLIT, state_shardings
@@ -209,6 +210,7 @@ def compiled_apart(fsdp: int) -> dict[str, Any]:
     stdout=subprocess.PIPE,
     text=True,
     check=True,
+    preexec_fn=end_with_parent,
   )
   return json.loads(done.stdout.splitlines()[-1])
 

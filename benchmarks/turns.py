@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from benchmarks.children import Watch, end_with_parent
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -18,7 +20,7 @@ class Side:
   """A process, with all that it starts, that answers numbers on its stdin with JSON objects on its stdout.
 
   It writes one of its own accord when it is ready: `facts`. It is stopped between its turns, as the threads of some
-  libraries keep turning for a while when they have no work.
+  libraries keep turning for a while when they have no work. It ends with this process, however that ends.
 
   Raises:
     SystemExit: it ended without an answer; with the end of what it wrote on stderr.
@@ -35,9 +37,15 @@ class Side:
       stderr=self._errors,
       text=True,
       start_new_session=True,
+      preexec_fn=end_with_parent,
     )
-    self.facts = self._answer()
-    self._signal(signal.SIGSTOP)
+    self._watch = Watch(self._process.pid)
+    try:
+      self.facts = self._answer()
+      self._signal(signal.SIGSTOP)
+    except BaseException:
+      self.__exit__()
+      raise
 
   def ask(self, number: int) -> dict[str, Any]:
     """Its answer to `number`, which is what is new in `facts`."""
@@ -58,7 +66,6 @@ class Side:
     if not line:
       self._errors.seek(0)
       said = self._errors.read()[-2000:]
-      self.__exit__()
       raise SystemExit(f"side {self.name} stopped:\n{said}")
     return dict(json.loads(line))
 
@@ -69,4 +76,5 @@ class Side:
     if self._process.poll() is None:
       self._signal(signal.SIGKILL)
     self._process.communicate()
+    self._watch.close()
     self._errors.close()

@@ -41,3 +41,21 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
   if likeness(best) < 0.4 and len(names) <= 8:
     return names
   return [best, *(each for each in others[:2] if likeness(each) >= max(0.7, likeness(best) - 0.15))]
+
+
+def printable(name: str) -> str:
+  """A name as a piece of one line: what cannot be seen or would break the line is escaped, as "\\n" and "\\xff".
+
+  Bytes that are not UTF-8 (which Python holds as lone surrogates), control and format characters are such; one of
+  spaces alone, or empty, stands in quotes.
+  """
+  pieces = []
+  for letter in name:
+    if "\udc80" <= letter <= "\udcff":
+      pieces.append(f"\\x{ord(letter) - 0xDC00:02x}")
+    elif letter.isprintable() or letter in "\u200c\u200d":  # those two join and part letters of some scripts
+      pieces.append(letter)
+    else:
+      pieces.append(letter.encode("unicode_escape", "surrogatepass").decode())
+  text = "".join(pieces)
+  return text if text.strip(" \u200c\u200d") else repr(text)

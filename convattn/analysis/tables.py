@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,12 +16,22 @@ from convattn.models import CoAtNet
 
 def columns(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
   """Lines with the cells under each other, the first `left` columns flush left, the others flush right."""
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  sides = ["<" if i < left else ">" for i in range(len(widths))]
-  return [
-    "  " + "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)).rstrip()
-    for row in rows
-  ]
+  widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
+  lines = []
+  for row in rows:
+    spaces = [" " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)]
+    cells = [
+      cell + space if i < left else space + cell for i, (cell, space) in enumerate(zip(row, spaces, strict=True))
+    ]
+    lines.append("  " + "  ".join(cells).rstrip())
+  return lines
+
+
+def _width(text: str) -> int:
+  """Places of a terminal: two for a letter of Chinese, Japanese or Korean, none for an accent of its own."""
+  if text.isascii():
+    return len(text)
+  return sum(0 if unicodedata.combining(each) else 1 + (unicodedata.east_asian_width(each) in "WF") for each in text)
 
 
 def model_table(model: nn.Module, params: Any, example_inputs: Any) -> str:

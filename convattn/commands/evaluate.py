@@ -16,7 +16,7 @@ from convattn.training.settings import apply_overrides, describe_settings, setti
 
 if TYPE_CHECKING:
   from convattn.data import Dataset
-  from convattn.inference import Classifier
+  from convattn.inference import Classifier, Matched
 
 SPLITS = ("train", "validation", "test")
 
@@ -29,9 +29,10 @@ _HELP = """convattn evaluate --checkpoint=DIR|TAG [--split=test] [--config.data.
   --batch_size  images per call of the model; the result does not depend on it
   --out         write all numbers as JSON here too
 
-The data are those of the run, changed by these settings; released weights, and runs on a task that was passed in
-Python, have none that can be named. Images get the preprocessing of the model, and its size unless image_size gives
-another.
+Classes are matched by name. Those that the data lack are named, and so are those that the model does not know, whose
+images are left out. The data are those of the run, changed by these settings; released weights, and runs on a task that
+was passed in Python, have none that can be named. Images get the preprocessing of the model, and its size unless
+image_size gives another.
 
 {settings}"""
 
@@ -74,18 +75,21 @@ def run(arguments: Sequence[str]) -> None:
   data = _data_of(restored, overrides)
   with _saying_whose(data, restored, overrides):
     dataset = load_dataset(Experiment(data=data), restored.preprocessing)
-  notes, split = _notes(restored, dataset, given=bool(overrides)), values["split"]
+  dataset, matched = _matched(restored, dataset, given=bool(overrides))
+  notes, split = matched.notes(), values["split"]
   with Counting(len(getattr(dataset, split))) as counting:
     scores = inference.classification(
       restored, dataset, split, batch_size=batch_size, workers=data.workers, advance=counting.advance
     )
   skipped = dataset.skipped()
-  notes += [f"note: {skipped} pictures could not be read and are left out"] * bool(skipped)
-  print("\n".join([*_title(restored, data, split), *notes, report(scores, restored.class_names)]))
-  if out is not None:
+  notes += [f"{skipped} pictures could not be read and are left out"] * bool(skipped)
+  if out is not None:  # before it is printed, perhaps for a reader who has seen enough
     model = {"checkpoint": restored.source, "step": restored.step, "averaged": restored.averaged}
     images = {"data": dataclasses.asdict(data), "split": split, SKIPPED_PICTURES: skipped}
-    write_json(out, {**model, **images, **as_json(scores, restored.class_names)})
+    classes = {"missing_classes": matched.missing, "left_out_classes": matched.extra, "notes": notes}
+    write_json(out, {**model, **images, **classes, **as_json(scores, restored.class_names)})
+  lines = [*_title(restored, data, split), *(f"note: {each}" for each in notes)]
+  print("\n".join([*lines, report(scores, restored.class_names)]))
 
 
 def _data_settings() -> str:
@@ -131,21 +135,21 @@ def _saying_whose(data: Data, restored: Classifier, overrides: Sequence[tuple[st
     ) from error
 
 
-def _notes(restored: Classifier, dataset: Dataset, given: bool) -> list[str]:
-  """Notes on class names that differ; `given` says that the user named the data.
+def _matched(restored: Classifier, dataset: Dataset, given: bool) -> tuple[Dataset, Matched]:
+  """As `match_classes`; `given` says that the user named the data.
 
   Raises:
-    UserError: as `check_classes`, or other names in what should be the run's own data.
+    UserError: as `match_classes`, or other names in what should be the run's own data.
   """
-  from convattn.inference import check_classes
+  from convattn.inference import match_classes
 
-  different = check_classes(restored, dataset)
-  if different and not given:
+  found, matched = match_classes(restored, dataset)
+  if matched.notes() and not given:
     raise UserError(
-      f"the data that the settings of {restored.source} name are not those it was trained on ({different}); name "
-      f"yours with --config.data.name and .dir."
+      f"the data that the settings of {restored.source} name are not those it was trained on "
+      f"({matched.by_number or '; '.join(matched.notes())}); name yours with --config.data.name and .dir."
     )
-  return [f"note: classes are compared by their number, but named differently: {different}"] if different else []
+  return found, matched
 
 
 def _title(restored: Classifier, data: Data, split: str) -> list[str]:

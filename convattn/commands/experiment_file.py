@@ -25,7 +25,7 @@ def load_experiment(reference: str) -> Experiment:
   """The experiment that `get_config()` of a file returns.
 
   Args:
-    reference: the file's path; "PATH:TEXT" calls `get_config("TEXT")`.
+    reference: the file's path, or the name of a shipped one, "finetune"; "PATH:TEXT" calls `get_config("TEXT")`.
 
   Raises:
     UserError: no such file, with the nearest of its directory; an error in it, with its line; no get_config; or a
@@ -60,16 +60,21 @@ def _split(reference: str) -> tuple[Path, str | None]:
     path = Path(f"{before}.py").expanduser()
   if path.is_file():
     return path, argument
+  shipped = {each.stem: each for each in sorted(default_file().parent.glob("*.py")) if each.stem != "__init__"}
+  name, colon, rest = reference.partition(":")
+  if name in shipped:
+    return shipped[name], rest if colon else None
   siblings = [each.name for each in sorted(path.parent.glob("*.py"))]
-  if siblings:
-    advice = f"did you mean {' or '.join(str(path.parent / each) for each in nearest(path.name, siblings))}?"
-  else:
-    found = "holds no Python file" if path.parent.is_dir() else "is no folder"
-    advice = (
-      f"{path.parent} {found}; the experiments of configs/ come with a checkout of the repository: start in its root, "
-      f"or write a file of your own."
-    )
-  raise UserError(f"there is no experiment file {str(path)!r}; {advice}")
+  meant = [str(path.parent / each) for each in nearest(path.name, siblings)] if siblings else []
+  if path.parent == Path() and path.suffix != ".py":
+    meant = nearest(name, shipped)
+  advice = f"did you mean {' or '.join(meant)}? " if meant else ""
+  if not meant:
+    advice = f"{path.parent} {'holds no Python file' if path.parent.is_dir() else 'is no folder'}. "
+  names = ", ".join(shipped)
+  raise UserError(
+    f"there is no experiment file {str(path)!r}; {advice}Those that come with convattn go by name: {names}."
+  )
 
 
 def _located(path: Path, error: Exception) -> str:

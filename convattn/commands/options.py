@@ -6,6 +6,7 @@ from pathlib import Path
 
 from convattn.errors import UserError, nearest
 from convattn.fields import whole_number
+from convattn.files import check_writable
 
 
 def split_options(arguments: Sequence[str]) -> list[tuple[str, str]]:
@@ -58,7 +59,7 @@ def split_positional(arguments: Sequence[str]) -> tuple[list[tuple[str, str]], l
 def named_options(
   options: Iterable[tuple[str, str]], known: Collection[str], related: Iterable[str] = ()
 ) -> dict[str, str]:
-  """The options as a mapping.
+  """The options as a mapping; of one that is given more than once the last value counts.
 
   Args:
     options: as `split_options` returns them.
@@ -66,15 +67,13 @@ def named_options(
     related: other names to suggest where an option has none of the known ones.
 
   Raises:
-    UserError: a name that is not among the `known` ones, with the nearest; or one that is given twice.
+    UserError: a name that is not among the `known` ones, with the nearest.
   """
   values: dict[str, str] = {}
   for name, value in options:
     if name not in known:
       meant = " or ".join(f"--{each}" for each in nearest(name, [*known, *related]))
       raise UserError(f"there is no option --{name}; did you mean {meant}?")
-    if name in values:
-      raise UserError(f"--{name} is given twice; keep one.")
     values[name] = value
   return values
 
@@ -103,13 +102,17 @@ def output_file(name: str, text: str) -> Path:
   """The file that `--name=text` asks to write, checked before any work is done.
 
   Raises:
-    UserError: it is a folder, or its folder is not there.
+    UserError: it is a folder, its folder is not there, or it cannot be written.
   """
   path = Path(text).expanduser()
   if path.is_dir() or not path.name:
     raise UserError(f"--{name} must name a file, got {text!r}, which is a folder.")
   if not path.parent.is_dir():
     raise UserError(f"--{name}={text}: there is no folder {str(path.parent)!r}; make it, or name another.")
+  try:
+    check_writable(path)
+  except OSError as error:
+    raise UserError(f"--{name}={text} cannot be written ({error.strerror}); name another file.") from error
   return path
 
 

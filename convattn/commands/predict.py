@@ -7,7 +7,7 @@ from pathlib import Path
 
 from convattn.commands.memory import naming_a_lack_of_memory
 from convattn.commands.options import named_options, output_file, positive_number, split_positional
-from convattn.errors import UserError
+from convattn.errors import UserError, printable
 
 _HELP = """convattn predict --checkpoint=DIR|TAG [--top=5] [--batch_size=32] [--out=FILE.json] PATH ...
 
@@ -87,7 +87,7 @@ def find_pictures(paths: Sequence[str]) -> list[Path]:
 
 
 def _shown(path: Path, best: Sequence[tuple[str, float]]) -> str:
-  return "\n".join([str(path), *(f"  {probability:>7.2%}  {name}" for name, probability in best)])
+  return "\n".join([printable(str(path)), *(f"  {probability:>7.2%}  {printable(name)}" for name, probability in best)])
 
 
 def _complaint(unreadable: Sequence[tuple[Path, str]], total: int) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from convattn.commands import figures
 from convattn.commands.options import named_options, split_options
 from convattn.errors import UserError
 
@@ -15,7 +16,7 @@ def run(arguments: Sequence[str]) -> None:
   """Draws what the workdir's files say and prints the figures' paths.
 
   Raises:
-    UserError: a wrong argument, or a workdir without metrics.
+    UserError: a wrong argument, a workdir without metrics, or a figure that cannot be drawn; the others are.
   """
   if {"-h", "--help"} & set(arguments):
     print(_HELP)
@@ -23,8 +24,6 @@ def run(arguments: Sequence[str]) -> None:
   options = named_options(split_options(arguments), ("workdir",))
   if "workdir" not in options:
     raise UserError("which run? --workdir=DIR, such as --workdir=runs/digits.")
-  # Imported here: --help does without matplotlib.
-  from convattn import viz
-
-  for path in viz.draw(Path(options["workdir"]).expanduser()):
-    print(path)
+  failures = figures.draw(Path(options["workdir"]).expanduser())
+  if failures:
+    raise UserError("; ".join(failures))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from convattn.analysis import Classification, columns, most_confused
+from convattn.analysis.names import labels
 
 _MATRIX = 20
 """Up to so many classes the confusion is shown as a matrix."""
@@ -30,6 +31,7 @@ def report(scores: Classification, class_names: Sequence[str]) -> str:
     "calibration error": f"{scores.calibration_error:.2%}",
   }
   lines = columns(list(totals.items()), left=2)
+  class_names = labels(class_names)
   confused = _matrix if len(class_names) <= _MATRIX else _pairs
   return "\n".join([*lines, "", *confused(scores, class_names), "", *_classes(scores, class_names)])
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from convattn.commands import figures
 from convattn.commands.experiment_file import default_file, load_experiment
 from convattn.commands.memory import naming_a_lack_of_memory
 from convattn.commands.options import named_options, split_options
+from convattn.training import output
 from convattn.training.config import Experiment
 from convattn.training.settings import apply_overrides, describe_settings, settings, validate
 
@@ -16,9 +19,10 @@ WORKDIR = "runs/digits"
 TRACE_STEPS = 5
 """Updates that --profile records."""
 
-_HELP = """{command} [--config=FILE[:ARGUMENT]] [--workdir=DIR] [--profile] [--config.SETTING=VALUE ...]
+_HELP = """{command} [--config=FILE|NAME[:ARGUMENT]] [--workdir=DIR] [--profile] [--config.SETTING=VALUE ...]
 
-  --config   a file whose get_config([ARGUMENT]) returns an Experiment (default: {default})
+  --config   a file whose get_config([ARGUMENT]) returns an Experiment, or the name of one that comes with convattn,
+             such as finetune (default: {default})
   --workdir  metrics, figures, checkpoints and the result go here (default: {workdir}); the same command continues
              an interrupted run, and prints the result of a finished one
   --profile  record the timeline of {trace_steps} steps in WORKDIR/profile, for TensorBoard's profiler or Perfetto
@@ -45,7 +49,8 @@ def run(arguments: Sequence[str]) -> None:
   if help_wanted:
     print(_help(experiment, bool(options)))
     return
-  _train(experiment, workdir, TRACE_STEPS if "--profile" in arguments else 0)
+  with output.guarded(goes_on=True):  # what a run writes is in its workdir
+    _train(experiment, workdir, TRACE_STEPS if "--profile" in arguments else 0)
 
 
 def parse(options: Sequence[tuple[str, str]]) -> tuple[Experiment, Path]:
@@ -77,17 +82,19 @@ def _help(experiment: Experiment, chosen: bool) -> str:
 
 def _train(experiment: Experiment, workdir: Path, trace_steps: int) -> None:
   # Imported here, so that --help and a mistyped setting do not wait for Orbax and matplotlib.
-  from convattn import training, viz
+  from convattn import training
   from convattn.training.distributed import initialize, is_main
   from convattn.training.progress import show
+  from convattn.training.signals import leaving_at_once
 
-  initialize()
   try:
-    with naming_a_lack_of_memory(_LESS_MEMORY):
-      training.run(experiment, workdir, trace_steps=trace_steps)
+    with leaving_at_once(workdir):
+      initialize()
+      with naming_a_lack_of_memory(_LESS_MEMORY):
+        training.run(experiment, workdir, trace_steps=trace_steps)
   except training.Terminated as end:  # as asked, by what will start the same command again
     show(end.message)
     return
   if is_main():
-    for path in viz.draw(workdir):
-      print(path)
+    for line in figures.draw(workdir):
+      print(f"note: {line}", file=sys.stderr)

@@ -42,7 +42,8 @@ Found = tuple[Batch, list[BrokenPicture]]
 
 _LARGEST = 32  # rows at once: 5 MB of pixels of 224 x 224
 _AHEAD = 2  # evaluation batches in the making behind the one that is asked for
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+ENDING = tuple(getattr(signal, f"SIG{name}") for name in ("INT", "TERM", "HUP", "USR1", "USR2", "XCPU"))
+"""Signals that end a job: of a user, a scheduler (Slurm's --signal), a terminal that hangs up, a limit of time."""
 
 
 class WorkersEnded(UserError):
@@ -143,10 +144,11 @@ class Workers:
 
 @contextlib.contextmanager
 def _signals_blocked() -> Iterator[None]:
-  """A process that is started inside begins with _SIGNALS blocked, so that they cannot end it while it imports."""
-  multiprocessing.resource_tracker.ensure_running()  # starting that one would unblock them
-  before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+  """A process that is started inside begins with `ENDING` blocked, so that they cannot end it while it imports."""
+  before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
   try:
+    multiprocessing.resource_tracker.ensure_running()  # starting that one unblocks some
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     yield
   finally:
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -173,9 +175,9 @@ def _begin(dataset: Dataset, augmentation: HostAugmentation) -> None:
   _given = dataset, augmentation
   # Ctrl-C and a scheduler's SIGTERM go to every process of a job. The one that trains decides when these end; it may
   # want some batches still, to end well.
-  for number in _SIGNALS:
+  for number in ENDING:
     signal.signal(number, signal.SIG_IGN)
-  signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+  signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
   threading.Thread(target=_end_with_the_parent, daemon=True).start()
 
 

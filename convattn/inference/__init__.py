@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING
 from convattn.lazy import lazy_names
 
 if TYPE_CHECKING:
-  from convattn.inference.evaluating import (
-    check_classes as check_classes,
-    classification as classification,
-    evaluate as evaluate,
-  )
+  from convattn.inference.evaluating import classification as classification, evaluate as evaluate
   from convattn.inference.exporting import Artifact as Artifact, export_classifier as export_classifier
   from convattn.inference.logits import logits_of as logits_of
+  from convattn.inference.matching import Matched as Matched, match_classes as match_classes
   from convattn.inference.predicting import most_likely as most_likely, predictions as predictions
   from convattn.training.restoring import (
     Classifier as Classifier,
@@ -26,9 +23,10 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = lazy_names(
   __name__,
   {
-    "evaluating": "check_classes classification evaluate",
+    "evaluating": "classification evaluate",
     "exporting": "Artifact export_classifier",
     "logits": "logits_of",
+    "matching": "Matched match_classes",
     "predicting": "most_likely predictions",
     "convattn.training.restoring": "Classifier Restored restore restore_classifier",
   },

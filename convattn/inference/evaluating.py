@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import jax
 
-from convattn import pretrained
 from convattn.analysis import Classification, classify, join_outcomes, outcomes
 from convattn.data import ArraySource, Dataset, HostAugmentation, Workers, evaluation_batches
 from convattn.errors import UserError
 from convattn.inference.logits import logits_of, placed, precision
 from convattn.training.evaluation import Arrays, evaluate as evaluate_weights
-from convattn.training.restoring import Classifier, Restored, outputs_of
+from convattn.training.restoring import Classifier, Restored
 from convattn.training.steps import make_eval_step
 from convattn.training.task import Task
 
@@ -51,7 +50,7 @@ def classification(
 
   Args:
     restored: the classifier.
-    dataset: of the classes of the model, in its order; see `check_classes`.
+    dataset: of the classes of the model, in its order; see `match_classes`.
     split: "train", "validation" or "test".
     batch_size: images per call of the model; the result does not depend on it.
     workers: processes that decode pictures; 0: this one.
@@ -76,27 +75,3 @@ def classification(
       pieces.append(outcomes(logits[real], batch["label"][real]))
       advance(int(real.sum()))
   return classify(join_outcomes(pieces), len(restored.class_names))
-
-
-def check_classes(restored: Classifier, dataset: Dataset) -> str:
-  """What differs between the names of the model's classes and the data's, which are compared by number; "" if nothing.
-
-  A WordNet id is as good as the name.
-
-  Raises:
-    UserError: another number of classes, or images of a size that the model does not take.
-  """
-  ours, theirs = len(restored.class_names), len(dataset.class_names)
-  if ours != theirs:
-    advice = "name the data it was trained on with --config.data.name, .dir and .classes"
-    raise UserError(f"the model of {restored.source} has {ours} classes, but the data have {theirs}; {advice}.")
-  outputs_of(restored, jax.ShapeDtypeStruct((1, *dataset.image_shape), "float32"))
-  return _different_names(restored.class_names, dataset.class_names)
-
-
-def _different_names(ours: Sequence[str], theirs: Sequence[str]) -> str:
-  synsets = pretrained.synset_names()
-  for i, (our, their) in enumerate(zip(ours, theirs, strict=True)):
-    if our not in (their, synsets.get(their)):
-      return f"class {i} is {our!r} to the model, {their!r} in the data"
-  return ""

@@ -102,7 +102,7 @@ def _check_dtype(name: str, value: Any) -> None:
   except TypeError:
     known = False
   if not known:
-    raise UserError(f"{name} is {value!r}, but must be float32, bfloat16, float16 or float64.")
+    raise UserError(f"{name} is {value!r}, but must be a floating-point dtype such as float32, bfloat16 or float16.")
 
 
 def _check_num_classes(value: Any) -> None:

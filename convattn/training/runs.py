@@ -13,7 +13,7 @@ import jax
 
 from convattn.errors import UserError
 from convattn.models import spec_for
-from convattn.training import workdir as files
+from convattn.training import output, workdir as files
 from convattn.training.checkpoints import Checkpoints
 from convattn.training.classification import ImageClassification, load_dataset
 from convattn.training.config import Experiment
@@ -46,8 +46,9 @@ def run(
 
   The same call continues a run that was killed, and ends as if it had not been; "seconds" of its result.json is the
   time of all its processes, of a killed one up to its last line in metrics.jsonl. A finished run is not trained again:
-  its result is printed and its final state returned. SIGTERM and Ctrl-C end it after the update, or the evaluation's
-  batch, in progress, with a checkpoint of that update (signals are Python's to catch in the main thread only).
+  its result is printed and its final state returned. The signals that end a job (training/signals.py) end it
+  after the update, or the evaluation's batch, in progress, with a checkpoint of that update (they are Python's to catch
+  in the main thread only). Where nobody reads what is printed any more, it goes on without.
   JAX's own settings stay as they are, but compute.deterministic adds a flag to the process's XLA_FLAGS.
 
   Args:
@@ -64,9 +65,21 @@ def run(
       workdir that is in use, damaged, or of other settings, another model or other data; a full disk. One line each.
     FloatingPointError: the loss or gradient of more than `max_skipped_steps` updates was not finite; none of them is in
       a checkpoint.
-    Terminated: SIGTERM came, and the state is saved. It is a SystemExit of status 0.
+    Terminated: SIGTERM or another signal that ends a job came, and the state is saved; a SystemExit of status 0.
     KeyboardInterrupt: Ctrl-C came, and the state is saved; at the second one at once, without.
   """
+  with output.guarded(goes_on=True):
+    return _run(experiment, workdir, model, task, variables, trace_steps)
+
+
+def _run(
+  experiment: Experiment,
+  workdir: str | os.PathLike[str],
+  model: nn.Module | None,
+  task: Task | None,
+  variables: dict[str, Any] | None,
+  trace_steps: int,
+) -> TrainState:
   started = time.perf_counter()
   with contextlib.ExitStack() as stack:
     if task is not None:

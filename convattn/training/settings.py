@@ -103,19 +103,16 @@ def apply_overrides(experiment: Experiment, overrides: Iterable[tuple[str, str]]
 
   Args:
     experiment: where to start.
-    overrides: (dotted name, text) such as ("optimizer.beta1", "0.95"); see `parse_value` for the text.
+    overrides: (dotted name, text) such as ("optimizer.beta1", "0.95"); see `parse_value` for the text. Of a name that
+      is given more than once the last text counts.
 
   Raises:
-    UserError: an unknown name, with the nearest ones; a section; a text of the wrong type; a name given twice.
+    UserError: an unknown name, with the nearest ones; a section; a text of the wrong type.
   """
-  seen = set()
   for name, text in sorted(overrides, key=lambda each: each[0] != "model.name"):  # which settings there are, goes by it
     known = {each: (field, kind) for each, field, kind, _ in fields(experiment)}
     if name not in known:
       raise UserError(_unknown(name, known))
-    if name in seen:
-      raise UserError(f"{name} is given twice; keep one.")
-    seen.add(name)
     experiment = _replaced(experiment, name.split("."), parse_value(name, *known[name], text))
   return experiment
 

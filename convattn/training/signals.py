@@ -1,10 +1,10 @@
-"""SIGTERM and Ctrl-C end a run after the update in progress, or within an evaluation, with a checkpoint."""
+"""Signals that end a job end a run after the update in progress, or within an evaluation, with a checkpoint."""
 
 import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,11 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from convattn.data.workers import ENDING
+
 
 class Terminated(SystemExit):
-  """The run was asked to end by SIGTERM and has saved its state; a process that does not catch this exits with 0."""
+  """The run was asked to end, not by Ctrl-C, and has saved its state; not caught, it ends the process with 0."""
 
   def __init__(self, message: str):
     super().__init__(0)
@@ -26,7 +28,7 @@ class Asked(Exception):
 
 
 class Stop:
-  """What has been asked for. `signal` is None, SIGTERM or SIGINT."""
+  """What has been asked for. `signal` is None or one of `ENDING`."""
 
   def __init__(self) -> None:
     self.signal: int | None = None
@@ -37,7 +39,7 @@ class Stop:
     if self.signal == signal.SIGINT and number == signal.SIGINT:
       raise KeyboardInterrupt
     self.signal = number
-    if _many() and number == signal.SIGINT:
+    if _many() and number != signal.SIGTERM:
       os.kill(os.getpid(), signal.SIGTERM)  # which jax tells the other processes
 
   def is_asked(self) -> bool:
@@ -75,18 +77,38 @@ def _many() -> bool:
 
 @contextlib.contextmanager
 def catching() -> Iterator[Stop]:
-  """SIGTERM and SIGINT go to the `Stop` inside the block, and where they went before after it.
+  """The signals of `ENDING` go to the `Stop` inside the block, and where they went before after it.
 
   Outside the main thread, where Python takes no handlers, nothing is caught. With several processes SIGTERM is left to
   jax.distributed, whose coordinator lets all of them agree on a step.
   """
   stop = Stop()
-  numbers = [signal.SIGINT] if _many() else [signal.SIGINT, signal.SIGTERM]
+  with _handled(stop.handle, but=(signal.SIGTERM,) if _many() else ()):
+    yield stop
+
+
+@contextlib.contextmanager
+def leaving_at_once(folder: Path) -> Iterator[None]:
+  """Within it, around `catching`, where there is nothing to be saved, the signals but Ctrl-C raise `Terminated`."""
+
+  def leave(number: int, frame: Any) -> None:
+    raise Terminated(f"ended by {signal.Signals(number).name}; the same command goes on from what is in {folder}.")
+
+  with _handled(leave, but=(signal.SIGINT,)):
+    yield
+
+
+@contextlib.contextmanager
+def _handled(handler: Callable[[int, Any], None], but: Collection[int]) -> Iterator[None]:
   before = {}
   if threading.current_thread() is threading.main_thread():
-    before = {number: signal.signal(number, stop.handle) for number in numbers}
+    for number in ENDING:
+      # What is ignored from the start, as by nohup, stays so; but a shell ignores Ctrl-C for all in its background.
+      ignored = signal.getsignal(number) in (signal.SIG_IGN, None) and number not in (signal.SIGINT, signal.SIGTERM)
+      if number not in but and not ignored:
+        before[number] = signal.signal(number, handler)
   try:
-    yield stop
+    yield
   finally:
-    for number, handler in before.items():
-      signal.signal(number, handler)
+    for number, earlier in before.items():
+      signal.signal(number, earlier)

@@ -3,11 +3,15 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, PercentFormatter
+
+from convattn.analysis.names import labels
+from convattn.viz.fonts import families
 
 _WITH_NUMBERS = 30
 """Up to so many classes a cell has room for its count, and an axis for every name."""
@@ -42,11 +46,17 @@ def _check(counts: np.ndarray, class_names: Sequence[str]) -> None:
     )
 
 
+def missing_letters(class_names: Sequence[str]) -> str:
+  """Letters of the names that no font of this machine has."""
+  return families(labels(class_names))[1]
+
+
 def confusion_figure(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
   """A cell for each pair of true (down) and predicted (across) class, with its count.
 
   Its colour is the share of the row: count / number of examples of the true class, 0 where there are none. The scale is
-  a root, so that one mistake in forty can be seen.
+  a root, so that one mistake in forty can be seen. No sign in a name is taken for mathematics; letters that no font of
+  this machine has are boxes (`missing_letters`).
 
   Args:
     counts: integers [c, c], rows are true classes.
@@ -59,15 +69,18 @@ def confusion_figure(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
   totals = counts.sum(axis=1, keepdims=True)
   shares = counts / np.maximum(totals, 1)
   number = len(class_names)
-  side = min(3.4 + 0.42 * number, 14.0)
+  names = labels(class_names)
+  longest = max(map(len, names))
+  side = min(3.4 + 0.42 * number, 14.0) + 0.09 * max(0, longest - 10)
   figure = Figure(figsize=(side + 0.6, side), layout="constrained")
   axes = figure.subplots()
   image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(_ROOT, vmin=0, vmax=1))
   every = -(-number // _WITH_NUMBERS)
   ticks = range(0, number, every)
-  longest = max(map(len, class_names))
-  axes.set_xticks(ticks, [class_names[i] for i in ticks], rotation=90 if longest > 3 else 0)
-  axes.set_yticks(ticks, [class_names[i] for i in ticks])
+  shown = [names[i] for i in ticks]
+  style: dict[str, Any] = {"family": families(shown)[0], "parse_math": False, "usetex": False}
+  axes.set_xticks(ticks, shown, rotation=90 if longest > 3 else 0, **style)
+  axes.set_yticks(ticks, shown, **style)
   axes.tick_params(length=0, labelsize=9)
   axes.spines[:].set_visible(False)
   axes.set_xlabel("predicted")

@@ -1,36 +1,72 @@
 """Files in, figures out."""
 
 import io
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from convattn.errors import one_line, printable
 from convattn.files import write_whole
 from convattn.training.workdir import CONFUSION, METRICS
-from convattn.viz.confusion import confusion_figure, read_confusion
+from convattn.viz.confusion import confusion_figure, missing_letters, read_confusion
 from convattn.viz.curves import curves_figure, read_curves
 
 CURVES_FIGURE, CONFUSION_FIGURE = "curves.png", "confusion.png"
 
 
-def draw(workdir: Path) -> list[Path]:
+def draw(
+  workdir: Path, failed: Callable[[str], None] | None = None, note: Callable[[str], None] = lambda line: None
+) -> list[Path]:
   """Draws curves.png, and confusion.png where the test has been scored by class; returns their paths.
 
-  The same files give the same bytes.
+  The same files give the same bytes, with the same fonts.
+
+  Args:
+    workdir: of a run.
+    failed: gets a line for each figure that cannot be drawn, whatever is the matter; None: errors are raised.
+    note: gets a line about letters that no font has.
 
   Raises:
     FileNotFoundError: no metrics in `workdir`.
     ValueError: a file there that does not hold what a run writes.
+    OSError: a figure cannot be written.
   """
-  figures = {CURVES_FIGURE: curves_figure(read_curves(workdir / METRICS))}
+  paths = []
+  for name, make in ((CURVES_FIGURE, _curves), (CONFUSION_FIGURE, _confusion)):
+    try:
+      figure, missing = make(workdir)
+      if figure is not None:
+        paths.append(_save(figure, workdir / name))
+    except Exception as error:
+      if failed is None:
+        raise
+      kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
+      failed(f"{name} could not be drawn: {kind}{one_line(error)}")
+      continue
+    if missing:
+      note(f"{name} has boxes for {missing}, which no font of this machine has; install one such as Noto Sans.")
+  return paths
+
+
+def _curves(workdir: Path) -> tuple[Figure | None, str]:
+  return curves_figure(read_curves(workdir / METRICS)), ""
+
+
+def _confusion(workdir: Path) -> tuple[Figure | None, str]:
   # Written at the end of a run, and only by tasks that count by class.
-  if (workdir / CONFUSION).exists():
-    figures[CONFUSION_FIGURE] = confusion_figure(*read_confusion(workdir / CONFUSION))
-  return [_save(figure, workdir / name) for name, figure in figures.items()]
+  if not (workdir / CONFUSION).exists():
+    return None, ""
+  counts, names = read_confusion(workdir / CONFUSION)
+  return confusion_figure(counts, names), printable(missing_letters(names)) if missing_letters(names) else ""
 
 
 def _save(figure: Figure, path: Path) -> Path:
-  drawn = io.BytesIO()
-  figure.savefig(drawn, format="png", dpi=150)
-  write_whole({path: drawn.getvalue()})
+  content = io.BytesIO()
+  with warnings.catch_warnings():
+    # Said in one line, for all letters at once.
+    warnings.filterwarnings("ignore", message=r"(?s)(Glyph .* missing from|Matplotlib currently does not support)")
+    figure.savefig(content, format="png", dpi=150)
+  write_whole({path: content.getvalue()})
   return path

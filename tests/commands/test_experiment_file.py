@@ -49,11 +49,11 @@ def test_an_argument_reaches_get_config(write):
 def test_a_missing_file_gives_the_nearest(write):
   path = write("", name="digits.py")
   assert "did you mean" in (message := refusal(path.replace("digits", "digit")))
-  assert message.endswith(f"{path}?")
+  assert f"{path}? Those that come with convattn go by name: cifar10, digits, finetune" in message
   nowhere = Path(path).parent / "nowhere"
-  assert f"{nowhere} is no folder; the experiments of configs/ come with a checkout" in refusal(str(nowhere / "x.py"))
+  assert f"{nowhere} is no folder. Those that come with convattn go by name: cifar10" in refusal(str(nowhere / "x.py"))
   nowhere.mkdir()
-  assert f"{nowhere} holds no Python file; the experiments of " in refusal(str(nowhere / "x.py"))
+  assert f"{nowhere} holds no Python file. Those that come with" in refusal(str(nowhere / "x.py"))
   assert "there is no experiment file" in refusal("")
 
 

@@ -54,9 +54,8 @@ def test_an_unknown_option_gives_the_nearest():
     named_options([("seed", "1")], ("config",), related=["config.seed", "config.flip"])
 
 
-def test_an_option_given_twice_is_refused():
-  with pytest.raises(UserError, match="--config is given twice"):
-    named_options([("config", "a"), ("config", "a")], ("config",))
+def test_of_an_option_given_twice_the_last_value_counts():
+  assert named_options([("config", "a"), ("config", "b")], ("config",)) == {"config": "b"}
 
 
 plain = st.text().filter(lambda text: not text.startswith("-"))

@@ -113,9 +113,10 @@ def test_a_whole_number_will_do_for_a_float():
   assert type(value) is float
 
 
-def test_a_setting_given_twice_is_refused():
-  with pytest.raises(ValueError, match="seed is given twice"):
-    apply_overrides(Experiment(), [("seed", "1"), ("batch_size", "2"), ("seed", "1")])
+def test_of_a_setting_given_twice_the_last_value_counts():
+  assert apply_overrides(Experiment(), [("seed", "1"), ("batch_size", "2"), ("seed", "3")]).seed == 3
+  changed = apply_overrides(Experiment(), [("model.name", "coatnet_1"), ("seed", "1"), ("model.name", "coatnet_2")])
+  assert changed.model.name == "coatnet_2"
 
 
 @pytest.mark.parametrize(

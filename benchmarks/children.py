@@ -1,0 +1,48 @@
+"""Processes that end with the one that started them, however that ends."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+
+_PDEATHSIG = 1  # PR_SET_PDEATHSIG of linux/prctl.h
+
+_WATCH = "import os, sys; sys.stdin.read(); os.killpg(int(sys.argv[1]), 9)"
+
+
+def end_with_parent() -> None:
+  """A `preexec_fn`: the kernel kills the process when the thread that started it ends; on Linux, elsewhere nothing.
+
+  It may be stopped then. What it has started itself is not killed; see `Watch`.
+  """
+  if sys.platform == "linux":
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it has ended meanwhile
+      os._exit(1)
+
+
+class Watch:
+  """A process that kills a group of processes, stopped ones too, when this one has ended; until `close`.
+
+  Args:
+    group: the group's number.
+  """
+
+  def __init__(self, group: int):
+    # The pipe is closed by the kernel; a session of its own, so that a signal to all of a terminal's passes it by.
+    self._process = subprocess.Popen(
+      [sys.executable, "-S", "-c", _WATCH, str(group)],
+      stdin=subprocess.PIPE,
+      stdout=subprocess.DEVNULL,
+      stderr=subprocess.DEVNULL,
+      start_new_session=True,
+    )
+
+  def close(self) -> None:
+    """Ends the watch, not the group."""
+    self._process.kill()
+    self._process.communicate()
