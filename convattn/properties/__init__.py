@@ -45,7 +45,6 @@ from convattn.properties.equivariance import (
 from convattn.properties.gradients import (
   check_checkpoint_agrees,
   check_every_parameter_used,
-  check_gradient_is_slope,
   check_jvp_is_vjp,
   check_only_gate_learns,
 )
@@ -97,6 +96,7 @@ from convattn.properties.positions import (
   check_shift_sign,
   check_zero_is_neutral,
 )
+from convattn.properties.slopes import check_gradient_is_slope
 from convattn.properties.transformations import (
   check_agrees,
   check_deterministic,
