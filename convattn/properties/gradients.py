@@ -48,7 +48,7 @@ def named_floats(arrays: Any, argnum: int) -> None:
     raise ValueError(f"argument {argnum} has no floating-point array, but must have one to have a gradient.")
 
 
-def _slopes(fn: Any, arrays: Any, argnum: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def slopes_of(fn: Any, arrays: Any, argnum: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
   """Largest gradients come from a random sum of all results: by name, of every floating-point leaf of an argument."""
   tree = arrays[argnum]
   leaves, rebuilt = differentiable(tree)
@@ -73,7 +73,7 @@ def check_every_parameter_used(
   all that it matches has a gradient beyond the first limit.
   """
   rng, argnum = generator(key), indices(parameters, arrays)[0]
-  slopes = _slopes(fn, arrays, argnum, rng)
+  slopes = slopes_of(fn, arrays, argnum, rng)
   if not slopes:
     raise ValueError(f"argument {parameters} has no array of floating-point numbers; name the parameters' argument.")
   idle = {name for pattern in allow for name in slopes if _matches(name, pattern)}
@@ -121,7 +121,7 @@ def _noise(fn: Any, arrays: Any, argnum: int, slopes: dict[str, np.ndarray], key
     return jnp.asarray((host + far * np.abs(host) * nudge.standard_normal(host.shape)).astype(leaf.dtype))
 
   for _ in range(4):
-    others = _slopes(fn, jax.tree.map(nudged, list(arrays)), argnum, generator(key))
+    others = slopes_of(fn, jax.tree.map(nudged, list(arrays)), argnum, generator(key))
     for name, slope in slopes.items():
       changes[name] = max(changes[name], float(np.linalg.norm(others[name] - slope)))
       sizes[name] = max(sizes[name], float(np.linalg.norm(others[name])))
@@ -141,11 +141,11 @@ def check_only_gate_learns(
   for argnum in (*indices(gate, arrays), *indices(argnums, arrays)):
     named_floats(arrays, argnum)
   closed = changed(arrays, gate, lambda tree: jax.tree.map(on_host(np.zeros_like), tree))
-  own = _slopes(fn, closed, indices(gate, arrays)[0], rng)
+  own = slopes_of(fn, closed, indices(gate, arrays)[0], rng)
   if not any(np.abs(slope).max(initial=0) > 0 for slope in own.values()):
     raise LawBroken("the gate has no gradient.", "gate", 0.0)
   for argnum in indices(argnums, arrays):
-    for name, slope in _slopes(fn, closed, argnum, rng).items():
+    for name, slope in slopes_of(fn, closed, argnum, rng).items():
       when = f"gradient of argument {argnum} ({name}) behind the gate"
       assert_same(slope, np.zeros_like(slope), tolerance, when, exact=True, scale=1.0)
 
