@@ -167,7 +167,7 @@ def check_expectation(
   `rate`. For layers linear in what they drop.
   """
   demand_key(fn)
-  draws = max(2000, math.ceil(1.5 * keys_for(rate))) if draws is None else whole("draws", draws, 2)
+  draws = max(2000, math.ceil(1.45 * keys_for(rate))) if draws is None else whole("draws", draws, 2)
   drawn = jax.vmap(lambda each: fn(*arrays, key=each))(jax.random.split(_keys(key, 1)[0], draws))
   expected = jax.tree.leaves(evaluation(*arrays))
   if len(expected) != len(jax.tree.leaves(drawn)):

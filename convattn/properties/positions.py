@@ -201,11 +201,8 @@ def check_only_reached_shifts_learn(
   for place in np.argwhere(occurs):
     if np.abs(slope[tuple(place)]).max() <= limit:
       shift = ", ".join(map(str, shifts[tuple(place)]))
-      among = " x ".join(map(str, lengths))
-      where_it_is = ", ".join(map(str, place))
-      raise LawBroken(
-        f"the shift {shift} occurs among {among} tokens, but has no gradient.", f"table[{where_it_is}]", 0
-      )
+      text = f"the shift {shift} occurs among {' x '.join(map(str, lengths))} tokens, but has no gradient."
+      raise LawBroken(text, f"table[{', '.join(map(str, place))}]", 0)
 
 
 @law("a part set to zero is as good as absent", "follows from the definition of a sum; Shaw et al. 2018")

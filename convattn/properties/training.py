@@ -43,10 +43,7 @@ def check_running_average(
   other = jax.tree.map(lambda a: a + abs(redrawn(rng, a)) + 1 if is_float(a) else a, old)
   new, moved = fn(*arrays), fn(*changed(arrays, index, lambda _: other))
   if str(jax.tree.structure(new)) != str(jax.tree.structure(old)):
-    raise ValueError(
-      f"the function returns {jax.tree.structure(new)}, but must return what argument {index} is: "
-      f"{jax.tree.structure(old)}."
-    )
+    raise LawBroken(f"the result has the structure {jax.tree.structure(new)}, the old one {jax.tree.structure(old)}.")
   limit = default_tolerance(new, arrays) if tolerance is None else tolerance
   difference = jax.tree.map(lambda a, b: numbers(a) - numbers(b), moved, new)
   wanted_difference = jax.tree.map(lambda a, b: momentum * (numbers(a) - numbers(b)), other, old)
