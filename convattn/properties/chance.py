@@ -35,29 +35,28 @@ def keys_for(rate: float | None) -> int:
   return max(16, math.ceil(math.log(CHANCE) / math.log1p(-min(rate, 1 - rate))))
 
 
-def _keys(key: Any, number: int) -> list[jax.Array]:
-  """Keys that fn may use up. Legacy keys become typed ones."""
-  seeds = [int(seed) for seed in generator(key).integers(0, 2**31, number)]
-  return list(jax.vmap(jax.random.key)(np.asarray(seeds, np.uint32)))
+def _seeds(key: Any, number: int) -> list[int]:
+  """Of keys that fn may use up. Legacy keys become typed ones."""
+  return [int(seed) for seed in generator(key).integers(0, 2**31, number)]
 
 
-def _results(fn: Any, arrays: Any, keys: list[jax.Array], plain: int) -> Iterator[tuple[Any, Any]]:
-  """Pairs of the result of each key and of the first: of the first few by fn itself, then compiled where that can be.
+def _results(fn: Any, arrays: Any, seeds: list[int], plain: int) -> Iterator[tuple[Any, Any]]:
+  """Pairs of the result of each seed's key and of the first: by fn itself, after `plain` ones compiled if that can be.
 
   Compiled results are compared with compiled ones, since compilation changes the last digits.
   """
-  first = fn(*arrays, key=jax.random.clone(keys[0]))
-  for key in keys[1:plain]:
-    yield fn(*arrays, key=key), first
-  if len(keys) <= plain:
+  first = fn(*arrays, key=jax.random.key(seeds[0]))
+  for seed in seeds[1:plain]:
+    yield fn(*arrays, key=jax.random.key(seed)), first
+  if len(seeds) <= plain:
     return
   called: Callable[..., Any] = jax.jit(lambda key: fn(*arrays, key=key))
   try:
-    first = called(jax.random.clone(keys[0]))
+    first = called(jax.random.key(seeds[0]))
   except Exception:  # a function of NumPy, or whatever else cannot be traced
     called = lambda key: fn(*arrays, key=key)  # noqa: E731
-  for key in keys[plain:]:
-    yield called(key), first
+  for seed in seeds[plain:]:
+    yield called(jax.random.key(seed)), first
 
 
 @law("random numbers come from the key alone: the same one gives the same, another gives others", "jax.random")
@@ -71,16 +70,16 @@ def check_key_decides(
   if it is a single decision: 1375 for 0.01, most often a few are enough.
   """
   demand_key(fn)
-  keys = _keys(key, 1 + keys_for(rate))
-  first = fn(*arrays, key=jax.random.clone(keys[0]))
-  assert_same(fn(*arrays, key=jax.random.clone(keys[0])), first, 0.0, "the same key again")
-  for other, one in _results(fn, arrays, keys, plain=7):
+  seeds = _seeds(key, 1 + keys_for(rate))
+  first = fn(*arrays, key=jax.random.key(seeds[0]))
+  assert_same(fn(*arrays, key=jax.random.key(seeds[0])), first, 0.0, "the same key again")
+  for other, one in _results(fn, arrays, seeds, plain=24):
     try:
       assert_differs(other, one, tolerance or 0.0, "another key")
     except LawBroken:
       continue
     return
-  raise LawBroken(f"{len(keys) - 1} other keys give the same result as the first.", "output", 0.0)
+  raise LawBroken(f"{len(seeds) - 1} other keys give the same result as the first.", "output", 0.0)
 
 
 def _reads_key(fn: Any, arrays: Any) -> bool:
@@ -103,8 +102,8 @@ def check_key_ignored(
   but for one case in a million: 1375.
   """
   demand_key(fn)
-  keys = _keys(key, max(16, 1 + keys_for(rate)) if _reads_key(fn, arrays) else 16)
-  for other, first in _results(fn, arrays, keys, plain=16):
+  seeds = _seeds(key, 1 + keys_for(rate) if _reads_key(fn, arrays) else 16)
+  for other, first in _results(fn, arrays, seeds, plain=16):
     assert_same(other, first, tolerance, "another key", exact=True)
 
 
@@ -132,8 +131,8 @@ def check_draws_per_example(
   size = sizes.pop()
   equal = changed(arrays, argnums, on_host(lambda a: np.broadcast_to(np.take(a, [0], axis), a.shape)))
   alike = ~np.eye(size, dtype=bool)
-  keys = _keys(key, 1 + keys_for(rate))
-  for result, _ in _results(fn, equal, [keys[0], *keys], plain=8):
+  seeds = _seeds(key, 1 + keys_for(rate))
+  for result, _ in _results(fn, equal, [seeds[0], *seeds], plain=24):
     for leaf in jax.tree.leaves(result):
       extents(leaf, (axis,), "a result")
       rows = np.moveaxis(numbers(leaf), axis, 0).reshape(np.shape(leaf)[axis], -1)
@@ -146,7 +145,7 @@ def check_draws_per_example(
       return
   one, other = np.argwhere(alike)[0]
   raise LawBroken(
-    f"examples {one} and {other}, made equal, give the same for {len(keys)} keys.", f"output[{other}]", 0.0
+    f"examples {one} and {other}, made equal, give the same for {len(seeds)} keys.", f"output[{other}]", 0.0
   )
 
 
@@ -168,7 +167,7 @@ def check_expectation(
   """
   demand_key(fn)
   draws = max(2000, math.ceil(1.45 * keys_for(rate))) if draws is None else whole("draws", draws, 2)
-  drawn = jax.vmap(lambda each: fn(*arrays, key=each))(jax.random.split(_keys(key, 1)[0], draws))
+  drawn = jax.vmap(lambda each: fn(*arrays, key=each))(jax.random.split(jax.random.key(_seeds(key, 1)[0]), draws))
   expected = jax.tree.leaves(evaluation(*arrays))
   if len(expected) != len(jax.tree.leaves(drawn)):
     raise LawBroken(f"there are {len(jax.tree.leaves(drawn))} results, but {len(expected)} of the evaluation.")
