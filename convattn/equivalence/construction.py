@@ -12,6 +12,7 @@ from convattn.equivalence.borders import read_padding, window_shifts
 from convattn.equivalence.inputs import (
   is_whole,
   known_kernel,
+  narrowed,
   per_axis,
   plain,
   read_bias,
@@ -69,7 +70,8 @@ def conv_to_attention(
     TypeError: a kernel or bias that is no array of numbers.
     ValueError: a kernel or bias of the wrong shape or dtype, an unknown padding or mode, alpha missing, superfluous or
       no positive number, groups that do not divide the output's channels; "rank" of a kernel whose values are not
-      known or not finite.
+      known or not finite, or whose heads need larger ones than its dtype has (up to twice the taps times the kernel's);
+      a bias beyond the kernel's dtype.
   """
   kernel = read_kernel(kernel)
   bias = read_bias(bias, kernel)
@@ -140,7 +142,8 @@ def _table(taps: jax.Array, window: tuple[int, ...], dilation: tuple[int, ...], 
 
 
 def _rank(taps: jax.Array, window: tuple[int, ...], dilation: tuple[int, ...], alpha: Any) -> Built:
-  weights, value = nonnegative_heads(np.asarray(taps).reshape(len(taps), -1))
-  with np.errstate(divide="ignore"):
+  with np.errstate(divide="ignore", over="ignore"):
+    weights, value = nonnegative_heads(np.asarray(taps).reshape(len(taps), -1))
     table = np.log(weights).reshape(-1, *window)
-  return TableAttention, {"table": table}, jnp.asarray(value.reshape(-1, *taps.shape[1:]), taps.dtype)
+  remedy = "use mode 'table', whose values are the kernel's, or give the kernel in a wider dtype, such as float32"
+  return TableAttention, {"table": table}, narrowed("value", value.reshape(-1, *taps.shape[1:]), taps.dtype, remedy)

@@ -125,12 +125,28 @@ def check_finite(name: str, array: np.ndarray, needed: str) -> None:
     raise ValueError(f"{name} has the value {array[place]} at {place}, but {needed}: give finite numbers.")
 
 
+def narrowed(name: str, numbers: np.ndarray, dtype: Any, remedy: str) -> jax.Array:
+  """Known numbers in a dtype that may be narrower.
+
+  Raises:
+    ValueError: one is beyond its largest number. `remedy` completes the message.
+  """
+  with np.errstate(over="ignore"):
+    found = np.asarray(numbers).astype(dtype)
+  if not np.isfinite(found.astype(np.float64)).all():
+    raise ValueError(
+      f"{name} would hold {np.abs(numbers.astype(np.float64)).max():.4g}, but {jnp.dtype(dtype)} has no number beyond "
+      f"{float(jnp.finfo(dtype).max):.4g}: {remedy}."
+    )
+  return jnp.asarray(found)
+
+
 def read_bias(bias: Any, kernel: jax.Array) -> jax.Array | None:
   """A bias as long as the kernel has outputs, in its dtype.
 
   Raises:
     TypeError: no array of numbers.
-    ValueError: another shape, or not real.
+    ValueError: another shape, not real, or too large for that dtype.
   """
   if bias is None:
     return None
@@ -139,7 +155,9 @@ def read_bias(bias: Any, kernel: jax.Array) -> jax.Array | None:
     raise ValueError(f"bias has shape {found.shape}, but the kernel {kernel.shape} needs {kernel.shape[-1:]}.")
   if not is_real(found.dtype):
     raise ValueError(f"bias is {found.dtype}, but must be real: convert it first.")
-  return found.astype(kernel.dtype)
+  if isinstance(found, jax.core.Tracer) or not np.isfinite(np.asarray(found, np.float64)).all():
+    return found.astype(kernel.dtype)
+  return narrowed("bias", np.asarray(found), kernel.dtype, "give the kernel in a wider dtype, such as float32")
 
 
 def check_images(name: str, x: Any) -> None:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from convattn.equivalence.borders import window_shifts
-from convattn.equivalence.inputs import is_whole, known_parameters, per_axis, plain, shown
+from convattn.equivalence.inputs import is_whole, known_parameters, narrowed, per_axis, plain, shown
 from convattn.equivalence.layer import PositionAttention, QuadraticAttention, TableAttention
 from convattn.layers.attention import RelativeAttention
 from convattn.ops.positions import relative_offsets, table_grid
@@ -18,6 +18,7 @@ from convattn.ops.shapes import check_shapes
 
 PARTS = ("kernel", "bias")
 FURTHEST = 1_000_000
+WIDER = "give the parameters in a wider dtype, such as float32"
 
 
 def attention_to_conv(
@@ -49,8 +50,8 @@ def attention_to_conv(
 
   Raises:
     TypeError: a layer of another kind.
-    ValueError: parameters that are missing, traced or not finite, weights that depend on content, an alpha that is not
-      positive, or a grid that is missing.
+    ValueError: parameters that are missing, traced or not finite, a kernel too large for their dtype, weights that
+      depend on content, an alpha that is not positive, or a grid that is missing.
     AssertionError: a parameter whose shape is not the layer's.
   """
   if isinstance(layer, RelativeAttention):
@@ -73,7 +74,7 @@ def attention_to_conv(
   else:
     taps, residual = _gaussian_taps(layer, params["shifts"], params["alpha"], value)
   kernel = np.einsum("nt,nco->tco", taps, value).reshape(*layer.window, *value.shape[1:])
-  return jnp.asarray(kernel, dtype), jnp.asarray(params["bias"], dtype) if bias else None, residual
+  return narrowed("kernel", kernel, dtype, WIDER), jnp.asarray(params["bias"], dtype) if bias else None, residual
 
 
 def _check_shapes(layer: PositionAttention, params: dict[str, np.ndarray]) -> None:
@@ -151,7 +152,7 @@ def _from_relative(
   lost += np.sum((biases - biases.mean(0)) ** 2)
   kernel = np.einsum("nt,nco->tco", taps, matrices).reshape(2 * h - 1, 2 * w - 1, *matrices.shape[1:])
   bias = biases.mean(0) + params["out/bias"]
-  return jnp.asarray(kernel, dtype), jnp.asarray(bias, dtype), _share(lost, whole)
+  return narrowed("kernel", kernel, dtype, WIDER), narrowed("bias", bias, dtype, WIDER), _share(lost, whole)
 
 
 def _check_relative_shapes(layer: RelativeAttention, params: dict[str, np.ndarray]) -> None:

@@ -121,7 +121,7 @@ class SinusoidalPositions(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     sizes = check_shapes(x=(x, "b t c"))
-    return x.astype(self.dtype) + jnp.asarray(sinusoids(sizes["t"], sizes["c"]), self.dtype)[None]
+    return x.astype(self.dtype) + jnp.asarray(sinusoids(sizes["t"], sizes["c"], dtype=self.dtype))[None]
 
 
 class LearnedPositions(nn.Module):

@@ -5,18 +5,20 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from convattn.ops.meshes import on_any_mesh
 from convattn.ops.positions import skew, unskew
 from convattn.ops.shapes import check_shapes
 
 
-def sinusoids(length: int, width: int, *, longest: float = 10000.0) -> np.ndarray:
-  """Absolute positions as waves: float32 [length, width] (Vaswani et al. 2017, section 3.5).
+def sinusoids(length: int, width: int, *, longest: float = 10000.0, dtype: DTypeLike = np.float32) -> np.ndarray:
+  """Absolute positions as waves: [length, width] in `dtype` (Vaswani et al. 2017, section 3.5).
 
       out[t, 2i] = sin(t / longest^(2i / width))        out[t, 2i + 1] = cos(of the same)
 
-  A shift turns every pair (2i, 2i + 1) by an angle of its own, so out[s] . out[t] depends on t - s alone.
+  A shift turns every pair (2i, 2i + 1) by an angle of its own, so out[s] . out[t] depends on t - s alone. Computed
+  in float64 and rounded once.
 
   Raises:
     ValueError: the width is odd.
@@ -24,7 +26,7 @@ def sinusoids(length: int, width: int, *, longest: float = 10000.0) -> np.ndarra
   if width % 2:
     raise ValueError(f"width is {width}, but must be even: a sine and a cosine for each wave.")
   angles = np.arange(length)[:, None] / longest ** (np.arange(0, width, 2) / width)[None]
-  return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(length, width).astype(np.float32)
+  return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(length, width).astype(dtype)
 
 
 @on_any_mesh

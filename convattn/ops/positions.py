@@ -7,6 +7,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from convattn.ops.meshes import on_any_mesh
 from convattn.ops.shapes import check_shapes
@@ -23,8 +24,8 @@ def relative_offsets(height: int, width: int) -> np.ndarray:
   return np.stack([row[None] - row[:, None] + height - 1, column[None] - column[:, None] + width - 1], axis=-1)
 
 
-def log_shifts(height: int, width: int) -> np.ndarray:
-  """Every shift of a grid on a logarithmic scale: float32 [2h-1, 2w-1, (row, column)].
+def log_shifts(height: int, width: int, dtype: DTypeLike = np.float32) -> np.ndarray:
+  """Every shift of a grid on a logarithmic scale: [2h-1, 2w-1, (row, column)] in `dtype`, rounded once.
 
       log_shifts[i, j] = sign(s) ln(1 + |s|) of s = (i - h + 1, j - w + 1)
 
@@ -33,7 +34,7 @@ def log_shifts(height: int, width: int) -> np.ndarray:
   """
   rows, columns = np.mgrid[1 - height : height, 1 - width : width]
   shifts = np.stack([rows, columns], axis=-1).astype(np.float64)
-  return (np.sign(shifts) * np.log1p(np.abs(shifts))).astype(np.float32)
+  return (np.sign(shifts) * np.log1p(np.abs(shifts))).astype(dtype)
 
 
 def table_grid(table: jax.Array) -> tuple[int, int]:

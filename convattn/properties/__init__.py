@@ -25,7 +25,14 @@ from convattn.properties.causality import (
   check_batch_independent,
   check_causal,
   check_causal_jacobian,
+  check_sees_itself,
   check_windows_isolated,
+)
+from convattn.properties.chance import (
+  check_draws_per_example,
+  check_expectation,
+  check_key_decides,
+  check_key_ignored,
 )
 from convattn.properties.comparison import TOLERANCES
 from convattn.properties.convolution import (
@@ -45,7 +52,6 @@ from convattn.properties.equivariance import (
 from convattn.properties.gradients import (
   check_checkpoint_agrees,
   check_every_parameter_used,
-  check_gradient_is_slope,
   check_jvp_is_vjp,
   check_only_gate_learns,
 )
@@ -90,22 +96,23 @@ from convattn.properties.positions import (
   check_clipped,
   check_inverse,
   check_only_reached_shifts_learn,
+  check_shift_sign,
+  check_zero_is_neutral,
+)
+from convattn.properties.resizing import (
   check_resize_keeps_centre,
   check_resize_keeps_constants,
   check_resize_keeps_ramps,
   check_resize_to_same_size,
-  check_shift_sign,
-  check_zero_is_neutral,
 )
+from convattn.properties.slopes import check_gradient_is_slope
+from convattn.properties.training import check_every_row_read, check_running_average
 from convattn.properties.transformations import (
   check_agrees,
   check_deterministic,
   check_dtype_kept,
-  check_expectation,
   check_gate_limits,
   check_jit_agrees,
-  check_key_decides,
-  check_key_ignored,
   check_precision,
   check_vmap_agrees,
   check_zero_branch_is_identity,
@@ -154,12 +161,14 @@ __all__ = [
   "check_detailed_balance",
   "check_deterministic",
   "check_dilated",
+  "check_draws_per_example",
   "check_dtype_kept",
   "check_duplicates_cancel",
   "check_edge_border",
   "check_equal_heads_merge",
   "check_equal_keys_average",
   "check_every_parameter_used",
+  "check_every_row_read",
   "check_expectation",
   "check_flip_equivariant",
   "check_fully_masked_row",
@@ -201,7 +210,9 @@ __all__ = [
   "check_resize_to_same_size",
   "check_rotation_equivariant",
   "check_rows_stochastic",
+  "check_running_average",
   "check_scale_invariant",
+  "check_sees_itself",
   "check_shift_invariant",
   "check_shift_sign",
   "check_source_permutation_invariant",

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convattn.properties.comparison import assert_same
+from convattn.properties.comparison import assert_one_differs, assert_same
 from convattn.properties.demands import Argnums, floats, grid_axes, indices, places, whole
-from convattn.properties.drawing import along, changed, cotangent, cuts, edited, generator, separations, taken
+from convattn.properties.drawing import DRAWS, along, changed, cotangent, cuts, edited, generator, separations, taken
 from convattn.properties.laws import law
 
 
@@ -81,6 +81,32 @@ def check_causal_jacobian(
     scale = max(float(np.max(np.abs(np.asarray(slope, np.float64)), initial=0)) for slope in slopes)
     when = f"gradient of output {i} in the inputs from place {i + 1 - lag} of axis {axis} on"
     assert_same(late, [np.zeros_like(each) for each in late], tolerance, when, exact=True, scale=scale)
+
+
+@law("every output sees its own input", "Vaswani et al. 2017, section 3.2.3: up to and including its position")
+def check_sees_itself(
+  fn: Any,
+  *arrays: Any,
+  key: Any = None,
+  tolerance: float | None = None,
+  axis: int = -2,
+  argnums: Argnums = 0,
+) -> None:
+  """Edits the inputs `argnums` at one place of `axis`, for up to 64 places: the output there must change.
+
+  By more than `tolerance` of it (1e-3 if None), for one of 64 draws. A causal mask that hides the token itself, which
+  no law about the future sees, breaks it.
+  """
+  rng, result = generator(key), fn(*arrays)
+  size = places(arrays, argnums, axis)
+  for place in cuts(size):
+    there = np.arange(size) == place
+    others = (
+      fn(*changed(arrays, argnums, lambda a, t=there, s=s: edited(rng, a, along(a, axis, t), s))) for s in DRAWS
+    )
+    then = taken(result, [place], axis, size)
+    pairs = ((taken(other, [place], axis, size), then) for other in others)
+    assert_one_differs(pairs, tolerance, f"input {place} of axis {axis} edited, output {place} compared")
 
 
 @law("samples do not see each other: editing one leaves the others' outputs as they are", "Ba et al. 2016, section 3")

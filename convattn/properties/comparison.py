@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -162,6 +163,21 @@ def assert_differs(actual: Any, other: Any, threshold: float | None, when: str) 
       largest,
       threshold,
     )
+
+
+def assert_one_differs(pairs: Iterable[tuple[Any, Any]], threshold: float | None, when: str) -> None:
+  """Raises LawBroken if no pair differs, as `assert_differs` of the last one. The others are looked at until one does,
+  so that a single draw does not decide."""
+  broken = None
+  for actual, other in pairs:
+    try:
+      assert_differs(actual, other, threshold, when)
+    except LawBroken as each:
+      broken = each
+    else:
+      return
+  if broken is not None:
+    raise broken
 
 
 def is_float(leaf: Any) -> bool:

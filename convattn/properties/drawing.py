@@ -11,6 +11,9 @@ import numpy as np
 
 from convattn.properties.demands import Argnums, Arrays, extent, host, indices
 
+DRAWS = (1, 10) * 32
+"""Sizes of the edits that are tried one after another where one must have an effect."""
+
 
 def generator(key: Any) -> np.random.Generator:
   """The same numbers for the same key (jax.random.key(0) if None), whatever the platform; the key is not used up."""
@@ -131,8 +134,13 @@ def rounded(numbers: np.ndarray, step: float) -> np.ndarray:
 
 
 def permutations(rng: np.random.Generator, size: int) -> list[np.ndarray]:
-  """A cyclic shift, which moves every place, and a random order that is not the identity."""
+  """A cyclic shift, which moves every place, the first two places swapped, and a random order.
+
+  The first two generate all permutations: what both leave alone for all arrays, all leave alone.
+  """
   orders = [np.roll(np.arange(size), 1)]
+  if size > 2:
+    orders.append(np.array([1, 0, *range(2, size)]))
   order = rng.permutation(size)
   while np.array_equal(order, np.arange(size)):
     order = rng.permutation(size)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 
-from convattn.properties.comparison import assert_differs, assert_same
+from convattn.properties.comparison import assert_one_differs, assert_same
 from convattn.properties.demands import Argnums, extents, indices, places, varied
-from convattn.properties.drawing import changed, generator, on_host, permutations, taken
+from convattn.properties.drawing import changed, generator, on_host, permutations, redrawn, taken
 from convattn.properties.laws import law
 
 
@@ -88,13 +89,17 @@ def check_positions_matter(
   fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, axis: int = -2, argnums: Argnums = 0
 ) -> None:
   """The opposite of check_permutation_equivariant: for the first two tokens swapped or all mirrored or in another order
-  they must differ by more than `tolerance` (1e-3 if None)."""
-  rng, result = generator(key), fn(*arrays)
+  they must differ by more than `tolerance` (1e-3 if None), for the arrays given or others, drawn 16 times."""
+  rng = generator(key)
   size = places(arrays, argnums, axis)
   swapped = np.array([1, 0, *range(2, size)])
   orders = [swapped, np.arange(size)[::-1], *permutations(rng, size)]
-  moved, still = [], []
-  for order in orders:
-    moved.append(fn(*changed(arrays, argnums, on_host(lambda a, order=order: np.take(a, order, axis)))))
-    still.append(taken(result, order, axis, size))
-  assert_differs(moved, still, tolerance, f"with the tokens in the orders {[order.tolist() for order in orders]}")
+
+  def pair(given: Any) -> tuple[Any, Any]:
+    moved = [fn(*changed(given, argnums, on_host(lambda a, o=order: np.take(a, o, axis)))) for order in orders]
+    result = fn(*given)
+    return moved, [taken(result, order, axis, size) for order in orders]
+
+  drawn = (changed(arrays, argnums, lambda a: redrawn(rng, a)) for _ in range(16))
+  when = f"with the tokens in the orders {[order.tolist() for order in orders]}"
+  assert_one_differs(map(pair, itertools.chain([list(arrays)], drawn)), tolerance, when)

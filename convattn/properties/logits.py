@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from convattn.properties.chance import far, standard_error
 from convattn.properties.comparison import (
   array,
   assert_same,
@@ -142,11 +143,12 @@ def check_bias_adds(
 
 @law("logits of unit normal queries and keys have variance 1", "Vaswani et al. 2017, section 3.2.1")
 def check_logit_variance(
-  fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, argnums: Argnums = (0, 1), draws: int = 128
+  fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, argnums: Argnums = (0, 1), draws: int = 512
 ) -> None:
   """`fn(query, key)` returns logits [..., q, k]; draws both standard normal. Each head and sample for itself.
 
-  The variance is 1 up to six standard errors (of the draws' mean squares) and `tolerance`, 0.05 if None.
+  The variance is 1 up to `tolerance`, 0.05 if None, and some standard errors (of the draws' mean squares): so many as
+  none is off by chance in a million checks.
   """
   rng = generator(key)
   whole("draws", draws, 2)
@@ -158,9 +160,9 @@ def check_logit_variance(
   if seen[0].ndim < 2:
     raise ValueError(f"the result has shape {list(seen[0].shape)}, but must be logits [..., q, k].")
   squares = np.square(np.stack(seen) - np.mean(seen, (0, -2, -1), keepdims=True)[0]).mean((-2, -1))
-  error = 6 * squares.std(0) / draws**0.5 + (0.05 if tolerance is None else tolerance)
+  error = far(seen[0].size) * standard_error(squares) + (0.05 if tolerance is None else tolerance)
   mean = squares.mean(0)
-  when, why = f"variance over {draws} draws", "six standard errors and the tolerance"
+  when, why = f"variance over {draws} draws", f"{far(seen[0].size):.2g} standard errors and the tolerance"
   assert_within(mean, np.ones_like(mean), error, when, why)
 
 

@@ -1,4 +1,4 @@
-"""Tables over relative shifts, their expansion to pairs of positions, and their change of size."""
+"""Tables over relative shifts, and their expansion to pairs of positions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from convattn.properties.comparison import array, assert_same, default_tolerance, is_float, numbers
-from convattn.properties.demands import Argnums, extent, extents, floats, host, indices, varied, whole
+from convattn.properties.demands import Argnums, extents, floats, host, indices, varied, whole
 from convattn.properties.drawing import as_seen, changed, cotangent, generator, on_host, redrawn, taken
 from convattn.properties.laws import LawBroken, law
 
@@ -44,25 +44,48 @@ def check_block_toeplitz(
   "a table is indexed by key - query: B[q, k] grows with the shift's entry, not its mirror", "a convention to be stated"
 )
 def check_shift_sign(
-  fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, axis: int = -1, reverse: bool = False
+  fn: Any,
+  *arrays: Any,
+  key: Any = None,
+  tolerance: float | None = None,
+  axis: int = -1,
+  axes: tuple[int, int] = (-2, -1),
+  grid: tuple[int, ...] | None = None,
+  reverse: bool = False,
 ) -> None:
   """`fn(table)` returns [..., n, n] from a table with the shifts -(n-1) .. n-1 (or less, clipped) along `axis`.
 
   B[q, k] must be the entry of k - q; with `reverse` of q - k. Other axes of the table come before [n, n]. Exact.
+
+  A table of row and column shifts along `axes` gives [..., h w, h w] over the `grid` (h, w): the entry of both shifts,
+  each k - q. If `grid` is None, the number of the result's axes tells one from the other, and the grid is that of the
+  table, 2 h - 1 by 2 w - 1.
   """
   del key
   result, table = fn(*arrays), host(arrays[0], "the table")
   bias = array(result)
-  extent(table, axis, "the table")
   if bias.ndim < 2 or bias.shape[-1] != bias.shape[-2] or bias.shape[-1] < 2:
     raise ValueError(f"the result has shape {list(bias.shape)}, but must be [..., n, n] with n of at least 2.")
-  if np.array_equal(table, np.flip(table, axis)):
-    raise ValueError(f"the table {list(table.shape)} is its own mirror along axis {axis}, but must have two sides.")
-  n, reach = bias.shape[-1], (table.shape[axis] - 1) // 2
-  shift = np.arange(n)[None] - np.arange(n)[:, None]
-  index = np.clip(-shift if reverse else shift, -reach, reach) + reach
-  expected = np.moveaxis(np.asarray(as_seen(result, table)), axis, -1)[..., index]
-  assert_same(bias, expected, tolerance, "the expanded table", exact=True)
+  line = bias.ndim == table.ndim + 1 if grid is None else len(grid) == 1
+  where = (axis,) if line else tuple(axes)
+  sizes = extents(table, where, "the table")
+  if grid is None:
+    grid = bias.shape[-1:] if line else tuple((size + 1) // 2 for size in sizes)
+  if len(grid) != len(where) or bias.ndim != table.ndim + 2 - len(where) or np.prod(grid) != bias.shape[-1]:
+    raise ValueError(
+      f"the table has shape {list(table.shape)} and the result {list(bias.shape)}, but must be [..., 2 n - 1] and "
+      f"[..., n, n], or [..., 2 h - 1, 2 w - 1] and [..., h w, h w]; give grid=(h, w) for a clipped one."
+    )
+  for each in where:
+    if np.array_equal(table, np.flip(table, each)):
+      raise ValueError(f"the table {list(table.shape)} is its own mirror along axis {each}, but must have two sides.")
+  places = np.unravel_index(np.arange(bias.shape[-1]), grid)
+  index = []
+  for place, size in zip(places, sizes, strict=True):
+    shift, reach = place[None] - place[:, None], (size - 1) // 2
+    index.append(np.clip(-shift if reverse else shift, -reach, reach) + reach)
+  moved = np.moveaxis(np.asarray(as_seen(result, table)), where, range(-len(where), 0))
+  assert_same(bias, moved[(..., *index)], tolerance, "the expanded table", exact=True)
 
 
 @law("beyond the clipping distance positions are not told apart", "Shaw et al. 2018, section 3.2")
@@ -73,13 +96,16 @@ def check_clipped(
   tolerance: float | None = None,
   distance: int,
   axes: tuple[int, int] = (-2, -1),
+  grid: tuple[int, ...] | None = None,
 ) -> None:
   """`fn` returns B with queries and keys along `axes`: B[q, k] = B[q, q + distance] for all k beyond, and so before.
 
-  Within the distance neighbouring shifts must differ somewhere. Exact.
+  Within the distance neighbouring shifts must differ somewhere. Exact. Where they are the places of a `grid` (h, w),
+  rows and columns are clipped, each for itself.
   """
   del key
   whole("distance", distance, 0)
+  grid = None if grid is None else tuple(whole("a size of the grid", each, 1) for each in grid)
   result = numbers(fn(*arrays))
   sizes = extents(result, axes, "the result")
   if len(sizes) != 2 or sizes[0] != sizes[1]:
@@ -87,9 +113,39 @@ def check_clipped(
       f"the result has shape {list(result.shape)}, but must have as many queries as keys along axes {axes}."
     )
   bias = np.moveaxis(result, axes, (0, 1))
+  grid = (sizes[0],) if grid is None else grid
+  if np.prod(grid) != sizes[0]:
+    raise ValueError(f"grid is {grid}, but there are {sizes[0]} queries; it must have as many places.")
+  if max(grid) < distance + 2:
+    raise ValueError(f"{max(grid)} positions do not reach beyond the distance {distance}; use at least {distance + 2}.")
+  if len(grid) == 1 and (other := _grid_that_clips(bias, distance, tolerance)):
+    raise ValueError(f"the result is clipped over a grid of {other}, not along a line: give grid={other}.")
+  _check_clipped(bias, distance, tolerance, grid)
+
+
+def _grid_that_clips(bias: np.ndarray, distance: int, tolerance: float | None) -> tuple[int, int] | None:
+  """The rows and columns over which a result is clipped that is not along a line."""
   n = bias.shape[0]
-  if n < distance + 2:
-    raise ValueError(f"{n} positions do not reach beyond the distance {distance}; use at least {distance + 2}.")
+  for grid in [(n,), *((h, n // h) for h in range(2, n // 2 + 1) if n % h == 0)]:
+    try:
+      if max(grid) >= distance + 2:
+        _check_clipped(bias, distance, tolerance, grid)
+        return None if len(grid) == 1 else grid
+    except LawBroken:
+      continue
+  return None
+
+
+def _check_clipped(bias: np.ndarray, distance: int, tolerance: float | None, grid: tuple[int, ...]) -> None:
+  """Of [queries, keys, ...]."""
+  apart = bias.reshape(*grid, *grid, *bias.shape[2:])
+  for number, size in enumerate(grid):
+    if size > distance + 1:
+      _check_clipped_line(np.moveaxis(apart, (number, number + len(grid)), (0, 1)), distance, tolerance)
+
+
+def _check_clipped_line(bias: np.ndarray, distance: int, tolerance: float | None) -> None:
+  n = bias.shape[0]
   clipped = np.clip(np.arange(n)[None] - np.arange(n)[:, None], -distance, distance)
   columns = np.arange(n)[:, None] + clipped
   inside = (columns >= 0) & (columns < n)
@@ -105,37 +161,48 @@ def check_clipped(
 
 @law("only shifts that occur get a gradient, and all of them do", "Shaw et al. 2018, section 3.2")
 def check_only_reached_shifts_learn(
-  fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, length: int, table: int = 0, axis: int = 0
+  fn: Any,
+  *arrays: Any,
+  key: Any = None,
+  tolerance: float | None = None,
+  length: int | tuple[int, ...],
+  table: int = 0,
+  axis: int | tuple[int, ...] = 0,
 ) -> None:
   """The argument `table` has the shifts -k .. k along `axis`; among `length` tokens only |shift| < length occur.
 
+  A table of row and column shifts has two axes, such as (-2, -1), and two lengths, (h, w) (one alone is both).
   Gradients of a random sum of the results: exactly 0 beyond (unless a tolerance is given), not 0 within.
   """
   rng = generator(key)
-  whole("length", length, 1)
+  where = (axis,) if isinstance(axis, int | np.integer) else tuple(axis)
+  lengths = tuple(length) if isinstance(length, tuple | list) else (length,) * len(where)
+  if len(lengths) != len(where):
+    raise ValueError(f"length is {length!r:.40} and axis {axis!r:.40}, but must be as many.")
+  lengths = tuple(whole("length", each, 1) for each in lengths)
   floats(arrays, table)
-  if extent(arrays[indices(table, arrays)[0]], axis, "the table") % 2 == 0:
-    shape = list(np.shape(arrays[indices(table, arrays)[0]]))
-    raise ValueError(f"the table has shape {shape}, but must have an odd number of shifts along axis {axis}.")
-  result, pull = jax.vjp(
-    lambda t: fn(*changed(arrays, table, lambda _: t)), jnp.asarray(arrays[indices(table, arrays)[0]])
-  )
+  given = arrays[indices(table, arrays)[0]]
+  for each, size in zip(where, extents(given, where, "the table"), strict=True):
+    if size % 2 == 0:
+      shape = list(np.shape(given))
+      raise ValueError(f"the table has shape {shape}, but must have an odd number of shifts along axis {each}.")
+  result, pull = jax.vjp(lambda t: fn(*changed(arrays, table, lambda _: t)), jnp.asarray(given))
   for leaf in jax.tree.leaves(result):
     if not is_float(leaf):
       raise ValueError(f"a result is {leaf.dtype}, but must be floating-point to have gradients.")
-  slope = np.moveaxis(numbers(pull(cotangent(rng, result))[0]), axis, 0)
-  reach = (len(slope) - 1) // 2
-  shift = np.arange(len(slope)) - reach
-  beyond = slope[np.abs(shift) >= length]
-  scale = float(np.abs(slope).max(initial=0))
-  assert_same(
-    beyond, np.zeros_like(beyond), tolerance, f"gradients of shifts beyond {length - 1}", exact=True, scale=scale
-  )
-  for each in shift[np.abs(shift) < length]:
-    if np.abs(slope[each + reach]).max() <= 8 * float(jnp.finfo(jnp.asarray(arrays[table]).dtype).eps) * scale:
-      raise LawBroken(
-        f"the shift {each} occurs among {length} tokens, but has no gradient.", f"table[{each + reach}]", 0
-      )
+  slope = np.moveaxis(numbers(pull(cotangent(rng, result))[0]), where, range(len(where)))
+  reaches = [(size - 1) // 2 for size in slope.shape[: len(where)]]
+  shifts = np.stack(np.meshgrid(*(np.arange(-reach, reach + 1) for reach in reaches), indexing="ij"), -1)
+  occurs = np.all(np.abs(shifts) < lengths, -1)
+  beyond, scale = slope[~occurs], float(np.abs(slope).max(initial=0))
+  when = f"gradients of shifts beyond {', '.join(str(each - 1) for each in lengths)}"
+  assert_same(beyond, np.zeros_like(beyond), tolerance, when, exact=True, scale=scale)
+  limit = 8 * float(jnp.finfo(jnp.asarray(given).dtype).eps) * scale
+  for place in np.argwhere(occurs):
+    if np.abs(slope[tuple(place)]).max() <= limit:
+      shift = ", ".join(map(str, shifts[tuple(place)]))
+      text = f"the shift {shift} occurs among {' x '.join(map(str, lengths))} tokens, but has no gradient."
+      raise LawBroken(text, f"table[{', '.join(map(str, place))}]", 0)
 
 
 @law("a part set to zero is as good as absent", "follows from the definition of a sum; Shaw et al. 2018")
@@ -148,67 +215,6 @@ def check_zero_is_neutral(
   chosen = set(indices(argnums, arrays))
   expected = without(*(a for i, a in enumerate(arrays) if i not in chosen))
   assert_same(fn(*zeroed), expected, tolerance, f"arguments {sorted(chosen)} at zero", inputs=arrays)
-
-
-@law("a table changed in size keeps a constant", "weights of an interpolation that sum to one")
-def check_resize_keeps_constants(fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None) -> None:
-  """`fn(table)` returns the table at another size: one full of a drawn number stays so, and of its negative."""
-  floats(arrays, 0)
-  drawn = float(generator(key).uniform(1, 2))
-  for number in (drawn, -drawn):
-    out = fn(*changed(arrays, 0, on_host(lambda a, number=number: np.full_like(a, number))))
-    assert_same(out, np.full(array(out).shape, number), tolerance, f"a table of {number:.4g}", inputs=arrays)
-
-
-@law("a table changed to its own size is unchanged", "definition of interpolation")
-def check_resize_to_same_size(fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None) -> None:
-  """`fn(table)` returns the table at the size it has. Exact."""
-  del key
-  varied(arrays[0], "the table")
-  result = fn(*arrays)
-  assert_same(result, as_seen(result, arrays[0]), tolerance, "the same size", exact=True)
-
-
-@law("a table changed in size keeps its entry of shift 0", "odd sizes have a centre; Liu et al. 2022, Swin V2")
-def check_resize_keeps_centre(
-  fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, axes: tuple[int, ...] = (-2, -1)
-) -> None:
-  """`fn(table)` returns the table at another size; both are odd along `axes`."""
-  del key
-  before = host(arrays[0], "the table")
-  varied(before, "the table")
-  extents(before, axes, "the table")
-  after = array(result := fn(*arrays))
-  extents(after, axes, "the result")
-  for axis in axes:
-    if before.shape[axis] % 2 == 0 or after.shape[axis] % 2 == 0:
-      raise ValueError(
-        f"axis {axis} has {before.shape[axis]} and {after.shape[axis]} entries, but must be odd in both."
-      )
-    before, after = (taken(a, [a.shape[axis] // 2], axis) for a in (before, after))
-  assert_same(after, before, tolerance, "the central entry", inputs=(arrays, result))
-
-
-@law("a linear ramp stays a linear ramp from end to end", "interpolation with aligned corners")
-def check_resize_keeps_ramps(
-  fn: Any, *arrays: Any, key: Any = None, tolerance: float | None = None, axis: int = -1
-) -> None:
-  """`fn(table)` returns the table at another size, its ends in place. Half-pixel sampling does not do this."""
-  del key
-  floats(arrays, 0)
-  if extent(arrays[0], axis, "the table") < 2:
-    raise ValueError(f"the table has shape {list(np.shape(arrays[0]))}, but must have 2 places along axis {axis}.")
-
-  def ramp(size: int, shape: tuple[int, ...]) -> np.ndarray:
-    lengths = [1] * len(shape)
-    lengths[axis] = size
-    return np.broadcast_to(np.linspace(-1, 1, size).reshape(lengths), shape)
-
-  out = fn(*changed(arrays, 0, on_host(lambda a: ramp(a.shape[axis], a.shape).astype(a.dtype))))
-  shape = array(out).shape
-  if extent(out, axis, "the result") < 2:
-    raise ValueError(f"the result has shape {list(shape)}, but must have 2 places along axis {axis}: a ramp has ends.")
-  assert_same(out, ramp(shape[axis], shape), tolerance, f"a ramp along axis {axis}", inputs=arrays)
 
 
 @law("undoing gives back what was there: g(f(x)) = x", "definition of an inverse; windows, space-to-depth, round trips")

@@ -197,3 +197,39 @@ def test_whole_numbers_come_in_any_shape():
     assert equivalence.error_bound(KERNEL, number, number) == equivalence.error_bound(KERNEL, 5.0, 5.0)
     made = equivalence.conv_to_attention(**CONSTRUCTION | {"mode": "quadratic", "alpha": number})
     np.testing.assert_array_equal(made[1]["params"]["alpha"], 5)
+
+
+@pytest.mark.parametrize(
+  ("dtype", "taps", "size"),
+  [("float16", 3, 12e3), ("float16", 31, 120.0), ("bfloat16", 3, 2e38), ("float32", 3, 2e38), ("float16", 5, 6e4)],
+)
+def test_parameters_beyond_their_dtype_are_refused(dtype, taps, size):
+  """The heads of "rank" need larger numbers than the kernel; in the other modes a finite kernel has finite ones."""
+  drawn = np.random.default_rng(0).uniform(-size, size, (taps, taps, 1, 1))
+  kernel = jnp.asarray(drawn.astype(jnp.dtype(dtype)))
+  with pytest.raises(ValueError, match=f"^value would hold .*, but {dtype} has no number beyond .*mode 'table'.*$"):
+    equivalence.conv_to_attention(kernel, padding="SAME", mode="rank")
+  for mode in ("table", "quadratic"):
+    alpha = 9.0 if mode == "quadratic" else None
+    _, variables = equivalence.conv_to_attention(kernel, padding="SAME", mode=mode, alpha=alpha)
+    assert np.isfinite(np.asarray(variables["params"]["value"], np.float64)).all()
+
+
+def test_a_large_kernel_that_fits_is_the_convolution():
+  kernel = jnp.asarray(np.random.default_rng(0).uniform(-4000, 4000, (3, 3, 1, 1)), jnp.float16)
+  x = jnp.asarray(np.random.default_rng(1).standard_normal((1, 6, 6, 1)) * 0.05, jnp.float16)
+  layer, variables = equivalence.conv_to_attention(kernel, padding="SAME", mode="rank")
+  wanted = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+  np.testing.assert_allclose(layer.apply(variables, x), wanted, atol=0.02 * float(jnp.abs(wanted).max()))
+
+
+def test_a_bias_and_a_kernel_beyond_their_dtype_are_refused():
+  kernel = jnp.ones((3, 1, 2), jnp.float16)
+  with pytest.raises(ValueError, match=r"^bias would hold 1e\+06, but float16 has no number beyond .*float32.$"):
+    equivalence.conv_to_attention(kernel, jnp.asarray([1e6, 0.0]), padding="SAME", mode="table")
+  # Two heads, each on one tap alone, would be a kernel beyond it where they are on the same.
+  layer, variables = equivalence.conv_to_attention(kernel, padding="SAME", mode="table")
+  table = jnp.broadcast_to(variables["params"]["table"][:1], variables["params"]["table"].shape)
+  value = jnp.full_like(variables["params"]["value"], 50000)
+  with pytest.raises(ValueError, match=r"^kernel would hold 1.5e\+05, but float16 .*float32.$"):
+    equivalence.attention_to_conv(layer, {"params": {"value": value, "table": table}})

@@ -34,6 +34,20 @@ def test_sinusoids_equal_their_equation():
     ops.sinusoids(9, 5)
 
 
+@pytest.mark.parametrize(
+  ("dtype", "error"), [("float64", 1e-13), ("float32", 6e-8), ("float16", 5e-4), ("bfloat16", 4e-3)]
+)
+def test_fixed_tables_have_the_precision_of_their_dtype(dtype, error):
+  t, i = np.arange(50)[:, None], np.arange(4)[None]
+  angle = t / 10000 ** (i / 4)
+  exact = np.stack([np.sin(angle), np.cos(angle)], -1).reshape(50, 8)
+  dtype = jnp.dtype(dtype)
+  waves, shifts = ops.sinusoids(50, 8, dtype=dtype), ops.log_shifts(1, 9, dtype=dtype)[0, 8:, 1]
+  assert waves.dtype == shifts.dtype == dtype
+  np.testing.assert_allclose(waves.astype(np.float64), exact, rtol=0, atol=error)
+  np.testing.assert_allclose(shifts.astype(np.float64), np.log1p(np.arange(9)), rtol=2 * error)
+
+
 @pytest.mark.parametrize("clip", [0, 2, 5, 7])  # less than, just, and more than the sequence needs
 def test_clipped_relations_equal_the_literal_form(clip):
   query, keys, values = draw(B, T, N, D), draw(2 * clip + 1, D, seed=1), draw(2 * clip + 1, E, seed=2)

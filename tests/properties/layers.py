@@ -121,14 +121,14 @@ REMAT = Group(
 )
 
 
-def dropout(x, key, rate=0.4, scale=None):
-  keep = jax.random.bernoulli(key, 1 - rate, x.shape)
+def dropout(x, key, rate=0.4, scale=None, shape=None):
+  keep = jax.random.bernoulli(key, 1 - rate, x.shape if shape is None else shape)
   return jnp.where(keep, x / (1 - rate if scale is None else scale), 0)
 
 
 DROPPED = Group(
   arrays=(draw((2, 5, 4)), draw((3, 7), seed=1)),
-  laws=laws("key_decides", expectation={"evaluation": lambda x: x}),
+  laws=laws("key_decides draws_per_example", expectation={"evaluation": lambda x: x}),
   ours={"StochasticDepth": lambda x, key: layers.StochasticDepth(0.4).apply({}, x, train=True, rngs={"dropout": key})},
   theirs={
     "flax.linen.Dropout": lambda x, key: nn.Dropout(0.4, deterministic=False).apply({}, x, rngs={"dropout": key}),
@@ -137,6 +137,11 @@ DROPPED = Group(
   },
   mutants={
     "key_decides: a key of its own": lambda x, key: x,
+    "draws_per_example: one draw for the batch": lambda x, key: dropout(x, key, shape=(1, *x.shape[1:])),
+    "draws_per_example: one draw of stochastic depth for the batch": lambda x, key: dropout(x, key, shape=(1,)),
+    "draws_per_example: pairs share a draw": lambda x, key: (
+      jnp.repeat(dropout(jnp.ones_like(x[::2]), key), 2, 0)[: len(x)] * x
+    ),
     "expectation: not divided by the rate kept": lambda x, key: dropout(x, key, scale=1),
     "expectation: divided by a rate a little too large": lambda x, key: dropout(x, key, scale=0.63),
     "expectation: divided by the rate dropped": lambda x, key: dropout(x, key, scale=0.4),
@@ -153,6 +158,7 @@ EVALUATED = Group(
   },
   mutants={
     "key_ignored: still drops": dropout,
+    "key_ignored: still drops one sample in a hundred": lambda x, key: dropout(x, key, rate=0.01, shape=(1,)),
     "key_ignored: a little noise": lambda x, key: x + 1e-6 * jax.random.normal(key, x.shape),
   },
 )

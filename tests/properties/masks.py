@@ -24,6 +24,13 @@ def masked(x, ahead=0, hidden=-jnp.inf):
   return projected(x, bias=jnp.where(seen, 0.0, hidden)[None, None])
 
 
+def strictly(x):
+  """The past alone. The first token, which has none, gets the mean of nothing: 0."""
+  return jnp.concatenate([jnp.zeros_like(masked(x)[:, :1]), masked(x)[:, :-1]], 1) + 0.1 * jnp.cumsum(
+    jnp.pad(x, [(0, 0), (1, 0), (0, 0)])[:, :-1], 1
+  )
+
+
 def peeking(x):
   future = jnp.roll(x, -1, 1)
   return projected(x, is_causal=True) + (future - jax.lax.stop_gradient(future))
@@ -45,7 +52,7 @@ def by_bias(q, k, v, seen, hidden=-jnp.inf):
 
 CAUSAL = Group(
   arrays=TOKENS,
-  laws=laws("causal causal_jacobian positions_matter"),
+  laws=laws("causal causal_jacobian positions_matter sees_itself"),
   ours={
     "attend with a bias": lambda x: projected(x, core=lambda q, k, v, *_: by_bias(q, k, v, jnp.tri(x.shape[1]) > 0)[0])
   },
@@ -74,6 +81,8 @@ CAUSAL = Group(
     ),
     "causal: a value through a rounding": lambda x: jnp.round(jnp.roll(x, -1, 1)) + jnp.cumsum(x, 1),
     "causal_jacobian: gradient of the next token": peeking,
+    "sees_itself: a mask that hides the token itself": lambda x: strictly(x),
+    "sees_itself: the last token hidden from itself": lambda x: masked(x).at[:, -1].set(strictly(x)[:, -1]),
   },
 )
 

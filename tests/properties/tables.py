@@ -53,6 +53,55 @@ SUMS = Group(
 )
 
 
+def gather_grid(table, turn=(1, 1), reach=None, grid=None):
+  """[..., hw, hw]: rows and columns by key - query (1) or query - key (-1), clipped at a reach."""
+  h, w = ((size + 1) // 2 for size in table.shape[-2:]) if grid is None else grid
+  index = []
+  for place, size, sign in zip(np.divmod(np.arange(h * w), w), table.shape[-2:], turn, strict=True):
+    middle = size // 2
+    index.append(
+      np.clip(sign * (place[None] - place[:, None]), *((-middle, middle) if reach is None else reach)) + middle
+    )
+  return table[(..., *index)]
+
+
+GRIDDED = Group(
+  arrays=(draw((2, 5, 7)), draw((1, 3, 9), seed=1)),
+  laws=laws(
+    "shift_sign",
+    only_reached_shifts_learn=lambda table: {
+      "axis": (-2, -1),
+      "length": tuple((size + 1) // 2 for size in table.shape[1:]),
+    },
+  ),
+  ours={"relative_bias": ops.relative_bias, "relative_bias_one_hot": ops.relative_bias_one_hot},
+  theirs={
+    "jax.numpy, gathered": gather_grid,
+    "convattn's gather of one head": lambda table: jnp.stack([gather_grid(each) for each in table]),
+  },
+  mutants={
+    "shift_sign: query - key on both axes of a grid": lambda table: gather_grid(table, (-1, -1)),
+    "shift_sign: query - key along the columns": lambda table: gather_grid(table, (1, -1)),
+    "shift_sign: query - key along the rows": lambda table: gather_grid(table, (-1, 1)),
+    "only_reached_shifts_learn: a corner unread": lambda table: gather_grid(table.at[:, 0, 0].set(0)),
+  },
+)
+CLIPPED_GRID = Group(
+  arrays=(draw((2, 5, 5)), draw((1, 5, 5), seed=1)),
+  laws=laws(
+    clipped={"distance": 2, "grid": (4, 6)},
+    shift_sign={"grid": (4, 6)},
+    block_toeplitz={"grid": (4, 6)},
+  ),
+  theirs={"jax.numpy, gathered": lambda table: gather_grid(table, grid=(4, 6))},
+  mutants={
+    "clipped: a grid clipped one too early": lambda table: gather_grid(table, reach=(-1, 1), grid=(4, 6)),
+    "clipped: a grid clipped on one side": lambda table: gather_grid(table, grid=(4, 6)).at[:, 0, 23].set(0),
+    "shift_sign: a clipped grid by query - key": lambda table: gather_grid(table, (-1, -1), grid=(4, 6)),
+  },
+)
+
+
 def clipped(table, n=9, reach=None):
   k = (table.shape[0] - 1) // 2
   delta = np.arange(n)[None] - np.arange(n)[:, None]

@@ -11,7 +11,7 @@ from convattn import properties
 from tests.properties.expected import EXPECTED
 from tests.properties.group import Group
 
-NAMES = "attention transformed attention_layers masks images kernels layers gates tables matrices"
+NAMES = "attention transformed attention_layers masks images kernels layers training gates tables matrices"
 MODULES = [importlib.import_module(f"tests.properties.{name}") for name in NAMES.split()]
 GROUPS = {name.lower(): each for module in MODULES for name, each in vars(module).items() if isinstance(each, Group)}
 
@@ -37,6 +37,9 @@ OPPOSITES = {
   "only_gate_learns",
   "key_decides",
   "only_reached_shifts_learn",
+  "every_row_read",
+  "sees_itself",
+  "draws_per_example",
 }
 
 

@@ -214,6 +214,11 @@ WRONG = [
   ("block_toeplitz", [EYE], {"grid": (2, 3)}, r"must be \[..., 6, 6\]"),
   ("interior_translation", [EYE], {"radius": 3, "axes": (0, 1)}, "no output lies 3 places from every border"),
   ("clipped", [EYE], {"distance": 3}, "use at least 5"),
+  ("clipped", [normal(6, 6)], {"distance": 1, "grid": (2, 2)}, "there are 6 queries"),
+  ("shift_sign", [normal(7, 7, 7)], {}, r"give grid=\(h, w\)"),
+  ("only_reached_shifts_learn", [normal(5, 5)], {"axis": (0, 1), "length": (2, 2, 2)}, "must be as many"),
+  ("running_average", [TOKENS], {"momentum": 0.5}, "the same the other way round"),
+  ("draws_per_example", [TOKENS[:1]], {}, "must have 2 at least"),
 ]
 
 

@@ -59,6 +59,51 @@ TRANSFORMED = Group(
   },
 )
 
+
+def kinked(fn, gradient):
+  """Another gradient than its own: of the point and the cotangent."""
+  wrong = jax.custom_vjp(fn)
+  wrong.defvjp(lambda x: (fn(x), x), lambda x, cotangent: (gradient(x, cotangent),))
+  return wrong
+
+
+def behind_dense(fn):
+  """Between two dense layers."""
+  w = jnp.asarray(draw((5, 5), seed=3)[0])
+  return lambda x: fn(x @ w) @ w
+
+
+def times(factor):
+  return kinked(jax.nn.relu, lambda x, cotangent: factor * jnp.where(x > 0, cotangent, 0))
+
+
+KINKED = Group(
+  arrays=(draw((3, 4, 5), seed=7), draw((16, 5), seed=1)),
+  laws=laws("gradient_is_slope precision"),
+  ours={"max_pool": lambda x: ops.max_pool(x[None, ..., None] if x.ndim == 2 else x[..., None], window=3, stride=2)},
+  theirs={
+    "jax.nn.relu": jax.nn.relu,
+    "dense, relu, dense": behind_dense(jax.nn.relu),
+    "jax.nn.relu6": lambda x: jax.nn.relu6(4 * x),
+    "jax.nn.leaky_relu": jax.nn.leaky_relu,
+    "jax.numpy.clip": lambda x: jnp.clip(x, -0.5, 0.5),
+    "jax.numpy.abs": jnp.abs,
+    "jax.numpy.sort": lambda x: jnp.sort(x, None),
+    "jax.numpy.max": lambda x: x.max(0),
+  },
+  mutants={
+    "gradient_is_slope: a hundredth too large": times(1.01),
+    "gradient_is_slope: a hundredth too small": behind_dense(times(0.99)),
+    "gradient_is_slope: leaks at negative places": behind_dense(
+      kinked(jax.nn.relu, lambda x, cotangent: jnp.where(x > 0, 1, 0.1) * cotangent)
+    ),
+    "gradient_is_slope: clip's, where it is clipped": kinked(
+      lambda x: jnp.clip(x, -0.5, 0.5), lambda x, cotangent: cotangent
+    ),
+    "gradient_is_slope: a term is missing": lambda x: jnp.abs(x) + 0.3 * jax.lax.stop_gradient(x),
+  },
+)
+
 LINEAR = Group(
   arrays=(draw((3, 4), (4, 2)), draw((2, 5), (5, 3), seed=1)),
   laws=laws("jvp_is_vjp affine"),
