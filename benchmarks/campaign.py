@@ -38,7 +38,7 @@ from typing import Any
 from benchmarks.campaign_damage import damages
 from benchmarks.campaign_kill import POINTS
 from benchmarks.campaign_worker import END
-from benchmarks.children import end_with_parent
+from benchmarks.children import ending_with_parent
 from convattn.training.writer import TIMES
 
 ROOT = Path(__file__).parents[1]
@@ -94,14 +94,13 @@ class Runner:
       "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     return subprocess.Popen(
-      [sys.executable, "-m", module, *arguments],
+      ending_with_parent([sys.executable, "-m", module, *arguments]),
       cwd=ROOT,
       env={**os.environ, **kept},
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT,
       text=True,
-      preexec_fn=end_with_parent,
     )
 
   @contextlib.contextmanager

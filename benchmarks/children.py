@@ -7,22 +7,20 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 
 _PDEATHSIG = 1  # PR_SET_PDEATHSIG of linux/prctl.h
 
 _WATCH = "import os, sys; sys.stdin.read(); os.killpg(int(sys.argv[1]), 9)"
 
 
-def end_with_parent() -> None:
-  """A `preexec_fn`: the kernel kills the process when the thread that started it ends; on Linux, elsewhere nothing.
+def ending_with_parent(command: Sequence[str]) -> list[str]:
+  """The command of a process that the kernel kills when the thread that started it ends; on Linux, elsewhere as it is.
 
-  It may be stopped then. What it has started itself is not killed; see `Watch`.
+  It may be stopped then. What it has started itself is not killed; see `Watch`. (A `preexec_fn` would fork, which a
+  process that runs JAX must not.)
   """
-  if sys.platform == "linux":
-    parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it has ended meanwhile
-      os._exit(1)
+  return [sys.executable, "-S", __file__, str(os.getpid()), *command] if sys.platform == "linux" else list(command)
 
 
 class Watch:
@@ -46,3 +44,11 @@ class Watch:
     """Ends the watch, not the group."""
     self._process.kill()
     self._process.communicate()
+
+
+if __name__ == "__main__":
+  parent, *rest = sys.argv[1:]
+  ctypes.CDLL(None, use_errno=True).prctl(_PDEATHSIG, signal.SIGKILL)
+  if os.getppid() != int(parent):  # it has ended meanwhile
+    sys.exit(1)
+  os.execvp(rest[0], rest)

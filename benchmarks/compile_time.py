@@ -27,7 +27,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.children import end_with_parent
 from benchmarks.results import write_json
 
 ROOT = Path(__file__).parents[1]
@@ -51,7 +50,8 @@ def stages(model: str, batch: int, size: int, task: str, dtype: str) -> dict[str
     return result
 
   def imports() -> Any:
-    from benchmarks import programs
+    from benchmarks.children import ending_with_parent
+from benchmarks import programs
 
     return programs
 
@@ -74,10 +74,10 @@ def stages(model: str, batch: int, size: int, task: str, dtype: str) -> dict[str
 
 def fresh(cache: Path, options: dict[str, Any]) -> dict[str, Any]:
   """`stages` in a process of its own, which keeps what it compiles in `cache`."""
-  command = [sys.executable, "-m", "benchmarks.compile_time", "--child", *(f"--{k}={v}" for k, v in options.items())]
+  child = [sys.executable, "-m", "benchmarks.compile_time", "--child", *(f"--{k}={v}" for k, v in options.items())]
   environment = {**os.environ, **_CACHE, "JAX_COMPILATION_CACHE_DIR": str(cache)}
-  settings: dict[str, Any] = {"cwd": ROOT, "env": environment, "preexec_fn": end_with_parent}
-  done = subprocess.run(command, **settings, capture_output=True, text=True, check=False)
+  settings: dict[str, Any] = {"cwd": ROOT, "env": environment}
+  done = subprocess.run(ending_with_parent(child), **settings, capture_output=True, text=True, check=False)
   if done.returncode:
     raise SystemExit(f"the measured process stopped:\n{done.stderr[-2000:]}")
   return dict(json.loads(done.stdout.splitlines()[-1]))

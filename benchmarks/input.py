@@ -29,7 +29,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.children import end_with_parent
+from benchmarks.children import ending_with_parent
 from benchmarks.results import record, write_json
 from benchmarks.turns import Side
 
@@ -96,7 +96,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def has_peer(python: str) -> bool:
   found = subprocess.run(
-    [python, "-c", "import torch, torchvision"], capture_output=True, check=False, preexec_fn=end_with_parent
+    ending_with_parent([python, "-c", "import torch, torchvision"]), capture_output=True, check=False
   )
   return found.returncode == 0
 

@@ -26,7 +26,7 @@ import numpy as np
 from jax.sharding import AbstractMesh
 
 import convattn
-from benchmarks.children import end_with_parent
+from benchmarks.children import ending_with_parent
 from benchmarks.scaling_text import page
 from convattn import analysis
 from convattn.training.sharding import AXES, SMALLEST_SPLIT, state_shardings
@@ -204,13 +204,12 @@ def compiled_apart(fsdp: int) -> dict[str, Any]:
   """`compile_step` in a process of its own, with eight virtual CPU devices."""
   flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
   done = subprocess.run(
-    [sys.executable, "-m", "benchmarks.scaling", f"--compile={fsdp}"],
+    ending_with_parent([sys.executable, "-m", "benchmarks.scaling", f"--compile={fsdp}"]),
     env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
     cwd=Path(__file__).parents[1],
     stdout=subprocess.PIPE,
     text=True,
     check=True,
-    preexec_fn=end_with_parent,
   )
   return json.loads(done.stdout.splitlines()[-1])
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from benchmarks.children import Watch, end_with_parent
+from benchmarks.children import Watch, ending_with_parent
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,14 +30,13 @@ class Side:
     self.name = name
     self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
     self._process = subprocess.Popen(
-      command,
+      ending_with_parent(command),
       cwd=ROOT,
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       stderr=self._errors,
       text=True,
       start_new_session=True,
-      preexec_fn=end_with_parent,
     )
     self._watch = Watch(self._process.pid)
     try:

@@ -67,4 +67,4 @@ def _named(path: Path) -> Iterator[None]:
     yield
   except OSError as error:
     # A full disk is met by what was opened, and has no name then.
-    raise error if error.filename else OSError(error.errno, error.strerror, str(path)) from None
+    raise error if error.filename or error.errno is None else OSError(error.errno, error.strerror, str(path)) from None

@@ -17,7 +17,7 @@ import pytest
 import convattn
 from tests.pages import PAGES, ROOT, blocks, prose
 
-TRAIN_OR_LOAD = {"README.md 1", "README.md 2", "docs/data.md", "docs/models.md"}
+TRAIN_OR_LOAD = {"README.md 1", "README.md 2", "docs/composing.md", "docs/data.md", "docs/models.md"}
 """Programs that take long."""
 
 

@@ -117,10 +117,10 @@ class PoolBeforeNorm(normalization.LayerNorm):
 transformer_pool = transformer.pool
 
 
-def swin_shifts(height, width):
+def swin_shifts(height, width, *, dtype=np.float32):
   """Swin Transformer V2's coordinates: normalised to the grid, in units of log2(8)."""
   grid = np.stack(np.mgrid[1 - height : height, 1 - width : width], -1) / np.maximum([height - 1, width - 1], 1) * 8
-  return (np.sign(grid) * np.log2(1 + np.abs(grid)) / np.log2(8)).astype(np.float32)
+  return (np.sign(grid) * np.log2(1 + np.abs(grid)) / np.log2(8)).astype(dtype)
 
 
 @dataclasses.dataclass(frozen=True)
