@@ -27,6 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.children import ending_with_parent
 from benchmarks.results import write_json
 
 ROOT = Path(__file__).parents[1]
@@ -50,8 +51,7 @@ def stages(model: str, batch: int, size: int, task: str, dtype: str) -> dict[str
     return result
 
   def imports() -> Any:
-    from benchmarks.children import ending_with_parent
-from benchmarks import programs
+    from benchmarks import programs
 
     return programs
 
