@@ -93,7 +93,8 @@ class PositionMLP(nn.Module):
       "dtype": jnp.promote_types(self.dtype, jnp.float32),
       "param_dtype": self.param_dtype,
     }
-    hidden = nn.relu(nn.Dense(self.hidden, name="hidden", **fields)(log_shifts(*self.grid, dtype=fields["dtype"])))
+    # In float32 in float64 too: timm keeps them so, and its models are equalled to 1e-10.
+    hidden = nn.relu(nn.Dense(self.hidden, name="hidden", **fields)(log_shifts(*self.grid)))
     hidden = nn.Dropout(self.dropout, deterministic=self.dropout == 0)(hidden)
     return jnp.moveaxis(nn.Dense(self.num_heads, name="out", **fields)(hidden), -1, 0)
 
