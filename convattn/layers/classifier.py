@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from convattn.layers.choices import check_choices, refuse_beside
+from convattn.layers.choices import check_choices
 from convattn.layers.inputs import check_input
-from convattn.layers.normalization import Norm, norm_maker
+from convattn.layers.normalization import Norm, norm_of
 from convattn.ops.dense import dense_dot
 
 HEADS = ("tanh", "plain", "norm_first")
@@ -42,9 +42,7 @@ class Classifier(nn.Module):
     # The mean and the head are a thousandth of the work: they stay wide.
     wide = jnp.promote_types(self.dtype, jnp.float32)
     fields: dict[str, Any] = {"dtype": wide, "param_dtype": self.param_dtype}
-    if not isinstance(self.norm, str):
-      refuse_beside(self, "norm", "norm_epsilon")
-    norm = norm_maker(self.norm, self.norm_epsilon, **fields)(name="norm")
+    norm = norm_of(self, wide)(name="norm")
     dense = functools.partial(nn.Dense, kernel_init=nn.initializers.xavier_uniform(), dot_general=dense_dot, **fields)
     x = x.astype(wide)
     if self.kind == "norm_first":

@@ -92,15 +92,17 @@ Norm = str | Callable[..., nn.Module]
 """A name of NORMS, or what makes a module of one's own from (dtype, param_dtype, name), called as (x, *, train)."""
 
 
-def norm_of(block: Any) -> Callable[..., nn.Module]:
+def norm_of(block: Any, dtype: DTypeLike | None = None) -> Callable[..., nn.Module]:
   """What makes the norm of a block with the fields norm, norm_epsilon, dtype and param_dtype, given its name.
+
+  `dtype` is that of the norm's computation (the block's if None).
 
   Raises:
     ValueError: an unknown norm, or a norm_epsilon beside a norm that is handed in.
   """
   if not isinstance(block.norm, str):
     refuse_beside(block, "norm", "norm_epsilon")
-  return norm_maker(block.norm, block.norm_epsilon, dtype=block.dtype, param_dtype=block.param_dtype)
+  return norm_maker(block.norm, block.norm_epsilon, dtype=dtype or block.dtype, param_dtype=block.param_dtype)
 
 
 def norm_maker(norm: Norm, epsilon: float | None = None, **dtypes: Any) -> Callable[..., nn.Module]:
