@@ -15,7 +15,7 @@ def write_whole(contents: Mapping[Path, bytes]) -> None:
   Raises:
     OSError: one cannot be written; none is replaced then.
   """
-  partial = {path: _beside(path) for path in contents if not _takes_a_stream(path)}
+  partial = {path: _beside(path) for path in contents if not takes_a_stream(path)}
   with contextlib.ExitStack() as cleaning:
     for path, temporary in partial.items():
       cleaning.callback(_remove, temporary)
@@ -36,7 +36,7 @@ def check_writable(path: Path) -> None:
   Raises:
     OSError: the file could not be written.
   """
-  if _takes_a_stream(path):
+  if takes_a_stream(path):
     path.open("wb").close()
     return
   temporary = _beside(path)
@@ -46,6 +46,13 @@ def check_writable(path: Path) -> None:
     _remove(temporary)
 
 
+def takes_a_stream(path: Path) -> bool:
+  """Whether what is there, a pipe or a device such as /dev/stdout, is written into rather than replaced."""
+  # /dev/stdout may be a link to a plain file, but it is not to be replaced by another.
+  in_dev = path.absolute().parent in (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))
+  return path.exists() and (in_dev or not (path.is_file() or path.is_dir()))
+
+
 def _beside(path: Path) -> Path:
   return path.with_name(f".{path.name}.partial")
 
@@ -53,12 +60,6 @@ def _beside(path: Path) -> Path:
 def _remove(path: Path) -> None:
   with contextlib.suppress(OSError):  # where the file system refuses this as well, that is not what is the matter
     path.unlink(missing_ok=True)
-
-
-def _takes_a_stream(path: Path) -> bool:
-  # /dev/stdout may be a link to a plain file, but it is not to be replaced by another.
-  in_dev = path.absolute().parent in (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))
-  return path.exists() and (in_dev or not (path.is_file() or path.is_dir()))
 
 
 @contextlib.contextmanager

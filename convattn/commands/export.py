@@ -9,14 +9,15 @@ from convattn.commands.memory import naming_a_lack_of_memory
 from convattn.commands.options import named_options, output_file, pixels, split_options
 from convattn.errors import UserError
 
-_HELP = """convattn export --checkpoint=DIR|TAG --out=FILE [--image_size=H|HxW] [--platforms=cpu,cuda,tpu]
+_HELP = """convattn export --checkpoint=DIR|TAG --out=FILE [--image_size=H|HxW|any] [--platforms=cpu,cuda,tpu]
 
   --checkpoint  a run's workdir (its newest checkpoint), the folder of one checkpoint, or a tag of released weights
                 such as coatnet_0_rw_224.sw_in1k; averaged weights where the run keeps them
   --out         the program goes here, such as model.stablehlo; its class names, preprocessing and versions go beside
                 it as model.json
   --image_size  pixels, one number or height x width (default: what the weights were made for; for other sizes bias
-                tables are resized bilinearly)
+                tables are resized bilinearly), or any: every size that the model's stride divides, for a model
+                without bias tables
   --platforms   where the program shall run
 
 The program takes uint8 pixels [b, h, w, c], any number b of pictures, and gives float32 logits [b, classes]. Mean and
@@ -43,12 +44,15 @@ def run(arguments: Sequence[str]) -> None:
   out = output_file("out", values["out"])
   request: dict[str, Any] = {}
   if "image_size" in values:
-    request["image_size"] = pixels("image_size", values["image_size"])
+    text = values["image_size"]
+    request["image_size"] = text if text == "any" else pixels("image_size", text)
   if "platforms" in values:
     request["platforms"] = tuple(values["platforms"].split(","))
   # Imported here: --help and mistakes do without.
   from convattn import inference
+  from convattn.inference.exporting import description_path
 
+  description_path(out)
   restored = inference.restore_classifier(values["checkpoint"])
   artifact = inference.export_classifier(restored, **request)
   path, beside = artifact.write(out)

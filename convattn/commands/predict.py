@@ -45,13 +45,14 @@ def run(arguments: Sequence[str]) -> None:
   # Imported here: --help and mistakes do without.
   from convattn import inference
   from convattn.commands.counting import Counting
+  from convattn.training import output
   from convattn.training.workdir import write_json
 
   restored = inference.restore_classifier(values["checkpoint"])
   unreadable: list[tuple[Path, str]] = []
   made = inference.predictions(restored, pictures, top=top, batch_size=batch_size, unreadable=unreadable)
   predictions = []
-  with Counting(len(pictures)) as counting:
+  with output.guarded(goes_on=out is not None), Counting(len(pictures)) as counting:
     for path, best in made:
       counting.write(_shown(path, best))
       counting.advance(1)

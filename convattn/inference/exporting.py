@@ -6,14 +6,14 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 from jax import export
 
 from convattn import pretrained
-from convattn.errors import UserError
-from convattn.files import write_whole
+from convattn.errors import UserError, one_line
+from convattn.files import takes_a_stream, write_whole
 from convattn.inference.logits import forward
 from convattn.training.restoring import Classifier
 
@@ -42,19 +42,30 @@ class Artifact:
     Whoever looks sees a whole file or none; files of these names are replaced.
 
     Raises:
-      UserError: `path` ends in .json itself.
+      UserError: `path` ends in .json itself, or is a pipe or device, which nothing lies beside.
       OSError: it cannot be written.
     """
-    beside = path.with_suffix(".json")
-    if beside == path:
-      raise UserError(f"the artifact cannot be {path}, where its description goes; choose another suffix.")
+    beside = description_path(path)
     description = json.dumps({"artifact": path.name, **self.description}, indent=2, allow_nan=False) + "\n"
     write_whole({beside: description.encode(), path: bytes(self.exported.serialize())})
     return path, beside
 
 
+def description_path(path: Path) -> Path:
+  """Where the description of the artifact at `path` goes; raises as `Artifact.write` does."""
+  beside = path.with_suffix(".json")
+  if beside == path:
+    raise UserError(f"the artifact cannot be {path}, where its description goes; choose another suffix.")
+  if takes_a_stream(path):
+    raise UserError(f"the artifact cannot be {path}, since its description goes beside it; name a file.")
+  return beside
+
+
 def export_classifier(
-  restored: Classifier, *, image_size: tuple[int, int] | None = None, platforms: Sequence[str] = PLATFORMS
+  restored: Classifier,
+  *,
+  image_size: tuple[int, int] | Literal["any"] | None = None,
+  platforms: Sequence[str] = PLATFORMS,
 ) -> Artifact:
   """The classifier with its variables and its normalisation of pixels as one program for several platforms.
 
@@ -64,20 +75,24 @@ def export_classifier(
   Args:
     restored: see `training.restore_classifier`.
     image_size: (height, width) in pixels; None: what the variables were made for. Bias tables are resized bilinearly,
-      unless the model resizes its own.
+      unless the model resizes its own. "any": the program takes every size that the model's stride divides.
     platforms: some of PLATFORMS.
 
   Raises:
-    UserError: no platform, an unknown one or one twice; or variables too large for the format, in one line.
+    UserError: no platform, an unknown one or one twice; variables too large for the format; or "any" of a model whose
+      parameters belong to one size.
   """
   _check_platforms(platforms)
   count = sum(leaf.nbytes for leaf in jax.tree.leaves(restored.variables))
   if count > _MOST_BYTES:
     raise UserError(f"the variables take {count / 2**30:.1f} GiB, but the artifact's format holds less than 2 GiB.")
   model, preprocessing, variables = restored.model, restored.preprocessing, restored.variables
-  if image_size is not None:
-    preprocessing = dataclasses.replace(preprocessing, image_size=image_size)
-    if getattr(getattr(model, "spec", None), "table_resize", "none") == "none" and _has_tables(variables):
+  stride = getattr(getattr(model, "spec", None), "stride", 1)
+  sizes: tuple[Any, ...] = (f"{stride}*h", f"{stride}*w")
+  if image_size != "any":
+    preprocessing = preprocessing if image_size is None else dataclasses.replace(preprocessing, image_size=image_size)
+    sizes = preprocessing.image_size
+    if image_size and getattr(getattr(model, "spec", None), "table_resize", "none") == "none" and _has_tables(variables):
       variables = pretrained.resize(model, variables, image_size)
   logits_of_variables = forward(restored)
 
@@ -85,8 +100,14 @@ def export_classifier(
   def logits(pixels: jax.Array) -> jax.Array:
     return logits_of_variables(variables, pixels).astype("float32")
 
-  shape = export.symbolic_shape(", ".join(map(str, ("b", *preprocessing.image_size, len(preprocessing.mean)))))
-  exported = export.export(logits, platforms=platforms)(jax.ShapeDtypeStruct(shape, "uint8"))
+  shape = export.symbolic_shape(", ".join(map(str, ("b", *sizes, len(preprocessing.mean)))))
+  try:
+    exported = export.export(logits, platforms=platforms)(jax.ShapeDtypeStruct(shape, "uint8"))
+  except Exception as error:  # whatever a module does with a size that is not a number
+    if image_size != "any":
+      raise
+    reason = one_line(error)
+    raise UserError(f"no program of this model takes images of any size; export one for each ({reason}).") from error
   return Artifact(exported, _description(restored, preprocessing, exported))
 
 

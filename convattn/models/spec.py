@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 
 from convattn.errors import UserError
@@ -197,6 +198,11 @@ class Spec:
   def blocks(self) -> list[tuple[str, int, int]]:
     """(block, width, stride) of every block of every stage in order."""
     return [block for stage in self.stages for block in stage.blocks]
+
+  @property
+  def stride(self) -> int:
+    """Pixels of the image from one cell of the last grid to the next, on each axis."""
+    return math.prod((self.stem_stride, *(stage.stride for stage in self.stages)))
 
 
 def check_settings(spec: object) -> None:

@@ -76,12 +76,21 @@ def test_a_wrong_request_is_one_line(arguments, message, refusal, tmp_path, monk
   [
     ("--platforms=cpu,gpu", "platforms are cpu, gpu, but must be some of cpu, cuda, tpu."),
     ("--out=a.json", "the artifact cannot be a.json, where its description goes; choose another suffix."),
+    ("--out=/dev/null", "the artifact cannot be /dev/null, since its description goes beside it; name a file."),
   ],
 )
 def test_what_is_found_wrong_later_is_one_line_too(digits_run, option, message, refusal, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   options = {"--checkpoint": digits_run, "--out": "a", "--platforms": "cpu"} | dict([option.split("=")])
   assert refusal("export", *(f"{name}={value}" for name, value in options.items())) == (message, "")
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_a_program_for_any_size_is_one_line_where_the_model_belongs_to_one(digits_run, refusal, tmp_path):
+  options = (f"--checkpoint={digits_run}", f"--out={tmp_path / 'a'}", "--platforms=cpu", "--image_size=any")
+  line, out = refusal("export", *options)
+  assert line.startswith("no program of this model takes images of any size; export one for each (")
+  assert out == ""
   assert list(tmp_path.iterdir()) == []
 
 

@@ -1,9 +1,12 @@
 """The predict command: names and probabilities of pictures, and one line for what is no picture."""
 
+import errno
+import io
 import json
 import os
 import pathlib
 import shutil
+import sys
 
 import jax
 import numpy as np
@@ -11,6 +14,7 @@ import PIL.Image
 import pytest
 
 from convattn import inference, training
+from convattn.commands import main
 from convattn.commands.predict import find_pictures
 from convattn.data import load
 from convattn.inference import most_likely
@@ -175,6 +179,21 @@ def test_probabilities_are_the_softmax_and_equal_ones_keep_their_order():
   np.testing.assert_allclose([p for _, p in best], weights / weights.sum(), rtol=1e-14)
   shifted = most_likely(np.array([11.0, 13.0, 13.0, -990.0], np.float32), "abcd", 2)
   assert shifted == best[:2]
+
+
+def test_the_file_is_written_although_nobody_reads_on(digits_run, scans, tmp_path, monkeypatch, capsys):
+  class Left(io.StringIO):
+    def write(self, text):
+      raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+  arguments = ["predict", f"--checkpoint={digits_run}", str(scans)]
+  monkeypatch.setattr(sys, "stdout", Left())
+  assert main(arguments) == 141  # nothing is left to do without a reader
+  out_file = tmp_path / "a.json"
+  monkeypatch.setattr(sys, "stdout", Left())
+  assert main([*arguments, f"--out={out_file}"]) == 0
+  assert len(json.loads(out_file.read_text())["predictions"]) == 12
+  assert capsys.readouterr().err == "note: the output takes no more (Broken pipe); the work goes on without it.\n"
 
 
 def test_a_bar_is_drawn_where_there_is_a_terminal(digits_run, scans, call, monkeypatch):

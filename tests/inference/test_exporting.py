@@ -149,6 +149,26 @@ def test_another_image_size_comes_with_resized_tables(restored):
   assert np.abs(wanted[0] - wanted[1]).max() > 1e-4
 
 
+def test_one_program_takes_every_size_that_the_stride_divides():
+  model = dataclasses.replace(MODEL, spec=dataclasses.replace(MODEL.spec, relative_attention="none"))
+  own = restored_of(model)
+  artifact = export_classifier(own, image_size="any", platforms=("cpu",))
+  assert artifact.description["input"]["shape"] == ["b", "4*h", "4*w", 2]
+  for size in ((8, 12), (20, 4)):
+    wanted = model.apply(own.variables, PREPROCESSING.normalize(pixels(2, size)), train=False)
+    np.testing.assert_allclose(artifact.exported.call(pixels(2, size)), wanted, rtol=1e-5, atol=1e-5)
+  with pytest.raises(ValueError, match="divisible|4\\*h"):
+    artifact.exported.call(pixels(2, (9, 12)))
+
+
+@pytest.mark.parametrize("model", [MODEL, dataclasses.replace(MODEL, spec=TIMM_TABLES)], ids=["tables", "resized"])
+def test_a_model_that_belongs_to_one_size_says_so(model):
+  message = r"^no program of this model takes images of any size; export one for each \(.*grid.*\)\.$"
+  with pytest.raises(UserError, match=message) as raised:
+    export_classifier(restored_of(model), image_size="any", platforms=("cpu",))
+  assert "\n" not in str(raised.value)
+
+
 @pytest.mark.parametrize(("precision", "found"), [(None, {"HIGHEST"}), ("default", set())])
 def test_products_are_as_precise_as_in_training(precision, found):
   experiment = None if precision is None else Experiment(compute=Compute(matmul_precision=precision))
