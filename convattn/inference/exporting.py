@@ -87,12 +87,13 @@ def export_classifier(
   if count > _MOST_BYTES:
     raise UserError(f"the variables take {count / 2**30:.1f} GiB, but the artifact's format holds less than 2 GiB.")
   model, preprocessing, variables = restored.model, restored.preprocessing, restored.variables
-  stride = getattr(getattr(model, "spec", None), "stride", 1)
+  spec = getattr(model, "spec", None)
+  stride = getattr(spec, "stride", 1)
   sizes: tuple[Any, ...] = (f"{stride}*h", f"{stride}*w")
   if image_size != "any":
     preprocessing = preprocessing if image_size is None else dataclasses.replace(preprocessing, image_size=image_size)
     sizes = preprocessing.image_size
-    if image_size and getattr(getattr(model, "spec", None), "table_resize", "none") == "none" and _has_tables(variables):
+    if image_size and getattr(spec, "table_resize", "none") == "none" and _has_tables(variables):
       variables = pretrained.resize(model, variables, image_size)
   logits_of_variables = forward(restored)
 

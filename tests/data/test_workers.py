@@ -209,9 +209,7 @@ def script(tmp_path, root, then, guard="if __name__ == '__main__': "):
 
 @pytest.mark.parametrize("end", ["interrupt", "kill", "exception"])
 def test_none_is_left_behind(tmp_path, root, end):
-  process = script(
-    tmp_path, root, "signal.pause()" if end != "exception" else "raise OSError('ours')"
-  )
+  process = script(tmp_path, root, "signal.pause()" if end != "exception" else "raise OSError('ours')")
   assert process.stdout.readline() == "ready\n"
   workers = children(process.pid)
   if end == "interrupt":
