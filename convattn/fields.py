@@ -126,6 +126,8 @@ def misfit(field: dataclasses.Field, kind: Any, value: Any) -> str:
   allowed, within, largest = (field.metadata[name] for name in ("choices", "within", "largest"))
   if allowed and value not in allowed:
     return f"one of {', '.join(map(repr, allowed))}"
+  if isinstance(value, str) and "\0" in value:
+    return "text without the character \\0, which no name of a file or a data set has"
   if within is not None and not within.fits(value):
     return within.wanted
   if type(value) is int and float not in kinds(kind) and value > largest:

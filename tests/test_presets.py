@@ -60,7 +60,12 @@ def folder(root):
 @pytest.mark.parametrize(
   "preset, argument, data",
   [
-    ("cifar10", None, lambda root: records(root, "cifar10", (32, 32), {"train": 20, "test": 4})),
+    pytest.param(
+      "cifar10",
+      None,
+      lambda root: records(root, "cifar10", (32, 32), {"train": 20, "test": 4}),
+      marks=pytest.mark.slow,
+    ),
     pytest.param(
       "imagenet",
       "coatnet_0",

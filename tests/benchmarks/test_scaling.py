@@ -31,6 +31,7 @@ def test_the_document_holds_the_collectives_that_are_compiled_here():
   assert collectives_section({fsdp: scaling.compiled_apart(fsdp) for fsdp in (1, 8)}) in DOCUMENT
 
 
+@pytest.mark.slow
 def test_a_divided_state_takes_an_eighth_and_activations_do_not_change():
   one, eighth = memory_row("coatnet_4", Layout(256, 1)), memory_row("coatnet_4", Layout(256, 8))
   for part in ("parameters", "moments", "average", "gradients"):

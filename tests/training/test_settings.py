@@ -62,6 +62,10 @@ def test_the_defaults_are_valid():
       Experiment(max_skipped_steps=2, compute=Compute(debug_nans=True)),
       "compute.debug_nans stops at the first nan, which max_skipped_steps=2 would leave out; set that to 0.",
     ),
+    (
+      Experiment(data=Data(name="d\0")),
+      "data.name must be text without the character \\0, which no name of a file or a data set has, got 'd\\x00'.",
+    ),
     (Experiment(data=Data(images_per_class=-1)), "data.images_per_class must be at least 0, got -1."),
     (
       Experiment(augmentation=Augmentation(resized_crop_area=0.0)),

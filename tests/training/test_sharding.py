@@ -79,8 +79,8 @@ def whole(toy):
   return trained(*program_of(toy, 1))
 
 
+@pytest.mark.slow  # of another model in test_program.py
 def test_four_devices_equal_one(toy, whole):
-  """Of a CoAtNet; of another model in test_program.py."""
   assert len(jax.tree.leaves(whole.params)[0].sharding.device_set) == 4
   assert_equal_states(trained(*program_of(toy, 1, devices=1)), whole)
 
