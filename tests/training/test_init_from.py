@@ -193,7 +193,7 @@ def test_the_weights_are_read_until_the_run_has_a_checkpoint(toy, source, tmp_pa
   folder = tmp_path / "run"
   folder.mkdir()
   first = find_initial(experiment, folder)
-  files.write_config(folder, experiment, {"init_from": first.identity})
+  files.write_config(folder, files.Recorded(experiment, {"init_from": first.identity}))
   assert find_initial(experiment, folder).restored is not None
   (folder / files.CHECKPOINTS / "4.orbax-checkpoint-tmp").mkdir(parents=True)  # one that was not completed
   assert find_initial(experiment, folder).restored is not None
