@@ -7,13 +7,11 @@ from typing import Any
 from convattn.errors import UserError
 from convattn.training import workdir as files
 from convattn.training.checkpoint_folder import newest_verified
-from convattn.training.checkpoints import as_saved
 from convattn.training.config import Experiment
 from convattn.training.description import describe_data
 from convattn.training.distributed import is_main
 from convattn.training.optimizer import learning_rate_schedule
 from convattn.training.settings import changing
-from convattn.training.state import TrainState
 from convattn.training.task_checks import first_batches
 
 
@@ -25,21 +23,12 @@ def is_finished(recorded: files.Recorded | None, now: Experiment, result: dict[s
   return result is not None and result["step"] >= now.num_steps and not _is_continued(recorded, now)
 
 
-def check_state(
-  folder: Path, recorded: files.Recorded | None, now: Experiment, result: dict[str, Any] | None, template: TrainState
-) -> None:
-  """Whether what lies in the workdir can go on with other settings; changes nothing.
-
-  Args:
-    folder: the workdir.
-    recorded: what it says.
-    now: the settings to go on with.
-    result: its result.json, if there is one.
-    template: of the state that the settings make, see program.Program.
+def check_steps(folder: Path, recorded: files.Recorded | None, now: Experiment, result: dict[str, Any] | None) -> None:
+  """Whether what lies in `folder` can go on for as many steps as `now` says; nothing is asked where nothing changes.
 
   Raises:
-    UserError: more updates have been applied than are wanted, or as many and the run has ended; a finished run whose
-      last checkpoint is gone; a state that cannot be used. One line.
+    UserError: more updates have been applied than are wanted, or as many and the run has ended; or a finished run whose
+      last checkpoint is gone. One line.
   """
   if recorded is None or not _is_continued(recorded, now):
     return
@@ -56,8 +45,6 @@ def check_state(
       f"num_steps must be {'above' if has_ended else 'at least'} {step}, the updates that the run in {folder} has "
       f"applied already, for it to go on, got {now.num_steps}."
     )
-  if newest is not None:
-    as_saved(newest, template)
 
 
 def data_before(task: Any, recorded: files.Recorded | None, now: Experiment) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ import jax
 from convattn.errors import UserError
 from convattn.models import spec_for
 from convattn.training import output, workdir as files
-from convattn.training.changes import Change, check_state, data_before, is_finished
+from convattn.training.changes import Change, check_steps, data_before, is_finished
 from convattn.training.checkpoints import Checkpoints
 from convattn.training.classification import ImageClassification, load_dataset
 from convattn.training.config import Experiment
@@ -98,6 +98,7 @@ def _run(
     if experiment.compute.deterministic:
       request_deterministic_kernels()
     result = files.read_result(folder)
+    check_steps(folder, recorded, experiment, result)
     finished = is_finished(recorded, experiment, result)
     mesh = make_mesh(fsdp=1 if finished else experiment.compute.fsdp)
     if not finished:  # whose result can be read with any number of devices
@@ -119,7 +120,6 @@ def _run(
     batches = first_batches(task)
     if not finished:
       check_task(program, task, batches, experiment.batch_size)
-    check_state(folder, recorded, experiment, result, program.template)
     identity = {"model": describe_model(model), "data": describe_data(task.metadata, batches)}
     if variables is not None:
       variables = as_template(variables, program.template, "variables")

@@ -10,6 +10,8 @@ import pytest
 
 from convattn.errors import UserError
 from convattn.training import Experiment, ImageClassification, Model, restore, run, runs, sha256, workdir as files
+from convattn.training.description import describe_model
+from convattn.training.program import make_model
 from convattn.training.settings import changing, fields
 from tests.training.test_landed_workdirs import EXPERIMENT as LANDED, MODEL, WORKDIRS
 
@@ -251,6 +253,17 @@ def test_every_setting_that_changes_freely_is_taken_and_every_other_is_refused(t
   assert {"model.pool", "seed", "data.name"} <= {
     name for name, kind in changing(experiment).items() if kind == "refused"
   }
+
+
+def test_a_model_may_be_computed_in_another_dtype_where_that_is_what_changes(tmp_path):
+  def identity(experiment):
+    return {"model": describe_model(make_model(experiment, 10)), "data": {}}
+
+  before, now = Experiment(), changed(Experiment(), compute__dtype="bfloat16", compute__remat="block")
+  files.write_config(tmp_path, files.Recorded(before, identity(before)))
+  files.check_config(tmp_path, now, identity(now), continued=True)
+  with pytest.raises(UserError, match=r"model.dtype: 'float32' there, 'bfloat16' now; model.remat: 'none' there"):
+    files.check_config(tmp_path, before, identity(now), continued=True)
 
 
 def test_a_run_that_is_killed_as_it_begins_to_go_on_does_so_once(toy, folder, tmp_path, monkeypatch):

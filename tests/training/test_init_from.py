@@ -241,6 +241,19 @@ def test_a_run_with_a_checkpoint_is_continued_without_its_source_bit_for_bit(toy
     go(tmp_path / "before one")
 
 
+def test_a_run_from_other_weights_goes_on_for_longer_and_without_them(toy, source, tmp_path):
+  def go(name, steps):
+    experiment = dataclasses.replace(toy.short(steps), init_from=str(tmp_path / "source"))
+    task = ImageClassification(toy.dataset(), experiment)
+    return run(experiment, tmp_path / name, model=toy.coatnet(), task=task, changes="continue")
+
+  shutil.copytree(source, tmp_path / "source")
+  straight = go("straight", 2)
+  go("run", 1)
+  shutil.rmtree(tmp_path / "source")
+  assert sha256(go("run", 2)) == sha256(straight)
+
+
 def test_a_new_head_is_drawn_from_the_seed_of_the_run(toy, source, tmp_path, monkeypatch):
   def still(*arguments):
     step = lambda state, batch, key: state.replace(step=state.step + 1)  # noqa: E731
