@@ -73,9 +73,7 @@ class Change:
   result: dict[str, Any] | None
 
   def record(self, step: int) -> None:
-    """Writes config.json with its history, and keeps the earlier result; the first process does. Killed, it is done
-    again, with the same outcome.
-    """
+    """Writes config.json with its history, then moves the earlier result; done again after a kill, it ends alike."""
     if not is_main():
       return
     files.write_config(self.folder, files.Recorded(self.now, self.identity, self.history(step)))
