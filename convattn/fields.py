@@ -6,13 +6,18 @@ import re
 import types
 import typing
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 INT32 = 2**31 - 1
 _SMALLEST_REAL, _LARGEST_REAL = 1.2e-38, 3.4e38
 """Of float32, in which all is computed: beyond them it holds 0 and infinity."""
 _WORDS = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a string"}
 """How each declared type is named to a user."""
+
+
+Change = Literal["refused", "continued", "freely"]
+"""Whether a run that has begun may go on with another value of a setting: never; where that is asked for; or "freely",
+as its updates stay what they are (up to rounding) or are only left out."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +77,7 @@ def setting(
   choices: typing.Iterable[str] = (),
   largest: int = INT32,
   weights_need: Callable[[Any], Any] = all_of,
+  change: Change | None = None,
 ) -> Any:
   """A field with its default, the sentence that `--help` prints, and what it takes.
 
@@ -83,9 +89,10 @@ def setting(
     largest: a whole number above it is a typing error that would end in a lack of memory; steps are counted in int32.
     weights_need: of a model's setting, what of its value must be the same for trained weights to serve another model:
       `nothing_of` it where it is about training or about other image sizes alone.
+    change: of a run's setting; None: as its group of settings.
   """
   metadata = {"meaning": meaning, "within": within, "choices": tuple(choices), "largest": largest}
-  return dataclasses.field(default=default, metadata=metadata | {"weights_need": weights_need})
+  return dataclasses.field(default=default, metadata=metadata | {"weights_need": weights_need, "change": change})
 
 
 def settings_of(kind: type) -> list[dataclasses.Field]:

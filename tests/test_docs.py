@@ -163,6 +163,21 @@ def test_every_page_is_to_be_found_from_the_front():
   assert set(linked) >= PAGES.keys() - {"README.md"}
 
 
+def test_the_page_of_runs_says_of_each_setting_whether_it_may_change():
+  from convattn.training import Experiment
+  from convattn.training.settings import changing
+
+  words = {"change freely": "freely", "change with `--continue`": "continued", "are refused:": "refused"}
+  said = {}
+  for names, what in re.findall(r"^\| (`.*) \| (.*) \|$", PAGES["docs/runs.md"], re.MULTILINE):
+    said |= {
+      name: kind for word, kind in words.items() if what.startswith(word) for name in re.findall("`(.*?)`", names)
+    }
+  known = changing(Experiment())
+  assert {name: said.get(name) or said.get(f"{name.partition('.')[0]}.*") for name in known} == known
+  assert {name for name in said if not name.endswith(".*")} <= known.keys()
+
+
 # docs/models.md
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from convattn.commands import figures
 from convattn.commands.experiment_file import default_file, load_experiment
@@ -19,12 +20,17 @@ WORKDIR = "runs/digits"
 TRACE_STEPS = 5
 """Updates that --profile records."""
 
-_HELP = """{command} [--config=FILE|NAME[:ARGUMENT]] [--workdir=DIR] [--profile] [--config.SETTING=VALUE ...]
+_FLAGS = ("--continue", "--profile")
+
+_HELP = """{command} [--config=FILE|NAME[:ARGUMENT]] [--workdir=DIR] [--continue] [--profile]
+      [--config.SETTING=VALUE ...]
 
   --config   a file whose get_config([ARGUMENT]) returns an Experiment, or the name of one that comes with convattn,
              such as finetune (default: {default})
   --workdir  metrics, figures, checkpoints and the result go here (default: {workdir}); the same command continues
              an interrupted run, and prints the result of a finished one
+  --continue a run that is there already goes on with the settings given here, where some of them are others than its
+             own: for more steps, with another schedule, augmentation ...; without it they are refused
   --profile  record the timeline of {trace_steps} steps in WORKDIR/profile, for TensorBoard's profiler or Perfetto
 
 Settings, their types and values{where}, and what they mean; None keeps what the model's name stands for:
@@ -44,13 +50,18 @@ def run(arguments: Sequence[str]) -> None:
     KeyboardInterrupt: Ctrl-C came while it trained; the state is saved.
   """
   help_wanted = bool({"-h", "--help"} & set(arguments))
-  options = split_options([each for each in arguments if each not in ("-h", "--help", "--profile")])
+  options = split_options([each for each in arguments if each not in ("-h", "--help", *_FLAGS)])
   experiment, workdir = parse(options)
   if help_wanted:
     print(_help(experiment, bool(options)))
     return
   with output.guarded(goes_on=True):  # what a run writes is in its workdir
-    _train(experiment, workdir, TRACE_STEPS if "--profile" in arguments else 0)
+    _train(
+      experiment,
+      workdir,
+      trace_steps=TRACE_STEPS if "--profile" in arguments else 0,
+      changes="continue" if "--continue" in arguments else "refuse",
+    )
 
 
 def parse(options: Sequence[tuple[str, str]]) -> tuple[Experiment, Path]:
@@ -80,7 +91,7 @@ def _help(experiment: Experiment, chosen: bool) -> str:
   )
 
 
-def _train(experiment: Experiment, workdir: Path, trace_steps: int) -> None:
+def _train(experiment: Experiment, workdir: Path, *, trace_steps: int, changes: Literal["refuse", "continue"]) -> None:
   # Imported here, so that --help and a mistyped setting do not wait for Orbax and matplotlib.
   from convattn import training
   from convattn.training.distributed import initialize, is_main
@@ -91,7 +102,7 @@ def _train(experiment: Experiment, workdir: Path, trace_steps: int) -> None:
     with leaving_at_once(workdir):
       initialize()
       with naming_a_lack_of_memory(_LESS_MEMORY):
-        training.run(experiment, workdir, trace_steps=trace_steps)
+        training.run(experiment, workdir, trace_steps=trace_steps, changes=changes)
   except training.Terminated as end:  # as asked, by what will start the same command again
     show(end.message)
     return

@@ -19,9 +19,10 @@ from convattn.errors import UserError
 from convattn.training.checkpoint_folder import METRICS, kept, ranked, remove, score_of, set_aside, step_folders
 from convattn.training.config import Checkpoint
 from convattn.training.distributed import is_main
+from convattn.training.freezing import names_of
 from convattn.training.manifest import write_manifest
 from convattn.training.saving_errors import full_disk_line, is_full_disk, told_once
-from convattn.training.state import TrainState
+from convattn.training.state import TrainState, in_float32
 from convattn.training.task import Ranking
 from convattn.training.workdir import shape_difference
 
@@ -104,7 +105,8 @@ class Checkpoints:
     """The state of `step`, or of the latest checkpoint; None where there is none. `template` gives the shardings.
 
     Metrics are no part of what must fit: the window's sum of one that was not counted then is nan, so that its first
-    mean is null in the record, and that of one which is not counted any more is left out.
+    mean is null in the record, and that of one which is not counted any more is left out. Averages that were not kept
+    then begin with the weights that were saved; those that are not kept any more are left out.
 
     Raises:
       UserError: what was saved is no state like `template`; one line.
@@ -112,20 +114,15 @@ class Checkpoints:
     step = self.latest_step() if step is None else step
     if step is None:
       return None
-    saved = ocp.PyTreeCheckpointHandler().metadata(self._folder(step) / "state").tree
-    number: Any = jax.ShapeDtypeStruct((), jnp.float32, sharding=template.step.sharding)
-    as_saved = dataclasses.replace(template, window=dict.fromkeys(saved.get("window", {}), number))
-    # Orbax finds that out as well, but leaves unfinished readings behind.
-    differing = shape_difference(saved, as_saved)
-    if differing:
-      raise UserError(
-        f"the checkpoint {self._folder(step)} holds no state of this run ({differing}); delete it, or use another "
-        "workdir."
-      )
-    items = ocp.args.Composite(state=ocp.args.StandardRestore(as_saved))
+    items = ocp.args.Composite(state=ocp.args.StandardRestore(as_saved(self._folder(step), template)))
     state: TrainState = self._checkpointer.restore(self._folder(step), args=items)["state"]
     missing = jax.make_array_from_callback((), template.step.sharding, lambda _: np.float32(np.nan))
-    return dataclasses.replace(state, window={name: state.window.get(name, missing) for name in template.window})
+    return dataclasses.replace(
+      state,
+      window={name: state.window.get(name, missing) for name in template.window},
+      ema=(state.ema or _first_average(state, template)) if template.ema else {},
+      opt_state=jax.tree.unflatten(jax.tree.structure(template.opt_state), jax.tree.leaves(state.opt_state)),
+    )
 
   def description(self, step: int) -> dict[str, Any]:
     """What was saved with the state of `step`."""
@@ -199,6 +196,53 @@ class Checkpoints:
     except Exception as again:  # Orbax tells of some errors once more when it is closed
       self._explain(again)
       raise
+
+
+def as_saved(folder: Path, template: TrainState) -> TrainState:
+  """`template` as the checkpoint in `folder` has it: with its metrics, its averages or none, its optimizer's nesting.
+
+  Raises:
+    UserError: anything else differs; one line.
+  """
+  saved = ocp.PyTreeCheckpointHandler().metadata(folder / "state").tree
+  number: Any = jax.ShapeDtypeStruct((), jnp.float32, sharding=template.step.sharding)
+  averaged = template.ema or {"params": template.params, "model_state": template.model_state}
+  like = dataclasses.replace(
+    template,
+    window=dict.fromkeys(saved.get("window", {}), number),
+    ema=averaged if saved.get("ema") else {},
+    opt_state=_nested_as(saved.get("opt_state"), template.opt_state),
+  )
+  # Orbax finds that out as well, but leaves unfinished readings behind.
+  differing = shape_difference(saved, like)
+  if differing:
+    raise UserError(
+      f"the checkpoint {folder} holds no state of this run ({differing}); delete it, or use another workdir."
+    )
+  return like
+
+
+def _nested_as(saved: Any, template: Any) -> Any:
+  """An optimizer's state in the nesting of `saved`, if it has the same leaves: what clips, or scales, adds places."""
+
+  def names(tree: Any) -> list[list[str]]:
+    paths = [names_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+    return [[name for name in path if not name.isdecimal()] for path in paths]
+
+  same = names(saved) == names(template)
+  return jax.tree.unflatten(jax.tree.structure(saved), jax.tree.leaves(template)) if same else template
+
+
+def _first_average(state: TrainState, template: TrainState) -> Any:
+  # A copy, since both the weights and their averages are donated to the next step.
+  copy = jax.jit(
+    lambda tree: jax.tree.map(jnp.copy, in_float32(tree)), out_shardings=jax.tree.map(_sharding, template.ema)
+  )
+  return copy({"params": state.params, "model_state": state.model_state})
+
+
+def _sharding(leaf: Any) -> Any:
+  return leaf.sharding
 
 
 def _agreed(steps: list[int]) -> list[int]:

@@ -16,6 +16,7 @@ from convattn.fields import (
   PART,
   POSITIVE,
   SHARE,
+  Change,
   Range,
   from_to,
   setting,
@@ -24,9 +25,9 @@ from convattn.fields import (
 )
 
 
-def section(kind: type) -> Any:
-  """A dataclass field that holds a nested group of settings."""
-  return dataclasses.field(default_factory=kind)
+def section(kind: type, change: Change = "refused") -> Any:
+  """A dataclass field that holds a nested group of settings, with what their `change` is where they do not say."""
+  return dataclasses.field(default_factory=kind, metadata={"change": change})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Data:
     "",
     "where prepared data lies; empty: $TFDS_DATA_DIR, else ~/tensorflow_datasets; of 'folder': what holds "
     "train/CLASS/*.jpg, validation/CLASS/*.jpg and perhaps test/CLASS/*.jpg",
+    change="freely",
   )
   classes: str = setting("", "labels to keep, such as '0-4' or '0,3,7', renumbered from 0 in this order; empty: all")
   images_per_class: int = setting(0, "training images to keep of each class; 0: all", NOT_NEGATIVE)
@@ -50,9 +52,14 @@ class Data:
     "stop",
     "a picture that cannot be read: 'stop', or 'skip' (the next one instead) and count it",
     choices=CHOICES,
+    change="freely",
   )
   workers: int = setting(
-    0, "processes that decode and augment pictures; 0: this one, in threads", NOT_NEGATIVE, largest=2**10
+    0,
+    "processes that decode and augment pictures; 0: this one, in threads",
+    NOT_NEGATIVE,
+    largest=2**10,
+    change="freely",
   )
 
 
@@ -171,7 +178,9 @@ class Optimizer:
   beta2: float = setting(0.999, "decay of the gradient's second moment", SHARE)
   epsilon: float = setting(1e-8, "added to the root of the second moment", POSITIVE)
   clip_norm: float = setting(1.0, "largest global norm of a gradient; 0: no clipping", NOT_NEGATIVE)
-  freeze: str = setting("", "parts that stay as they are, such as 'stem,stage_1,stage_2/block_0'; empty: none")
+  freeze: str = setting(  # what was frozen has no moments to go on with
+    "", "parts that stay as they are, such as 'stem,stage_1,stage_2/block_0'; empty: none", change="refused"
+  )
   layer_decay: float = setting(1.0, "learning rate times this per block between a layer and the classifier", PART)
 
 
@@ -188,8 +197,12 @@ class Compute:
     "recompute in the backward pass: 'none', 'block' (all but block inputs) or 'dots' (nor dense outputs)",
     choices=("none", "block", "dots"),
   )
-  fsdp: int = setting(1, "devices that share one copy of parameters, averages and moments; divides their number", COUNT)
-  debug_nans: bool = setting(False, "stop at the operation that makes a nan (slow; with max_skipped_steps 0)")
+  fsdp: int = setting(
+    1, "devices that share one copy of parameters, averages and moments; divides their number", COUNT, change="freely"
+  )
+  debug_nans: bool = setting(
+    False, "stop at the operation that makes a nan (slow; with max_skipped_steps 0)", change="freely"
+  )
   deterministic: bool = setting(False, "ask XLA for reproducible kernels on a GPU (slower)")
 
 
@@ -210,30 +223,40 @@ class Experiment:
     Range("at least 0 and below 2**32", lambda value: 0 <= value < 2**32),
     largest=2**32 - 1,
   )
-  num_steps: int = setting(1000, "updates to apply", COUNT)
-  batch_size: int = setting(64, "images per update, over all devices", COUNT, largest=2**20)
-  eval_batch_size: int = setting(128, "images per evaluation batch, over all devices", COUNT, largest=2**20)
+  num_steps: int = setting(1000, "updates to apply", COUNT, change="continued")
+  batch_size: int = setting(64, "images per update, over all devices", COUNT, largest=2**20, change="continued")
+  eval_batch_size: int = setting(
+    128, "images per evaluation batch, over all devices", COUNT, largest=2**20, change="freely"
+  )
   micro_batches: int = setting(
-    1, "equal parts of a batch, one after another, gradients averaged; BatchNorm sees one part at a time", COUNT
+    1,
+    "equal parts of a batch, one after another, gradients averaged; BatchNorm sees one part at a time",
+    COUNT,
+    change="continued",
   )
   log_every: int = setting(
-    10, "steps between lines of training metrics; each line averages the steps since the last", COUNT
+    10, "steps between lines of training metrics; each line averages the steps since the last", COUNT, change="freely"
   )
-  eval_every: int = setting(100, "steps between validations; the last step is always validated", COUNT)
-  ema_decay: float = setting(0.0, "decay of the running average of parameters and batch statistics; 0: none", SHARE)
+  eval_every: int = setting(100, "steps between validations; the last step is always validated", COUNT, change="freely")
+  ema_decay: float = setting(
+    0.0, "decay of the running average of parameters and batch statistics; 0: none", SHARE, change="continued"
+  )
   max_skipped_steps: int = setting(
     0,
     "updates with a loss or gradient that is not finite to leave out before the run stops; 0: it stops at the first",
     NOT_NEGATIVE,
+    change="freely",
   )
-  wandb_project: str = setting("", "project at Weights & Biases that gets the metrics too; empty: none")
+  wandb_project: str = setting(
+    "", "project at Weights & Biases that gets the metrics too; empty: none", change="freely"
+  )
   init_from: str = setting(
     "", "first weights: a run's workdir, a checkpoint, a timm tag or a .safetensors file for model.name; empty: drawn"
   )
   data: Data = section(Data)
   model: Model = section(Model)
-  augmentation: Augmentation = section(Augmentation)
-  loss: Loss = section(Loss)
-  optimizer: Optimizer = section(Optimizer)
-  compute: Compute = section(Compute)
-  checkpoint: Checkpoint = section(Checkpoint)
+  augmentation: Augmentation = section(Augmentation, "continued")
+  loss: Loss = section(Loss, "continued")
+  optimizer: Optimizer = section(Optimizer, "continued")
+  compute: Compute = section(Compute, "continued")
+  checkpoint: Checkpoint = section(Checkpoint, "freely")

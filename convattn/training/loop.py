@@ -14,6 +14,7 @@ from jax.experimental import multihost_utils
 
 from convattn.analysis import model_table
 from convattn.training import signals, workdir as files
+from convattn.training.changes import Change
 from convattn.training.checkpoints import Checkpoints
 from convattn.training.config import Experiment
 from convattn.training.distributed import is_main
@@ -30,7 +31,11 @@ from convattn.training.writer import column, keep_record, last_times, open_write
 
 @dataclasses.dataclass
 class Loop:
-  """One run in progress. `description` is saved with each checkpoint; `trace_steps` updates are profiled."""
+  """One run in progress.
+
+  `description` is saved with each checkpoint; `change` is recorded when nothing is left to be refused; `trace_steps`
+  updates are profiled.
+  """
 
   experiment: Experiment
   folder: Path
@@ -40,6 +45,7 @@ class Loop:
   program: Program
   checkpoints: Checkpoints
   started: float
+  change: Change
   trace_steps: int = 0
 
   def train(self, variables: dict[str, Any] | None) -> TrainState:
@@ -69,12 +75,15 @@ class Loop:
     self.state: TrainState = self.program.init(init_key, variables) if restored is None else restored
     self._check_finite()  # fewer may be allowed now than have been skipped
     first = int(self.state.step)
+    self.change.record(first)
     if self.checkpoints.lost_all:
       keep_record(self.folder)
     self.earlier = last_times(self.folder / files.METRICS, first)  # of the run before it was killed
     self.started -= self.earlier.get("seconds", 0.0)
     show(model_table(self.model, self.state.params, self.task.example_inputs))
     show(f"continues after step {first}" if first else None)
+    skipped = int(self.state.nonfinite["count"]) if self.experiment.max_skipped_steps else 0
+    show(self.change.line(first, first - skipped))
     show(too_few(self.experiment.num_steps - first, self.trace_steps))
     self._rank()
     return first

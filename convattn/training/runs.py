@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -14,6 +14,7 @@ import jax
 from convattn.errors import UserError
 from convattn.models import spec_for
 from convattn.training import output, workdir as files
+from convattn.training.changes import Change, check_steps, data_before, is_finished
 from convattn.training.checkpoints import Checkpoints
 from convattn.training.classification import ImageClassification, load_dataset
 from convattn.training.config import Experiment
@@ -41,12 +42,15 @@ def run(
   *,
   variables: dict[str, Any] | None = None,
   trace_steps: int = 0,
+  changes: Literal["refuse", "continue"] = "refuse",
 ) -> TrainState:
   """Trains to the end, from the last checkpoint in `workdir` if there is one, and returns the final state.
 
   The same call continues a run that was killed, and ends as if it had not been; "seconds" of its result.json is the
   time of all its processes, of a killed one up to its last line in metrics.jsonl. A finished run is not trained again:
-  its result is printed and its final state returned. The signals that end a job (training/signals.py) end it
+  its result is printed and its final state returned. Where settings are others than those that the workdir records,
+  config.json says in "history" after which step they changed; the result of a run that had finished, and goes on for
+  more steps, is kept in earlier/STEP/. The signals that end a job (training/signals.py) end it
   after the update, or the evaluation's batch, in progress, with a checkpoint of that update (they are Python's to catch
   in the main thread only). Where nobody reads what is printed any more, it goes on without.
   JAX's own settings stay as they are, but compute.deterministic adds a flag to the process's XLA_FLAGS.
@@ -59,6 +63,8 @@ def run(
     variables: first ones in the place of drawn ones, of the structure that `model.init` gives, for a model that
       `init_from` does not know; a run that has a checkpoint goes on from that.
     trace_steps: updates whose timeline goes to profile/ in the workdir, once the first two have compiled; 0: none.
+    changes: "continue" a run that has begun with the settings given, where they are others than its own; or "refuse"
+      to, but of those that change freely (`change` in training/config.py). Some are refused always.
 
   Raises:
     UserError: a setting, data, weights of init_from, or a task that does not supply what the run will ask for; a
@@ -69,7 +75,7 @@ def run(
     KeyboardInterrupt: Ctrl-C came, and the state is saved; at the second one at once, without.
   """
   with output.guarded(goes_on=True):
-    return _run(experiment, workdir, model, task, variables, trace_steps)
+    return _run(experiment, workdir, model, task, variables, trace_steps, changes)
 
 
 def _run(
@@ -79,17 +85,21 @@ def _run(
   task: Task | None,
   variables: dict[str, Any] | None,
   trace_steps: int,
+  changes: str,
 ) -> TrainState:
   started = time.perf_counter()
   with contextlib.ExitStack() as stack:
     if task is not None:
       stack.callback(close, task)
     validate(experiment)
+    continued = _are_continued(changes)
     folder = Path(workdir).expanduser().absolute()
-    files.check_config(folder, experiment)
+    recorded = files.check_config(folder, experiment, continued=continued)
     if experiment.compute.deterministic:
       request_deterministic_kernels()
-    finished = files.read_result(folder) is not None
+    result = files.read_result(folder)
+    check_steps(folder, recorded, experiment, result)
+    finished = is_finished(recorded, experiment, result)
     mesh = make_mesh(fsdp=1 if finished else experiment.compute.fsdp)
     if not finished:  # whose result can be read with any number of devices
       validate_batch_sizes(experiment, mesh.size)
@@ -121,17 +131,16 @@ def _run(
     # Locked here, when all else has been checked: what is refused leaves no workdir behind.
     stack.enter_context(files.locked(folder) if is_main() else contextlib.nullcontext())
     stack.enter_context(_naming_a_full_disk(folder))
-    files.check_config(folder, experiment, identity)
+    then = {**identity, "data": data_before(task, recorded, experiment) or identity["data"]}
+    recorded, result = files.check_config(folder, experiment, then, continued=continued), files.read_result(folder)
     with Checkpoints(folder / files.CHECKPOINTS, experiment.checkpoint, ranking_of(task)) as checkpoints:
-      result = files.read_result(folder)
-      if result is not None:
+      if result is not None and is_finished(recorded, experiment, result):
         show(too_few(0, trace_steps))
         return _finished(folder, result, program, checkpoints)
-      if is_main():
-        files.write_config(folder, experiment, identity)
       settings = {"experiment": dataclasses.asdict(experiment), "model": identity["model"]}
       description |= {**task.metadata, **settings, "inputs": describe_inputs(task.example_inputs)}
-      loop = Loop(experiment, folder, model, task, description, program, checkpoints, started, trace_steps)
+      change = Change(folder, recorded, experiment, identity, result)
+      loop = Loop(experiment, folder, model, task, description, program, checkpoints, started, change, trace_steps)
       with jax.debug_nans(True) if experiment.compute.debug_nans else contextlib.nullcontext():
         return loop.train(variables)
 
@@ -146,6 +155,12 @@ def _naming_a_full_disk(folder: Path) -> Iterator[None]:
     raise
 
 
+def _are_continued(changes: str) -> bool:
+  if changes not in ("refuse", "continue"):
+    raise UserError(f"changes must be 'refuse' or 'continue', got {changes!r}.")
+  return changes == "continue"
+
+
 def _check_own_settings(task: Task, experiment: Experiment) -> None:
   """A task that has an experiment must be made of this one."""
   its_own = getattr(task, "experiment", None)
@@ -156,7 +171,10 @@ def _check_own_settings(task: Task, experiment: Experiment) -> None:
 
 def _finished(folder: Path, result: dict[str, Any], program: Program, checkpoints: Checkpoints) -> TrainState:
   show(f"{folder} holds a finished run of these settings:", summary(result, folder))
-  show(f"To start anew, give another --workdir (WORKDIR= with make), or delete {folder}.")
+  show(
+    "To go on for longer, add --continue and a larger --config.num_steps; to start anew, give another --workdir "
+    f"(WORKDIR= with make), or delete {folder}."
+  )
   state = checkpoints.restore(program.template, result["step"]) if result["step"] in checkpoints.steps() else None
   if state is None:
     raise UserError(

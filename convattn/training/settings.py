@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from convattn.errors import UserError, nearest
-from convattn.fields import kinds as kinds_of, misfit, real_number, type_hints, wanted, whole_number
+from convattn.fields import Change, kinds as kinds_of, misfit, real_number, type_hints, wanted, whole_number
 from convattn.training.config import Experiment, Model, model_section
 
 
@@ -38,6 +38,15 @@ def fields(experiment: Experiment) -> Iterator[tuple[str, dataclasses.Field, Any
         yield f"{prefix}{field.name}", field, kind, value
 
   return walk(experiment, "")
+
+
+def changing(experiment: Experiment) -> dict[str, Change]:
+  """{dotted name: whether a run that has begun may go on with another value} of every setting."""
+  groups = {field.name: field.metadata["change"] for field in dataclasses.fields(experiment)}
+  return {
+    name: field.metadata["change"] or groups[name.partition(".")[0]] or "refused"
+    for name, field, _, _ in fields(experiment)
+  }
 
 
 def validate(experiment: Experiment) -> None:

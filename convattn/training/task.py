@@ -34,6 +34,8 @@ class Task(Protocol):
   - `ranking: Ranking | None`: which score ranks checkpoints, see `ranking_of`.
   - `host_numbers() -> dict[str, float]`: numbers of this host for each line of training metrics, by names that the
     loop does not write itself.
+  - `experiment: Experiment`: the settings that it is made of, which must be the run's. Where a run goes on with others,
+    its data are known by the batches that a dataclass makes with the earlier ones put back (`dataclasses.replace`).
   - `close()`: ends what the task has started; called once, when the run ends, however that is.
 
   Attributes:

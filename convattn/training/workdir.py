@@ -6,7 +6,7 @@ import fcntl
 import json
 import math
 import typing
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,20 @@ from convattn.errors import UserError, one_line
 from convattn.files import write_whole
 from convattn.training.config import Experiment, Model, model_section
 from convattn.training.description import completed
+from convattn.training.settings import changing
 
-CONFIG, RESULT, CONFUSION, METRICS, CHECKPOINTS, PROFILE, LOCK = (
+CONFIG, RESULT, CONFUSION, METRICS, CHECKPOINTS, EARLIER, PROFILE, LOCK = (
   "config.json",
   "result.json",
   "confusion.json",
   "metrics.jsonl",
   "checkpoints",
+  "earlier",
   "profile",
   ".lock",
 )
-IDENTITY = "identity"
-"""Key of config.json beside the settings: the descriptions of model and data."""
+IDENTITY, HISTORY = "identity", "history"
+"""Keys of config.json beside the settings: the descriptions of model and data, and what changed after which step."""
 
 _ANOTHER = "another --workdir (WORKDIR= with make)"
 
@@ -104,6 +106,15 @@ def write_result(folder: Path, result: dict[str, Any], records: dict[str, Any]) 
   write_json(folder / RESULT, finite(result))
 
 
+def keep_result(folder: Path, step: int) -> None:
+  """Moves the result of a run that ended after `step` and goes on to earlier/STEP/, with copies of its records."""
+  kept = folder / EARLIER / str(step)
+  kept.mkdir(parents=True, exist_ok=True)
+  records = [path for path in folder.glob("*.json") if path.is_file() and path.name not in (CONFIG, RESULT)]
+  write_whole({kept / path.name: path.read_bytes() for path in records})
+  (folder / RESULT).replace(kept / RESULT)
+
+
 def experiment_from_json(tree: dict[str, Any]) -> Experiment:
   """The inverse of dataclasses.asdict for an experiment that was stored as JSON, as in config.json.
 
@@ -123,26 +134,51 @@ def experiment_from_json(tree: dict[str, Any]) -> Experiment:
   return rebuild(Experiment, tree)
 
 
-def write_config(folder: Path, experiment: Experiment, identity: dict[str, Any]) -> None:
-  write_json(folder / CONFIG, {**dataclasses.asdict(experiment), IDENTITY: identity})
+@dataclasses.dataclass(frozen=True)
+class Recorded:
+  """What config.json says: the settings that count now, of which model and data, and how they came to change.
+
+  `history`: {"step": after which, "changed": {name of a setting: {"from", "to"}}}, in the order of time.
+  """
+
+  experiment: Experiment
+  identity: dict[str, Any]
+  history: Sequence[dict[str, Any]] = ()
 
 
-MAY_CHANGE = {
-  "wandb_project",
-  "max_skipped_steps",
-  "data.workers",
-  "data.broken",
-  "compute.fsdp",
-  "compute.debug_nans",
-}
-"""Settings that a run may be continued with other values of: they change how its updates are computed, or which are
-left out, but not what they are (up to rounding, with `compute.fsdp`)."""
+def write_config(folder: Path, recorded: Recorded) -> None:
+  settings = dataclasses.asdict(recorded.experiment)
+  write_json(folder / CONFIG, {**settings, IDENTITY: recorded.identity, HISTORY: list(recorded.history)})
 
 
-def check_config(folder: Path, experiment: Experiment, identity: dict[str, Any] | None = None) -> None:
+def read_config(folder: Path) -> Recorded | None:
+  """None where no run has begun.
+
+  Raises:
+    UserError: config.json is damaged.
+  """
+  advice = f"restore it, delete {folder}, or give {_ANOTHER}."
+  stored = read_json(folder / CONFIG, advice)
+  if stored is None:
+    return None
+  try:
+    identity, history = stored.pop(IDENTITY, {}), stored.pop(HISTORY, [])
+    if not all(type(each["step"]) is int for each in history):
+      raise ValueError("its history has no steps")
+    return Recorded(experiment_from_json(stored), dict(identity), history)
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    raise UserError(f"{folder / CONFIG} is damaged ({one_line(error)}); {advice}") from error
+
+
+def check_config(
+  folder: Path, experiment: Experiment, identity: dict[str, Any] | None = None, *, continued: bool = False
+) -> Recorded | None:
   """Refuses a workdir that belongs to another experiment or, with an `identity`, to another model or other data.
 
-  Settings of `MAY_CHANGE` are passed over.
+  Settings that change freely are passed over; so are those that may change where a run is `continued`.
+
+  Returns:
+    What is recorded there; None where no run has begun.
 
   Raises:
     UserError: config.json there differs or is damaged; one line lists what differs, with its old and new value. Or
@@ -151,40 +187,51 @@ def check_config(folder: Path, experiment: Experiment, identity: dict[str, Any] 
   nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
   if not nearest.is_dir():
     raise UserError(f"{nearest} is a file, but the workdir must be a folder; give {_ANOTHER}.")
-  advice = f"restore it, delete {folder}, or give {_ANOTHER}."
-  stored = read_json(folder / CONFIG, advice)
-  if stored is None:
-    return
-  its_own = stored.pop(IDENTITY, {})
-  try:
-    settings = dataclasses.asdict(experiment_from_json(stored))
-  except (AttributeError, TypeError, ValueError) as error:
-    raise UserError(f"{folder / CONFIG} is damaged ({one_line(error)}); {advice}") from error
-  others = {"settings": differences(settings, dataclasses.asdict(experiment), but=MAY_CHANGE)}
+  recorded = read_config(folder)
+  if recorded is None:
+    return None
+  settings = dataclasses.asdict(recorded.experiment), dataclasses.asdict(experiment)
+  kinds = changing(experiment)
+  refused = {name: kinds.get(name, "refused") for name in changes(*settings)}
+  passed_over = {name for name, kind in refused.items() if kind == "freely" or (continued and kind == "continued")}
+  others = {"settings": differences(*settings, but=passed_over)}
   if identity is not None:
-    models = ({**each, "model": completed(each.get("model") or {})} for each in (its_own, identity))
-    others["model or data"] = differences(*models)
+    there, now = ({**each, "model": completed(each.get("model") or {})} for each in (recorded.identity, identity))
+    its_settings = {name.replace("compute.", "model.") for name in passed_over}  # dtype and remat, that of both
+    others["model or data"] = differences(there, now, but=its_settings)
   for what, differing in others.items():
     if differing:
+      may = what == "settings" and not continued and "refused" not in refused.values()
+      advice = "To go on with these add --continue (in Python changes='continue'); else give" if may else "Give"
       raise UserError(
-        f"{folder} holds a run with other {what} ({differing}). Give this one {_ANOTHER}, or delete {folder}."
+        f"{folder} holds a run with other {what} ({differing}). {advice} this one {_ANOTHER}, or delete {folder}."
       )
+  return recorded
 
 
 _LONGEST = 100
 
 
+def changes(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+  """{dotted name: (value there, value now)} of what differs between two JSON trees; "absent" where there is none."""
+  # A tuple and the list that JSON makes of it are the same.
+  there, now = _flat(json.loads(json.dumps(old))), _flat(json.loads(json.dumps(new)))
+  return {
+    name: (there.get(name, "absent"), now.get(name, "absent"))
+    for name in dict.fromkeys([*there, *now])
+    if name not in there or name not in now or there[name] != now[name]
+  }
+
+
 def differences(old: dict[str, Any], new: dict[str, Any], but: Collection[str] = ()) -> str:
-  """What differs between two JSON trees, on one line: "seed: 3 there, 5 now; loss.kind: ..."; empty if nothing does.
+  """`changes` on one line: "seed: 3 there, 5 now; loss.kind: ..."; empty if nothing differs.
 
   The names in `but` are passed over.
   """
-  # A tuple and the list that JSON makes of it are the same.
-  there, now = _flat(json.loads(json.dumps(old))), _flat(json.loads(json.dumps(new)))
   return "; ".join(
-    f"{name}: {_short(there, name)} there, {_short(now, name)} now"
-    for name in dict.fromkeys([*there, *now])
-    if name not in but and (name not in there or name not in now or there[name] != now[name])
+    f"{name}: {_short(there)} there, {_short(now)} now"
+    for name, (there, now) in changes(old, new).items()
+    if name not in but
   )
 
 
@@ -207,6 +254,6 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
   return flat
 
 
-def _short(flat: dict[str, Any], name: str) -> str:
-  text = repr(flat.get(name, "absent"))
+def _short(value: Any) -> str:
+  text = repr(value)
   return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

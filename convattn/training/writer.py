@@ -127,7 +127,13 @@ class WeightsAndBiases:
       write_whole({path: secrets.token_hex(4).encode()})
     try:
       self._run = wandb.init(
-        project=project, id=path.read_text(), resume="allow", name=folder.name, dir=str(folder), config=settings
+        project=project,
+        id=path.read_text(),
+        resume="allow",
+        name=folder.name,
+        dir=str(folder),
+        config=settings,
+        allow_val_change=True,
       )
     except Exception as error:  # of its own kinds
       raise UserError(

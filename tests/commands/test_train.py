@@ -86,8 +86,8 @@ def test_a_workdir_that_is_a_file_or_of_another_run_is_refused(tmp_path):
 def fake_run(monkeypatch):
   calls = []
 
-  def run(experiment, workdir, trace_steps):
-    calls.append((experiment, workdir, trace_steps))
+  def run(experiment, workdir, changes, trace_steps):
+    calls.append((experiment, workdir, changes, trace_steps))
     workdir.mkdir(exist_ok=True)
     (workdir / "metrics.jsonl").write_text('{"step": 1, "train/loss": 2.5}\n')
 
@@ -98,8 +98,8 @@ def fake_run(monkeypatch):
 def test_it_trains_then_draws_what_lies_on_the_disk(tmp_path, capsys, fake_run):
   status = main(["train", f"--workdir={tmp_path / 'run'}", "--config.seed=5", f"--config.data.dir={tmp_path}"])
   assert status == 0
-  ((experiment, workdir, trace_steps),) = fake_run
-  assert (experiment.seed, workdir, trace_steps) == (5, tmp_path / "run", 0)
+  ((experiment, workdir, changes, trace_steps),) = fake_run
+  assert (experiment.seed, workdir, changes, trace_steps) == (5, tmp_path / "run", "refuse", 0)
   assert capsys.readouterr().out == f"{tmp_path / 'run' / 'curves.png'}\n"
   assert (workdir / "curves.png").read_bytes().startswith(b"\x89PNG")
 
@@ -175,6 +175,11 @@ def test_a_workdir_that_cannot_be_used_is_one_line(tmp_path, monkeypatch):
 def test_profile_asks_for_a_timeline(tmp_path, fake_run):
   assert main(["train", "--profile", f"--workdir={tmp_path / 'run'}", f"--config.data.dir={tmp_path}"]) == 0
   assert fake_run[0][-1] == train.TRACE_STEPS > 0
+
+
+def test_continue_asks_for_the_changes(tmp_path, fake_run):
+  assert main(["train", f"--workdir={tmp_path / 'run'}", "--continue", f"--config.data.dir={tmp_path}"]) == 0
+  assert fake_run[0][-2:] == ("continue", 0)
 
 
 def test_a_run_that_was_asked_to_end_says_so(tmp_path, monkeypatch, capsys):

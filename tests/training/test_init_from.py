@@ -193,7 +193,7 @@ def test_the_weights_are_read_until_the_run_has_a_checkpoint(toy, source, tmp_pa
   folder = tmp_path / "run"
   folder.mkdir()
   first = find_initial(experiment, folder)
-  files.write_config(folder, experiment, {"init_from": first.identity})
+  files.write_config(folder, files.Recorded(experiment, {"init_from": first.identity}))
   assert find_initial(experiment, folder).restored is not None
   (folder / files.CHECKPOINTS / "4.orbax-checkpoint-tmp").mkdir(parents=True)  # one that was not completed
   assert find_initial(experiment, folder).restored is not None
@@ -239,6 +239,19 @@ def test_a_run_with_a_checkpoint_is_continued_without_its_source_bit_for_bit(toy
   run(other, tmp_path / "source", model=toy.coatnet(), task=ImageClassification(toy.dataset(), other))
   with pytest.raises(UserError, match=r"other model or data \(init_from.sha256: '\w{64}' there, '\w{64}' now\)"):
     go(tmp_path / "before one")
+
+
+def test_a_run_from_other_weights_goes_on_for_longer_and_without_them(toy, source, tmp_path):
+  def go(name, steps):
+    experiment = dataclasses.replace(toy.short(steps), init_from=str(tmp_path / "source"))
+    task = ImageClassification(toy.dataset(), experiment)
+    return run(experiment, tmp_path / name, model=toy.coatnet(), task=task, changes="continue")
+
+  shutil.copytree(source, tmp_path / "source")
+  straight = go("straight", 2)
+  go("run", 1)
+  shutil.rmtree(tmp_path / "source")
+  assert sha256(go("run", 2)) == sha256(straight)
 
 
 def test_a_new_head_is_drawn_from_the_seed_of_the_run(toy, source, tmp_path, monkeypatch):

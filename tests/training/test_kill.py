@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,10 +33,12 @@ def _toy(folder, *arguments):
   return _start(folder, Path(__file__).with_name("toy.py"), folder, *arguments)
 
 
-def _train(folder, num_steps=12):
+def _train(folder, num_steps=12, *flags):
   settings = {"num_steps": num_steps, "batch_size": 8, "log_every": 2, "eval_every": 4, "checkpoint.every": 4}
   settings |= {"optimizer.warmup_steps": 2, "data.dir": folder.parent / "data"}
-  return _start(folder, ROOT / "train.py", f"--workdir={folder}", *(f"--config.{k}={v}" for k, v in settings.items()))
+  return _start(
+    folder, ROOT / "train.py", f"--workdir={folder}", *flags, *(f"--config.{k}={v}" for k, v in settings.items())
+  )
 
 
 def _finished(process, folder):
@@ -97,3 +100,19 @@ def test_train_py_may_be_killed(toy, tmp_path):
   assert toy.lines(killed) == toy.lines(straight)
   assert toy.result(killed) == toy.result(straight)
   assert {"test/loss", "test_ema/loss", "state_sha256"} <= set(toy.result(killed))
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_on_for_longer_may_be_killed(toy, tmp_path):
+  straight, killed = tmp_path / "straight", tmp_path / "killed"
+  _finished(_train(straight, 8), straight)
+  shutil.copytree(straight, killed)
+  assert "changed after step 8: num_steps: 8 there, 16 now; the learning rate goes on at" in _finished(
+    _train(straight, 16, "--continue"), straight
+  )
+  _killed(_train(killed, 16, "--continue"), killed, 14)
+  assert "changed after" not in _finished(_train(killed, 16), killed)
+  assert toy.lines(killed) == toy.lines(straight)
+  assert toy.result(killed) == toy.result(straight)
+  assert files.read_config(killed) == files.read_config(straight)
+  assert toy.result(killed / files.EARLIER / "8") == toy.result(straight / files.EARLIER / "8")

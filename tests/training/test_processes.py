@@ -181,6 +181,17 @@ def test_a_run_goes_on_with_another_number_of_processes(single, double, tmp_path
 
 
 @pytest.mark.slow
+def test_two_processes_go_on_for_longer_and_record_it_once(double, tmp_path):
+  folder = shutil.copytree(double, tmp_path / "run")
+  trained(folder, 2, "--continue", "--config.num_steps=24", "--config.compute.fsdp=4")
+  changed = {"num_steps": {"from": 20, "to": 24}, "compute.fsdp": {"from": 1, "to": 4}}
+  assert json.loads((folder / "config.json").read_text())["history"] == [{"step": 20, "changed": changed}]
+  assert json.loads((folder / "result.json").read_text())["step"] == 24
+  assert (folder / "earlier" / "20" / "result.json").read_bytes() == (double / "result.json").read_bytes()
+  assert int(saved(folder, 24)["step"]) == 24
+
+
+@pytest.mark.slow
 def test_a_state_that_is_divided_over_both_processes_ends_as_a_whole_one(single, tmp_path):
   assert_same_end(trained(tmp_path / "run", 2, "--config.compute.fsdp=4"), single)
 

@@ -157,21 +157,6 @@ def test_a_run_stopped_as_soon_as_a_checkpoint_is_complete_misses_no_line(toy, f
   assert toy.lines(tmp_path) == toy.lines(finished[0])
 
 
-def test_a_run_goes_on_with_other_values_of_what_does_not_touch_its_updates(toy, tmp_path):
-  settings = {"max_skipped_steps": 3, "data.workers": 2, "data.broken": "skip", "wandb_project": ""}
-  settings |= {"compute.fsdp": 2, "compute.debug_nans": True}
-  assert set(settings) == files.MAY_CHANGE
-  files.write_config(tmp_path, toy.EXPERIMENT, {})
-  for name, value in settings.items():
-    section, _, leaf = name.rpartition(".")
-    changed = (
-      {section: dataclasses.replace(getattr(toy.EXPERIMENT, section), **{leaf: value})} if section else {leaf: value}
-    )
-    files.check_config(tmp_path, dataclasses.replace(toy.EXPERIMENT, **changed))
-  with pytest.raises(UserError, match="micro_batches: 1 there, 2 now"):
-    files.check_config(tmp_path, dataclasses.replace(toy.EXPERIMENT, micro_batches=2))
-
-
 def test_fewer_skipped_updates_than_there_were_are_refused_at_the_start(toy, tmp_path):
   class Diverging(ImageClassification):
     def losses(self, outputs, targets):

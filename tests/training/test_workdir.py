@@ -57,7 +57,7 @@ def test_a_setting_that_is_new_or_gone_refuses_nobody(tmp_path):
 
 def test_a_module_may_move_to_another_file_but_not_change_its_name(tmp_path):
   identity = {"model": {"class": "old.place.Toy", "width": "3"}, "data": {}}
-  workdir.write_config(tmp_path, Experiment(), identity)
+  workdir.write_config(tmp_path, workdir.Recorded(Experiment(), identity))
   workdir.check_config(tmp_path, Experiment(), {**identity, "model": {"class": "__main__.Toy", "width": "3"}})
   with pytest.raises(ValueError, match="model.class: 'Toy' there, 'Tov' now"):
     workdir.check_config(tmp_path, Experiment(), {**identity, "model": {"class": "new.place.Tov", "width": "3"}})
@@ -66,7 +66,7 @@ def test_a_module_may_move_to_another_file_but_not_change_its_name(tmp_path):
 def test_model_and_data_are_compared_beside_the_settings(tmp_path):
   experiment = Experiment(seed=3)
   identity = {"model": {"class": "Toy", "widths": (3, 5)}, "data": {"sha256": {"train": "ab"}}}
-  workdir.write_config(tmp_path, experiment, identity)
+  workdir.write_config(tmp_path, workdir.Recorded(experiment, identity))
   assert workdir.experiment_from_json(workdir.read_json(tmp_path / workdir.CONFIG)) == experiment
   workdir.check_config(tmp_path, experiment)
   workdir.check_config(tmp_path, experiment, identity)

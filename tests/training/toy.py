@@ -160,6 +160,8 @@ def snapshot(folder):
 class Interrupted(ImageClassification):
   """Calls `interrupt` instead of giving out the batch of one step."""
 
+  _step = None  # the class's own, which a copy made by dataclasses.replace has too
+
   def at(self, step, interrupt):
     object.__setattr__(self, "_step", step)
     object.__setattr__(self, "_interrupt", interrupt)
