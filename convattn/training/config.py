@@ -38,7 +38,7 @@ class Data:
   dir: str = setting(
     "",
     "where prepared data lies; empty: $TFDS_DATA_DIR, else ~/tensorflow_datasets; of 'folder': what holds "
-    "train/CLASS/*.jpg, validation/CLASS/*.jpg and perhaps test/CLASS/*.jpg",
+    "train/CLASS/*.jpg, validation/CLASS/*.jpg and perhaps test/CLASS/*.jpg; or CLASS/*.jpg, of which parts are drawn",
   )
   classes: str = setting("", "labels to keep, such as '0-4' or '0,3,7', renumbered from 0 in this order; empty: all")
   images_per_class: int = setting(0, "training images to keep of each class; 0: all", NOT_NEGATIVE)
@@ -50,6 +50,11 @@ class Data:
     "stop",
     "a picture that cannot be read: 'stop', or 'skip' (the next one instead) and count it",
     choices=CHOICES,
+  )
+  exif: bool | None = setting(
+    None,
+    "turn pictures as their EXIF orientation says; None: as the run in workdir was recorded, of a new one those of a "
+    "'folder'",
   )
   workers: int = setting(
     0, "processes that decode and augment pictures; 0: this one, in threads", NOT_NEGATIVE, largest=2**10

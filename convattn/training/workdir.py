@@ -12,9 +12,10 @@ from typing import Any
 
 import jax
 
+from convattn.data.loading import turns_pictures
 from convattn.errors import UserError, one_line
 from convattn.files import write_whole
-from convattn.training.config import Experiment, Model, model_section
+from convattn.training.config import Data, Experiment, Model, model_section
 from convattn.training.description import completed
 
 CONFIG, RESULT, CONFUSION, METRICS, CHECKPOINTS, PROFILE, LOCK = (
@@ -127,16 +128,33 @@ def write_config(folder: Path, experiment: Experiment, identity: dict[str, Any])
   write_json(folder / CONFIG, {**dataclasses.asdict(experiment), IDENTITY: identity})
 
 
+def turns_pictures_of(folder: Path, data: Data) -> bool:
+  """Whether a run turns its pictures as their EXIF orientation says: as `data.exif` has it, where it is set.
+
+  Else a new one does what is usual for the data set, and one that was begun goes on as it was recorded: without, where
+  that was before there was a choice.
+  """
+  if data.exif is not None:
+    return data.exif
+  stored = read_json(folder / CONFIG)
+  if stored is None:
+    return turns_pictures(data.name)
+  recorded = stored.get(IDENTITY, {}).get("data", {}).get("metadata", {}).get("preprocessing", {})
+  return bool(recorded.get("exif", False))
+
+
 MAY_CHANGE = {
   "wandb_project",
   "max_skipped_steps",
   "data.workers",
   "data.broken",
+  "data.exif",
   "compute.fsdp",
   "compute.debug_nans",
 }
 """Settings that a run may be continued with other values of: they change how its updates are computed, or which are
-left out, but not what they are (up to rounding, with `compute.fsdp`)."""
+left out, but not what they are (up to rounding, with `compute.fsdp`). What `data.exif` makes of the pictures is in the
+description of the data, which must be the same."""
 
 
 def check_config(folder: Path, experiment: Experiment, identity: dict[str, Any] | None = None) -> None:

@@ -158,7 +158,7 @@ def test_a_run_stopped_as_soon_as_a_checkpoint_is_complete_misses_no_line(toy, f
 
 
 def test_a_run_goes_on_with_other_values_of_what_does_not_touch_its_updates(toy, tmp_path):
-  settings = {"max_skipped_steps": 3, "data.workers": 2, "data.broken": "skip", "wandb_project": ""}
+  settings = {"max_skipped_steps": 3, "data.workers": 2, "data.broken": "skip", "data.exif": False, "wandb_project": ""}
   settings |= {"compute.fsdp": 2, "compute.debug_nans": True}
   assert set(settings) == files.MAY_CHANGE
   files.write_config(tmp_path, toy.EXPERIMENT, {})
