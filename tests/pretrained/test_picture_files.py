@@ -77,6 +77,12 @@ def test_a_jpeg_and_a_palette_with_transparency_are_turned():
   np.testing.assert_array_equal(np.asarray(turned), SEEN[8](np.asarray(palette)))
 
 
+def test_a_tiff_comes_upright_from_pillow():
+  picture = stored(6, "TIFF")
+  np.testing.assert_array_equal(np.asarray(picture), SEEN[6](PIXELS))
+  assert upright(picture) is picture
+
+
 def test_an_orientation_in_xmp_counts():
   from PIL import PngImagePlugin
 
