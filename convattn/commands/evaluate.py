@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convattn.commands.memory import naming_a_lack_of_memory
 from convattn.commands.options import named_options, output_file, positive_number, split_options
@@ -31,8 +31,8 @@ _HELP = """convattn evaluate --checkpoint=DIR|TAG [--split=test] [--config.data.
 
 Classes are matched by name. Those that the data lack are named, and so are those that the model does not know, whose
 images are left out. The data are those of the run, changed by these settings; released weights, and runs on a task that
-was passed in Python, have none that can be named. Images get the preprocessing of the model, and its size unless
-image_size gives another.
+was passed in Python, have none that can be named. Images get the preprocessing of the model, and its size and
+its way with EXIF orientations unless image_size and exif give others.
 
 {settings}"""
 
@@ -76,7 +76,7 @@ def run(arguments: Sequence[str]) -> None:
   with _saying_whose(data, restored, overrides):
     dataset = load_dataset(Experiment(data=data), restored.preprocessing)
   dataset, matched = _matched(restored, dataset, given=bool(overrides))
-  notes, split = matched.notes(), values["split"]
+  notes, split = [*matched.notes(), *dataset.remarks], values["split"]
   with Counting(len(getattr(dataset, split))) as counting:
     scores = inference.classification(
       restored, dataset, split, batch_size=batch_size, workers=data.workers, advance=counting.advance
@@ -99,7 +99,7 @@ def _data_settings() -> str:
 
 
 def _data_of(restored: Classifier, overrides: Sequence[tuple[str, str]]) -> Data:
-  """The run's own data settings with the overrides, at the model's image size unless they give another."""
+  """The run's own data settings with the overrides, with the model's image size and EXIF unless they give others."""
   names = [name for name, _ in overrides]
   if restored.experiment is None and "data.name" not in names:
     raise UserError(
@@ -114,12 +114,18 @@ def _data_of(restored: Classifier, overrides: Sequence[tuple[str, str]]) -> Data
   own = Data() if restored.experiment is None else restored.experiment.data
   experiment = apply_overrides(Experiment(data=own), overrides)
   height, width = restored.preprocessing.image_size
+  if "data.exif" not in names:
+    experiment = _with(experiment, exif=restored.preprocessing.exif)
   if "data.image_size" not in names:
     # A folder's pictures get a rectangle from the preprocessing; images in memory keep their size.
     size = height if height == width else 0
-    experiment = dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, image_size=size))
+    experiment = _with(experiment, image_size=size)
   validate(experiment)
   return experiment.data
+
+
+def _with(experiment: Experiment, **changes: Any) -> Experiment:
+  return dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, **changes))
 
 
 @contextlib.contextmanager

@@ -67,9 +67,10 @@ def find_pictures(paths: Sequence[str]) -> list[Path]:
   """The files among `paths`, and the pictures in the folders among them, sorted within each folder.
 
   Raises:
-    UserError: no path, one that is not there, or a folder without pictures.
+    UserError: no path, one that is not there, or a folder without pictures or that cannot be read.
   """
-  from convattn.pretrained.pictures import SUFFIXES
+  from convattn.data.scanning import pictures_below
+  from convattn.pretrained.picture_files import SUFFIXES
 
   if not paths:
     raise UserError("which pictures? Name files or folders behind the options, such as cat.jpg or pictures/.")
@@ -78,7 +79,7 @@ def find_pictures(paths: Sequence[str]) -> list[Path]:
     if not path.exists():
       raise UserError(f"there is no file or folder {str(path)!r}; check how it is written.")
     if path.is_dir():
-      inside = [each for each in sorted(path.rglob("*")) if each.suffix.lower() in SUFFIXES and each.is_file()]
+      inside = [Path(each) for each in pictures_below(path)]
       if not inside:
         raise UserError(f"the folder {str(path)!r} holds no picture ({' '.join(SUFFIXES)}); name another.")
       found += inside

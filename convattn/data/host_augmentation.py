@@ -134,6 +134,7 @@ def _drawn(
     return item["image"], int(item["label"])
   if isinstance(source, PictureSource):
     picture, label = source.example(index)
+    picture = whole.turned(picture)  # in front of the crop, whose width and height are those of the upright picture
     top, left, h, w = random_box(rng, picture.height, picture.width, least_area)
     return source.converted(index, picture.crop((left, top, left + w, top + h)), whole), label
   item = source[index]

@@ -10,7 +10,7 @@ from convattn.data.picture_source import PictureSource
 from convattn.data.preparation import data_root, prepared, quiet
 from convattn.data.records import load_records, record_folder
 from convattn.data.selection import select
-from convattn.data.sources import ArraySource, Dataset, in_memory
+from convattn.data.sources import ArraySource, Dataset, fields_of, in_memory
 from convattn.data.stock import missing
 from convattn.errors import UserError
 from convattn.pretrained import Preprocessing
@@ -30,7 +30,17 @@ def _load_digits(directory: str) -> Dataset:
   )
 
 
-_LOADERS: dict[str, Callable[[str], Dataset]] = {"digits": _load_digits, "folder": load_folder}
+_FOLDER = "folder"
+_LOADERS: dict[str, Callable[[str], Dataset]] = {"digits": _load_digits, _FOLDER: load_folder}
+
+
+def turns_pictures(name: str) -> bool:
+  """Whether the pictures of data set `name` are turned as their EXIF orientation says, where nothing else is said.
+
+  Those of a folder are: people put photographs there as they come from a camera. What TFDS prepared, and what released
+  weights were trained and scored on, was not.
+  """
+  return name == _FOLDER
 
 
 def _load_prepared(name: str, directory: str) -> Dataset:
@@ -50,13 +60,14 @@ def load(
   subset_seed: int = 0,
   image_size: int = 0,
   broken: str = "stop",
+  exif: bool | None = None,
   preprocessing: Preprocessing | None = None,
 ) -> Dataset:
   """The data set `name`; the embedded one is prepared first if it is missing.
 
   Args:
-    name: "digits", the embedded data set; "folder", pictures in DIR/train/CLASS and so on (see `folder`); or what
-      TFDS has prepared under that name, such as "cifar10" or "cifar10_corrupted/fog_1" (see `records`).
+    name: "digits", the embedded data set; "folder", pictures in DIR/train/CLASS or DIR/CLASS and so on (see `folder`);
+      or what TFDS has prepared under that name, such as "cifar10" or "cifar10_corrupted/fog_1" (see `records`).
     directory: where prepared data lies; empty: $TFDS_DATA_DIR, else ~/tensorflow_datasets. Of "folder" the folder
       itself, and never empty.
     classes, images_per_class, subset_seed: a part of it, see `selection.select`.
@@ -65,6 +76,8 @@ def load(
     broken: what to do about a picture that cannot be read. "stop": BrokenPicture. "skip": in a training batch the next
       one of its split that can be read takes its place, an evaluation leaves it out; the first time stderr names it,
       and `Dataset.skipped()` counts.
+    exif: whether pictures are turned as their EXIF orientation says. None: as `preprocessing` says; without that see
+      `turns_pictures`.
     preprocessing: of the model that is to see the images: its mean and std take the place of the data set's own, and
       with them the number of channels (one: grey, three: RGB). Pictures that are not in memory take its size (unless
       `image_size` is given), crop and interpolation as well.
@@ -81,7 +94,9 @@ def load(
   dataset = select(dataset, classes=classes, images_per_class=images_per_class, seed=subset_seed)
   if broken == "skip":
     dataset = skipping(dataset)
-  return adapt(dataset, image_size=image_size, preprocessing=preprocessing)
+  if exif is None and preprocessing is None:
+    exif = turns_pictures(name)
+  return adapt(dataset, image_size=image_size, exif=exif, preprocessing=preprocessing)
 
 
 def skipping(dataset: Dataset) -> Dataset:
@@ -95,8 +110,10 @@ def skipping(dataset: Dataset) -> Dataset:
   return dataclasses.replace(dataset, **sources)
 
 
-def adapt(dataset: Dataset, *, image_size: int = 0, preprocessing: Preprocessing | None = None) -> Dataset:
-  """The data set with images of another size, or for a model with a preprocessing of its own; as `load` says."""
+def adapt(
+  dataset: Dataset, *, image_size: int = 0, exif: bool | None = None, preprocessing: Preprocessing | None = None
+) -> Dataset:
+  """The data set with images of another size, turned or not, or for a model with a preprocessing; as `load` says."""
   own = dataset.preprocessing
   if preprocessing is None:
     wanted = own
@@ -106,20 +123,13 @@ def adapt(dataset: Dataset, *, image_size: int = 0, preprocessing: Preprocessing
     wanted = preprocessing
   if image_size:
     wanted = dataclasses.replace(wanted, image_size=(image_size, image_size))
+  if exif is not None:
+    wanted = dataclasses.replace(wanted, exif=exif)
   if wanted == own:
     return dataset
-  shape = (*wanted.image_size, len(wanted.mean))
-  in_memory_as_wanted = isinstance(dataset.train, ArraySource) and shape == tuple(dataset.image_shape)
+  fields = fields_of(wanted)
+  in_memory_as_wanted = isinstance(dataset.train, ArraySource) and fields["image_shape"] == tuple(dataset.image_shape)
   sources: dict[str, Any] = (
     {} if in_memory_as_wanted else {split: source.processed(wanted) for split, source in dataset.labelled.items()}
   )
-  return dataclasses.replace(
-    dataset,
-    **sources,
-    image_shape=shape,
-    mean=wanted.mean,
-    std=wanted.std,
-    crop_fraction=wanted.crop_fraction,
-    crop_mode=wanted.crop_mode,
-    interpolation=wanted.interpolation,
-  )
+  return dataclasses.replace(dataset, **sources, **fields)

@@ -27,7 +27,7 @@ import numpy as np
 from convattn.data.broken import BrokenPicture, Skipped, first_readable
 from convattn.data.picture_source import PREPROCESSING, PictureSource, readable_names
 from convattn.data.preparation import quiet
-from convattn.data.sources import Dataset
+from convattn.data.sources import Dataset, fields_of
 from convattn.errors import UserError
 from convattn.pretrained import Preprocessing, decode_picture
 
@@ -177,16 +177,8 @@ def load_records(folder: Path) -> Dataset:
     _opened(str(folder), split)  # now, while nothing else has something to print
     return RecordSource(str(folder), split, indexes, preprocessing)
 
-  return Dataset(
-    **_splits(sizes, source, folder),
-    class_names=class_names,
-    image_shape=(*preprocessing.image_size, len(half)),
-    mean=half,
-    std=half,
-    crop_fraction=preprocessing.crop_fraction,
-    crop_mode=preprocessing.crop_mode,
-    interpolation=preprocessing.interpolation,
-  )
+  sources: dict[str, Any] = _splits(sizes, source, folder)
+  return Dataset(**sources, class_names=class_names, **fields_of(preprocessing))
 
 
 def _checked(builder: Any, folder: Path) -> tuple[tuple[int | None, int | None, int], tuple[str, ...]]:

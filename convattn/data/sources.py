@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from typing import Protocol, TypedDict, cast
+from typing import Any, Protocol, TypedDict, cast
 
 import numpy as np
 
@@ -114,7 +114,9 @@ class Dataset:
     image_shape: (h, w, c) of every image.
     mean, std: what images are normalised with, one number per channel, in units of [0, 1] (a pixel is value / 255);
       of the train split's pixels, unless a pretrained model brought its own.
-    crop_fraction, crop_mode, interpolation: how a picture of any size becomes one of `image_shape`, see Preprocessing.
+    crop_fraction, crop_mode, interpolation, exif: how a picture of any size becomes one of `image_shape`, see
+      Preprocessing.
+    remarks: what there is to say of how the images were found, for people.
 
   Raises:
     UserError: the fields do not fit each other.
@@ -130,6 +132,8 @@ class Dataset:
   crop_fraction: float = 1.0
   crop_mode: str = "squash"
   interpolation: str = "bicubic"
+  exif: bool = False
+  remarks: tuple[str, ...] = ()
 
   def __post_init__(self) -> None:
     if len(self.image_shape) != 3:
@@ -179,4 +183,11 @@ class Dataset:
       crop_fraction=self.crop_fraction,
       crop_mode=self.crop_mode,
       interpolation=self.interpolation,
+      exif=self.exif,
     )
+
+
+def fields_of(preprocessing: Preprocessing) -> dict[str, Any]:
+  """The fields of a `Dataset` that `Dataset.preprocessing` is made of."""
+  fields = {field.name: getattr(preprocessing, field.name) for field in dataclasses.fields(preprocessing)}
+  return {"image_shape": (*fields.pop("image_size"), len(preprocessing.mean)), **fields}

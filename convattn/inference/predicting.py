@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from convattn.inference.logits import logits_of
-from convattn.pretrained.pictures import Preprocessing, open_picture
+from convattn.pretrained.picture_files import open_picture
+from convattn.pretrained.pictures import Preprocessing
 from convattn.training.restoring import Classifier
 
 Likely = list[tuple[str, float]]

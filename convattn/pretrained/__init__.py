@@ -11,11 +11,8 @@ if TYPE_CHECKING:
   from convattn.pretrained.files import find_weights as find_weights, read_safetensors as read_safetensors
   from convattn.pretrained.head_replacement import replace_head as replace_head
   from convattn.pretrained.loading import load as load
-  from convattn.pretrained.pictures import (
-    Preprocessing as Preprocessing,
-    decode_picture as decode_picture,
-    open_picture as open_picture,
-  )
+  from convattn.pretrained.picture_files import decode_picture as decode_picture, open_picture as open_picture
+  from convattn.pretrained.pictures import Preprocessing as Preprocessing
   from convattn.pretrained.resizing import resize as resize
   from convattn.pretrained.tags import (
     class_names as class_names,
@@ -30,7 +27,8 @@ __getattr__, __dir__, __all__ = lazy_names(
     "files": "find_weights read_safetensors",
     "head_replacement": "replace_head",
     "loading": "load",
-    "pictures": "Preprocessing decode_picture open_picture",
+    "picture_files": "decode_picture open_picture",
+    "pictures": "Preprocessing",
     "resizing": "resize",
     "tags": "class_names preprocessing synset_names",
     "timm": "from_timm to_timm",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import operator
-import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from convattn.errors import UserError
+from convattn.pretrained.picture_files import upright
 
 if TYPE_CHECKING:
   from PIL import Image
@@ -19,19 +19,15 @@ if TYPE_CHECKING:
 CROP_MODES = ("center", "squash")
 INTERPOLATIONS = ("bicubic", "bilinear", "nearest")
 
-
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-"""Of the files in a folder that count as pictures, in upper or lower case."""
-
 LARGEST = 2**28
 """Pixels that a picture may have while it is resized."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-  """What is done to a picture in front of a model: resize, crop, normalise.
+  """What is done to a picture in front of a model: turn, resize, crop, normalise.
 
-      pixels:     resized to the image size / crop_fraction, then the centre of the image size is cut out
+      pixels:     upright if `exif`, resized to the image size / crop_fraction; the centre of the image size is cut out
       normalize:  (pixels / 255 - mean) / std
 
   Args:
@@ -41,6 +37,7 @@ class Preprocessing:
     crop_mode: "center" keeps the picture's proportions and lets its shorter edge fit, "squash" resizes both edges.
     interpolation: one of INTERPOLATIONS; Pillow's, which average over the area a smaller pixel covers ("nearest" does
       not).
+    exif: whether a Pillow image is turned and mirrored first as its EXIF orientation says; an array has none.
 
   Raises:
     UserError: a value out of its range or choices.
@@ -52,6 +49,7 @@ class Preprocessing:
   crop_fraction: float = 1.0
   crop_mode: str = "squash"
   interpolation: str = "bicubic"
+  exif: bool = False
 
   def __post_init__(self) -> None:
     size: Any = self.image_size
@@ -76,6 +74,8 @@ class Preprocessing:
     for name, choices in (("crop_mode", CROP_MODES), ("interpolation", INTERPOLATIONS)):
       if not isinstance(getattr(self, name), str) or getattr(self, name) not in choices:
         raise UserError(f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(map(repr, choices))}.")
+    if not isinstance(self.exif, bool):
+      raise UserError(f"exif is {self.exif!r}, but must be True or False.")
 
   def __call__(self, picture: Image.Image | np.ndarray) -> np.ndarray:
     """normalize(pixels(picture)): float32 [h, w, c], what a model is fed, without the batch axis."""
@@ -96,6 +96,7 @@ class Preprocessing:
     """
     from PIL import Image
 
+    picture = self.turned(picture) if isinstance(picture, Image.Image) else picture
     channels = _channels(picture, len(self.mean))
     width, height = channels[0].size
     size = self._size_before_the_crop(height, width)
@@ -110,6 +111,10 @@ class Preprocessing:
       np.asarray(each.resize(size[::-1], Image.Resampling[self.interpolation.upper()]).crop(box)) for each in channels
     ]
     return made[0] if made[0].ndim == 3 else np.stack(made, axis=-1)
+
+  def turned(self, picture: Image.Image) -> Image.Image:
+    """The picture as `pixels` resizes it: with `exif` as `upright` makes it, else itself. Twice is as once."""
+    return upright(picture) if self.exif else picture
 
   def normalize(self, pixels: np.ndarray) -> np.ndarray:
     """(pixels / 255 - mean) / std: uint8 [..., c] -> float32 [..., c]. Raises ValueError for another dtype or c."""
@@ -127,8 +132,11 @@ class Preprocessing:
     return dataclasses.replace(self, mean=mean, std=std)
 
   def as_json(self) -> dict[str, Any]:
-    """Plain lists, numbers and strings; `from_json` gives the same preprocessing back."""
-    fields = dataclasses.asdict(self)
+    """Plain lists, numbers and strings; `from_json` gives the same preprocessing back.
+
+    `exif` is in it where it is on: what was recorded before there was such a choice stays equal, and means off.
+    """
+    fields = {name: value for name, value in dataclasses.asdict(self).items() if name != "exif" or value}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
   @classmethod
@@ -169,38 +177,6 @@ def _each(name: str, values: Any, convert: Callable[[Any], Any], wanted: str) ->
     return tuple(convert(value) for value in values)
   except (TypeError, ValueError, OverflowError):
     raise UserError(f"{name} is {values!r}, but must be {wanted}.") from None
-
-
-def open_picture(path: str | os.PathLike[str]) -> Image.Image:
-  """The picture in a file, read whole. Its pixels stay as they lie in the file: an orientation tag is not followed,
-  since timm's models were neither trained nor scored that way.
-
-  Raises:
-    UserError: nothing there, no picture, or a damaged one; one line with the path.
-  """
-  if not os.path.isfile(path):
-    problem = "is a folder, not a picture" if os.path.isdir(path) else "is not there"
-    raise UserError(f"{os.fspath(path)!r} {problem}; give the path of an image file, such as a JPEG or PNG.")
-  return decode_picture(path, os.fspath(path))
-
-
-def decode_picture(file: str | os.PathLike[str] | BinaryIO, name: str) -> Image.Image:
-  """The picture in a file that is there, or in the bytes of an open one, read whole; `name` is what errors call it.
-
-  Raises:
-    UserError: no picture, or a damaged one; one line with the name.
-  """
-  from PIL import Image, UnidentifiedImageError
-
-  try:
-    with Image.open(file) as picture:
-      picture.load()
-  except UnidentifiedImageError as error:
-    raise UserError(f"{name!r} is no picture that Pillow can read; save it as JPEG or PNG.") from error
-  except Exception as error:  # each decoder has its own: OSError, SyntaxError, RuntimeError, struct.error, ...
-    reason = " ".join(str(error).split())
-    raise UserError(f"{name!r} is a damaged or too large picture ({reason}); fetch or save it again.") from error
-  return picture
 
 
 def _channels(picture: Image.Image | np.ndarray, count: int) -> list[Image.Image]:

@@ -195,5 +195,6 @@ def load_dataset(experiment: Experiment, preprocessing: Preprocessing | None = N
     subset_seed=settings.subset_seed,
     image_size=settings.image_size,
     broken=settings.broken,
+    exif=settings.exif,
     preprocessing=preprocessing,
   )

@@ -39,7 +39,7 @@ class Data:
   dir: str = setting(
     "",
     "where prepared data lies; empty: $TFDS_DATA_DIR, else ~/tensorflow_datasets; of 'folder': what holds "
-    "train/CLASS/*.jpg, validation/CLASS/*.jpg and perhaps test/CLASS/*.jpg",
+    "train/CLASS/*.jpg, validation/CLASS/*.jpg and perhaps test/CLASS/*.jpg; or CLASS/*.jpg, of which parts are drawn",
     change="freely",
   )
   classes: str = setting("", "labels to keep, such as '0-4' or '0,3,7', renumbered from 0 in this order; empty: all")
@@ -53,6 +53,12 @@ class Data:
     "a picture that cannot be read: 'stop', or 'skip' (the next one instead) and count it",
     choices=CHOICES,
     change="freely",
+  )
+  exif: bool | None = setting(
+    None,
+    "turn pictures as their EXIF orientation says; None: as the run in workdir was recorded, of a new one those of a "
+    "'folder'",
+    change="freely",  # what it makes of the pictures is in the description of the data, which must be the same
   )
   workers: int = setting(
     0,

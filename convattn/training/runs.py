@@ -11,6 +11,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 
+from convattn.data.overview import overview
 from convattn.errors import UserError
 from convattn.models import spec_for
 from convattn.training import output, workdir as files
@@ -111,10 +112,14 @@ def _run(
     initial = find_initial(experiment, folder)
     description: dict[str, Any] = {TASK_PASSED: True} if task is not None else {}
     if task is None:
-      task = ImageClassification(load_dataset(experiment, initial.preprocessing if initial else None), experiment)
+      data = dataclasses.replace(experiment.data, exif=files.turns_pictures_of(folder, experiment.data))
+      loaded = load_dataset(dataclasses.replace(experiment, data=data), initial.preprocessing if initial else None)
+      task = ImageClassification(loaded, experiment)
       stack.callback(close, task)
     _check_own_settings(task, experiment)
     show(devices, unused_gpu_warning())
+    if isinstance(task, ImageClassification):
+      show(*overview(task.dataset, "" if TASK_PASSED in description else experiment.data.dir))
     model = make_model(experiment, task.num_classes) if model is None else model
     program = build(experiment, model, task, mesh)
     batches = first_batches(task)

@@ -12,9 +12,10 @@ from typing import Any
 
 import jax
 
+from convattn.data.loading import turns_pictures
 from convattn.errors import UserError, one_line
 from convattn.files import write_whole
-from convattn.training.config import Experiment, Model, model_section
+from convattn.training.config import Data, Experiment, Model, model_section
 from convattn.training.description import completed
 from convattn.training.settings import changing
 
@@ -168,6 +169,21 @@ def read_config(folder: Path) -> Recorded | None:
     return Recorded(experiment_from_json(stored), dict(identity), history)
   except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise UserError(f"{folder / CONFIG} is damaged ({one_line(error)}); {advice}") from error
+
+
+def turns_pictures_of(folder: Path, data: Data) -> bool:
+  """Whether a run turns its pictures as their EXIF orientation says: as `data.exif` has it, where it is set.
+
+  Else a new one does what is usual for the data set, and one that was begun goes on as it was recorded: without, where
+  that was before there was a choice.
+  """
+  if data.exif is not None:
+    return data.exif
+  recorded = read_config(folder)
+  if recorded is None:
+    return turns_pictures(data.name)
+  preprocessing = recorded.identity.get("data", {}).get("metadata", {}).get("preprocessing", {})
+  return bool(preprocessing.get("exif", False))
 
 
 def check_config(

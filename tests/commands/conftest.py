@@ -77,6 +77,7 @@ def train_on_digits(folder):
 
   from convattn import training
   from convattn.models import CoAtNet, Run, Spec, Stage
+  from convattn.training import runs
   from convattn.training.config import Checkpoint, Data, Experiment, Optimizer
 
   experiment = Experiment(
@@ -92,7 +93,7 @@ def train_on_digits(folder):
   stages = (Stage((Run("C", 1, 16),), 2), Stage((Run("T", 1, 32),), 2))
   model = CoAtNet(Spec(stages, (8, 8), stem_stride=1, head_size=8), 10)
   with pytest.MonkeyPatch.context() as patch:  # one device compiles in half of the time
-    patch.setattr(training.runs, "make_mesh", lambda fsdp: training.make_mesh(jax.devices()[:1], fsdp))
+    patch.setattr(runs, "make_mesh", lambda fsdp: training.make_mesh(jax.devices()[:1], fsdp))
     training.run(experiment, folder / "run", model=model)
 
 

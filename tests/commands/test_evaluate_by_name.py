@@ -2,12 +2,17 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import PIL.Image
 import pytest
 
+from convattn import training
+from convattn.commands.evaluate import _data_of
 from convattn.data import load
 from convattn.inference.matching import Matched, matching
+from convattn.pretrained import Preprocessing
+from convattn.training.config import Data, Experiment
 
 
 @pytest.mark.parametrize(
@@ -57,8 +62,9 @@ def test_fewer_classes_and_others_are_named_on_the_screen_and_in_the_file(digits
   assert [row["images"] for row in whole["classes"]] == [0, 0, 0, 4, 0, 4, 0, 4, 0, 0]
   assert whole["missing_classes"] == [*"0124689"]
   note = "the data lack the classes '0', '1', '2' and 4 more of the model; the others are matched by name"
-  assert whole["notes"] == [note]
-  assert f"note: {note}" in out.splitlines()
+  notes = [note, "there is no test folder, validation stands in"]
+  assert whole["notes"] == notes
+  assert [line for line in out.splitlines() if line.startswith("note: ")] == [f"note: {each}" for each in notes]
   for split in ("train", "validation"):
     (pictures / split / "7").rename(pictures / split / "from $1_to_$5")
   status, out, _ = call("evaluate", f"--checkpoint={digits_run}", *options)
@@ -68,6 +74,48 @@ def test_fewer_classes_and_others_are_named_on_the_screen_and_in_the_file(digits
   assert found["confusion"][3] == whole["confusion"][3]
   assert found["left_out_classes"] == ["from $1_to_$5"]
   assert "the model does not know the class 'from $1_to_$5' of the data; images of such are left out" in out
+
+
+def test_a_class_folder_without_parts_is_scored_on_the_part_that_is_drawn(digits_run, pictures, call, tmp_path):
+  shutil.rmtree(pictures / "train")
+  (pictures / "validation").rename(pictures / "all")
+  options = [f"--checkpoint={digits_run}", "--config.data.name=folder", f"--config.data.dir={pictures / 'all'}"]
+  status, out, _ = call("evaluate", *options, f"--out={tmp_path / 'a.json'}")
+  assert status == 0
+  assert "note: there is no train, validation or test folder, the parts are drawn by file name" in out.splitlines()
+  found = json.loads((tmp_path / "a.json").read_text())
+  assert found["images"] == len(load("folder", str(pictures / "all")).test) < 12
+
+
+def test_pictures_are_turned_where_the_model_was_trained_so(digits_run, edited, pictures, call, tmp_path):
+  """To score and to predict, files that say they are upside down are to such a model what upright ones are to any."""
+  stored = training.restore(digits_run).preprocessing.as_json()
+  turning, exif = edited(preprocessing={**stored, "exif": True}), PIL.Image.Exif()
+  data = ["--config.data.name=folder", f"--config.data.dir={pictures}", f"--out={tmp_path / 'a.json'}"]
+  found = []
+  for checkpoint in (digits_run, turning):
+    status, _, _ = call("evaluate", f"--checkpoint={checkpoint}", *data)
+    assert status == 0
+    scores = json.loads((tmp_path / "a.json").read_text())
+    status, out, _ = call("predict", f"--checkpoint={checkpoint}", pictures / "validation")
+    assert status == 0
+    found.append((scores["loss"], scores["confusion"], out))
+    assert scores["data"]["exif"] is (checkpoint == turning)
+    exif[0x0112] = 3
+    for path in (pictures / "validation").rglob("*.png"):
+      with PIL.Image.open(path) as picture:
+        picture.rotate(180).save(path, exif=exif)
+  assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("run", [None, Experiment(data=Data(exif=None)), Experiment(data=Data(exif=True))])
+@pytest.mark.parametrize("turning", [False, True])
+def test_whether_pictures_are_turned_goes_by_the_model_unless_it_is_said(run, turning):
+  preprocessing = Preprocessing(6, (0.5,), (0.5,), exif=turning)
+  restored = SimpleNamespace(experiment=run, task_passed=False, preprocessing=preprocessing)
+  for said, wanted in ((None, turning), ("true", True), ("false", False)):
+    overrides = [("data.name", "folder"), *([("data.exif", said)] if said else [])]
+    assert _data_of(restored, overrides).exif is wanted
 
 
 def test_no_common_name_is_one_line(digits_run, pictures, refusal):

@@ -131,7 +131,7 @@ def test_a_picture_that_the_model_cannot_take_is_named(digits_run, refusal, tmp_
     (["--checkpoint=a"], "which pictures? Name files or folders behind the options"),
     (["--checkpoint=a", "nowhere.png"], "there is no file or folder 'nowhere.png'"),
     (["--checkpoint=a", "README.md", "nowhere.png"], "there is no file or folder 'nowhere.png'"),
-    (["--checkpoint=a", "configs"], "the folder 'configs' holds no picture (.bmp "),
+    (["--checkpoint=a", "configs"], "the folder 'configs' holds no picture (.apng "),
     (["--checkpoint=a", "--top=0", "README.md"], "--top must be a whole number of at least 1, got '0'."),
     (["--checkpoint=a", "--batch_size=x", "README.md"], "--batch_size must be a whole number of at least 1"),
     (["--checkpoint=a", "--out=configs", "README.md"], "--out must name a file, got 'configs', which is a folder."),

@@ -1,17 +1,29 @@
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from convattn.data import BrokenPicture, evaluation_batches, in_memory, load, train_batch
-from convattn.data.folder import SUFFIXES
+from convattn.commands.predict import find_pictures
+from convattn.data import (
+  BrokenPicture,
+  HostAugmentation,
+  augmented_batch,
+  evaluation_batches,
+  in_memory,
+  load,
+  train_batch,
+)
 from convattn.data.picture_source import PREPROCESSING
-from convattn.pretrained import Preprocessing, synset_names
+from convattn.pretrained import Preprocessing, open_picture, synset_names
+from convattn.pretrained.picture_files import SUFFIXES
 
+TURNED = dataclasses.replace(PREPROCESSING, exif=True)
 SMALL = Preprocessing((6, 8), (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), 0.8, "center", "bilinear")
 
 
@@ -53,8 +65,8 @@ def test_classes_and_files_are_sorted_and_found_at_any_depth(root):
 
 def test_its_preprocessing_is_that_of_most_pretrained_weights(root):
   dataset = load("folder", str(root))
-  assert dataset.preprocessing == PREPROCESSING == dataset.train.preprocessing
-  assert dataset.preprocessing == Preprocessing((224, 224), (0.5,) * 3, (0.5,) * 3, 0.95, "center", "bicubic")
+  assert dataset.preprocessing == TURNED == dataset.train.preprocessing
+  assert dataset.preprocessing == Preprocessing((224, 224), (0.5,) * 3, (0.5,) * 3, 0.95, "center", "bicubic", True)
   assert dataset.image_shape == (224, 224, 3) == dataset.test[0]["image"].shape
 
 
@@ -73,7 +85,7 @@ def test_an_image_size_goes_before_that_of_the_model(root):
   dataset = load("folder", str(root), image_size=5, preprocessing=SMALL)
   assert dataset.preprocessing == dataclasses.replace(SMALL, image_size=(5, 5))
   assert dataset.test[1]["image"].shape == (5, 5, 3)
-  assert load("folder", str(root), image_size=5).preprocessing == dataclasses.replace(PREPROCESSING, image_size=(5, 5))
+  assert load("folder", str(root), image_size=5).preprocessing == dataclasses.replace(TURNED, image_size=(5, 5))
 
 
 def test_a_model_for_grey_images_gets_grey_ones(root):
@@ -126,22 +138,54 @@ def test_hidden_files_and_other_files_are_passed_over_and_links_followed(root, t
   assert load("folder", str(root)).class_names == ("cat", "dog", "eel")
 
 
-def test_every_suffix_is_read(root):
-  for suffix in SUFFIXES:
-    save(root / "train" / "cat" / f"kind{suffix.upper()}", size=(5, 5))
-  dataset = load("folder", str(root), preprocessing=SMALL)
-  assert in_memory(dataset.train).images.shape == (6 + len(SUFFIXES), 6, 8, 3)
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_suffix_that_pillow_writes_is_found_and_read_to_train_and_to_predict(tmp_path, suffix):
+  for split in ("train", "val"):
+    save(tmp_path / split / "cat" / f"kind{suffix.upper()}", size=(5, 7))
+  (path,) = find_pictures([str(tmp_path / "train")])
+  item = load("folder", str(tmp_path), preprocessing=SMALL).train[0]
+  np.testing.assert_array_equal(item["image"], SMALL.pixels(open_picture(path)))
 
 
-def test_an_orientation_tag_is_not_followed(root):
+STRAIGHT = Preprocessing((6, 8), (0.5,) * 3, (0.5,) * 3)
+
+
+@pytest.mark.parametrize(
+  "given, preprocessing, turned",
+  [(None, None, True), (False, None, False), (None, STRAIGHT, False), (True, STRAIGHT, True)],
+)
+def test_an_orientation_is_followed_unless_the_model_or_the_setting_says_otherwise(root, given, preprocessing, turned):
   picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8))
   exif = Image.Exif()
   exif[0x0112] = 3  # upside down
-  path = root / "validation" / "dog" / "v.png"
-  picture.save(path, exif=exif)
-  straight = dataclasses.replace(SMALL, crop_fraction=1.0, crop_mode="squash")
-  image = load("folder", str(root), preprocessing=straight).validation[0]["image"]
-  np.testing.assert_array_equal(image, np.asarray(picture))
+  picture.save(root / "validation" / "dog" / "v.png", exif=exif)
+  dataset = load("folder", str(root), exif=given, preprocessing=preprocessing)
+  assert dataset.preprocessing.exif is turned
+  straight = dataclasses.replace(STRAIGHT, exif=dataset.preprocessing.exif)
+  pixels = dataset.validation.processed(straight)[0]["image"]
+  np.testing.assert_array_equal(pixels, np.asarray(picture)[::-1, ::-1] if turned else np.asarray(picture))
+
+
+def test_turned_pictures_make_the_batches_of_pictures_that_lie_upright(tmp_path):
+  """Random crops too, whose boxes go by a picture's width and height."""
+  turns = {2: "FLIP_LEFT_RIGHT", 5: "TRANSPOSE", 6: "ROTATE_90", 8: "ROTATE_270"}  # how each lies in its file
+  for orientation, turn in turns.items():
+    upright = tmp_path / "upright" / "train" / "cat" / f"{orientation}.png"
+    save(upright, orientation, size=(20, 9))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned = Path(str(upright).replace("upright", "turned"))
+    turned.parent.mkdir(parents=True, exist_ok=True)
+    Image.open(upright).transpose(Image.Transpose[turn]).save(turned, exif=exif)
+  batches = []
+  for name in ("upright", "turned"):
+    shutil.copytree(tmp_path / name / "train", tmp_path / name / "val")
+    dataset = load("folder", str(tmp_path / name), image_size=7)
+    changes = HostAugmentation(resized_crop_area=0.1, randaugment_layers=1)
+    batches.append(augmented_batch(dataset, changes, batch_size=4, seed=0, step=0)["image"])
+    batches.append(train_batch(dataset.train, batch_size=4, seed=0, step=0)["image"])
+  np.testing.assert_array_equal(batches[0], batches[2])
+  np.testing.assert_array_equal(batches[1], batches[3])
 
 
 def test_imagenet_identifiers_get_their_names_in_imagenet_order(tmp_path):
@@ -164,6 +208,15 @@ def remove(path):
 @pytest.mark.parametrize(
   "spoil, message",
   [
+    (
+      lambda root: [remove(root / name) for name in ("train", "validation", "test")],
+      "ROOT has no folders; put its pictures into one folder per class, such as ROOT/cat/1.jpg",
+    ),
+    (lambda root: remove(root), r"cannot read ROOT: No such file .*; .* or CLASS/\*.jpg alone, in data.dir\.$"),
+    (
+      lambda root: ((root / "train" / "eel").mkdir(), (root / "train" / "eel" / "1.HEIC").write_text("")),
+      r"ROOT/train/eel holds no picture \(.*\) but 1 .heic; add some",
+    ),
     (lambda root: remove(root / "validation"), r"cannot read ROOT/validation: No such file .*; .* in data.dir\.$"),
     (
       lambda root: (remove(root / "train"), (root / "train").write_text("")),
@@ -173,7 +226,7 @@ def remove(path):
     (lambda root: (remove(root / "test"), save(root / "test" / "t.png")), "ROOT/test has no folders; put its pictures"),
     (
       lambda root: (root / "train" / "eel").mkdir(),
-      r"ROOT/train/eel holds no picture \(.bmp, .*\); add some, or remove",
+      r"ROOT/train/eel holds no picture \(.apng, .bmp, .*\); add some, or remove",
     ),
     (lambda root: (root / "test" / "cat" / "t.png").unlink(), "ROOT/test/cat holds no picture"),
     (

@@ -110,6 +110,7 @@ ELSEWHERE = {
   "data.subset_seed": ("training/test_data_settings.py", "test_each_setting_of_the_data_changes_the_examples"),
   "data.image_size": ("training/test_data_settings.py", "test_each_setting_of_the_data_changes_the_examples"),
   "data.broken": ("training/test_data_settings.py", "test_a_run_that_skips_what_is_broken_counts_it"),
+  "data.exif": ("training/test_exif_of_runs.py", "test_turning_changes_what_is_seen"),
   "data.workers": ("training/test_classification.py", "test_workers_make_the_same_batches_in_processes_of_their_own"),
   "augmentation.resized_crop_area": (
     "training/test_classification.py",
