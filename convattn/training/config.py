@@ -171,7 +171,9 @@ class Optimizer:
   beta2: float = setting(0.999, "decay of the gradient's second moment", SHARE)
   epsilon: float = setting(1e-8, "added to the root of the second moment", POSITIVE)
   clip_norm: float = setting(1.0, "largest global norm of a gradient; 0: no clipping", NOT_NEGATIVE)
-  freeze: str = setting("", "parts that stay as they are, such as 'stem,stage_1,stage_2/block_0'; empty: none")
+  freeze: str = setting(
+    "", "parts that stay as they are, by path or pattern, such as 'stem,stage_[12]/*,stage_3/block_0'; empty: none"
+  )
   layer_decay: float = setting(1.0, "learning rate times this per block between a layer and the classifier", PART)
 
 
