@@ -223,6 +223,9 @@ class Experiment:
   )
   eval_every: int = setting(100, "steps between validations; the last step is always validated", COUNT)
   ema_decay: float = setting(0.0, "decay of the running average of parameters and batch statistics; 0: none", SHARE)
+  ema_warmup: bool = setting(
+    False, "let that decay grow, (n - 1) / (n + 8) after n updates but no more: a short run's average follows faster"
+  )
   max_skipped_steps: int = setting(
     0,
     "updates with a loss or gradient that is not finite to leave out before the run stops; 0: it stops at the first",

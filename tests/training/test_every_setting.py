@@ -41,6 +41,7 @@ PROGRAM = {
   "micro_batches": 2,
   "eval_batch_size": 8,
   "ema_decay": 0.9,
+  "ema_warmup": True,
   "max_skipped_steps": 3,
   "model.name": "other",
   "model.stochastic_depth": 0.3,

@@ -165,7 +165,16 @@ class Flag(nn.Module):
 
 @pytest.mark.parametrize(
   "freeze, added",
-  [("", 2), ("second", 1), ("first/inner", 1), ("first,second", 0), ("seco", 2), ("f*/inn*/*", 1), ("*/inner", 0), ("*/i", 2)],
+  [
+    ("", 2),
+    ("second", 1),
+    ("first/inner", 1),
+    ("first,second", 0),
+    ("seco", 2),
+    ("f*/inn*/*", 1),
+    ("*/inner", 0),
+    ("*/i", 2),
+  ],
 )
 def test_frozen_modules_compute_as_at_evaluation(freeze, added):
   variables = {"params": {name: {"inner": {"step": jnp.float32(1)}} for name in ("first", "second")}}

@@ -62,6 +62,10 @@ def test_the_defaults_are_valid():
       Experiment(max_skipped_steps=2, compute=Compute(debug_nans=True)),
       "compute.debug_nans stops at the first nan, which max_skipped_steps=2 would leave out; set that to 0.",
     ),
+    (
+      Experiment(ema_warmup=True),
+      "ema_warmup lets ema_decay grow, which is 0: no average; set that too, such as to 0.9999.",
+    ),
     (Experiment(data=Data(images_per_class=-1)), "data.images_per_class must be at least 0, got -1."),
     (
       Experiment(augmentation=Augmentation(resized_crop_area=0.0)),
