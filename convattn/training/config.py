@@ -235,6 +235,9 @@ class Experiment:
   init_from: str = setting(
     "", "first weights: a run's workdir, a checkpoint, a timm tag or a .safetensors file for model.name; empty: drawn"
   )
+  adapt_channels: bool = setting(
+    False, "images keep their channels, and the stem of init_from's weights is fitted to them: summed or repeated"
+  )
   data: Data = section(Data)
   model: Model = section(Model)
   augmentation: Augmentation = section(Augmentation)

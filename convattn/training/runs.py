@@ -117,7 +117,14 @@ def _run(
     if initial is not None:
       identity["init_from"] = initial.identity
       if initial.restored is not None:
-        variables = initial_variables(initial.restored, model, task, program.template, run_keys(experiment.seed)[0])
+        variables = initial_variables(
+          initial.restored,
+          model,
+          task,
+          program.template,
+          run_keys(experiment.seed)[0],
+          adapt_channels=experiment.adapt_channels,
+        )
     # Locked here, when all else has been checked: what is refused leaves no workdir behind.
     stack.enter_context(files.locked(folder) if is_main() else contextlib.nullcontext())
     stack.enter_context(_naming_a_full_disk(folder))

@@ -74,10 +74,12 @@ def test_sixteen_bits_are_summed_in_float32(trained):
   params = variables["params"]
   # In bfloat16, 256 + 1 is 256: only a sum in float32 keeps the ones.
   column = jnp.array([256, 1, 1], jnp.bfloat16)
-  stem = {**params["stem"], "conv_1": {"kernel": jnp.broadcast_to(column[None, None, :, None], (3, 3, 3, 4))}}
-  summed = kernel(adapt_channels({"params": {**params, "stem": stem}}, 1)["params"])
-  assert summed.dtype == jnp.bfloat16
-  assert (np.asarray(summed, np.float32) == 258).all()
+  column = jnp.broadcast_to(column[None, None, :, None], (3, 3, 3, 4))
+  for given in (column, np.asarray(column)):  # NumPy sums as it is told, XLA with more bits than that
+    stem = {**params["stem"], "conv_1": {"kernel": given}}
+    summed = kernel(adapt_channels({"params": {**params, "stem": stem}}, 1)["params"])
+    assert summed.dtype == jnp.bfloat16
+    assert (np.asarray(summed, np.float32) == 258).all()
 
 
 def test_works_inside_jit_and_for_arrays_of_numpy(trained):

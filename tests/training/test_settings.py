@@ -63,6 +63,10 @@ def test_the_defaults_are_valid():
       "compute.debug_nans stops at the first nan, which max_skipped_steps=2 would leave out; set that to 0.",
     ),
     (
+      Experiment(adapt_channels=True),
+      "adapt_channels is about the weights of init_from, which is ''; name some, or set it to false.",
+    ),
+    (
       Experiment(ema_warmup=True),
       "ema_warmup lets ema_decay grow, which is 0: no average; set that too, such as to 0.9999.",
     ),
