@@ -40,7 +40,7 @@ def replace_head(variables: Mapping, model: nn.Module, key: jax.Array) -> dict:
   return {name: _with_head(tree, head if name == "params" else averaged) for name, tree in variables.items()}
 
 
-def _with_head(tree: Any, head: Mapping) -> Any:
+def _with_head(tree: Any, head: dict) -> Any:
   """`tree` with this head in each set of parameters in it."""
   if not isinstance(tree, Mapping):
     return tree
