@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "validation", "test")
 
-_HELP = """convattn evaluate --checkpoint=DIR|TAG [--split=test] [--config.data.SETTING=VALUE ...] [--batch_size=128]
-                  [--out=FILE.json]
+_HELP = """convattn evaluate --checkpoint=DIR|TAG [--weights=averaged|raw] [--split=test] [--batch_size=128]
+                  [--config.data.SETTING=VALUE ...] [--out=FILE.json]
 
   --checkpoint  a run's workdir (its newest checkpoint), the folder of one checkpoint, or a tag of released weights
-                such as coatnet_0_rw_224.sw_in1k; averaged weights where the run keeps them
+                such as coatnet_0_rw_224.sw_in1k
+  --weights     averaged or raw (of the last update); by default averaged where the run keeps averages
   --split       train, validation or test
   --batch_size  images per call of the model; the result does not depend on it
   --out         write all numbers as JSON here too
@@ -54,7 +55,7 @@ def run(arguments: Sequence[str]) -> None:
   values = {
     "split": "test",
     "batch_size": "128",
-    **named_options(rest, ("checkpoint", "split", "batch_size", "out"), related=every_setting),
+    **named_options(rest, ("checkpoint", "weights", "split", "batch_size", "out"), related=every_setting),
   }
   if "checkpoint" not in values:
     raise UserError("which model? --checkpoint=DIR|TAG, such as --checkpoint=runs/digits.")
@@ -71,7 +72,7 @@ def run(arguments: Sequence[str]) -> None:
   from convattn.training.task import SKIPPED_PICTURES
   from convattn.training.workdir import write_json
 
-  restored = inference.restore_classifier(values["checkpoint"])
+  restored = inference.restore_classifier(values["checkpoint"], weights=values.get("weights"))
   data = _data_of(restored, overrides)
   with _saying_whose(data, restored, overrides):
     dataset = load_dataset(Experiment(data=data), restored.preprocessing)
@@ -159,7 +160,5 @@ def _matched(restored: Classifier, dataset: Dataset, given: bool) -> tuple[Datas
 
 
 def _title(restored: Classifier, data: Data, split: str) -> list[str]:
-  step = "" if restored.step is None else f", step {restored.step}"
-  weights = ", averaged weights" if restored.averaged else ""
   where = f" in {data.dir}" if data.dir else ""
-  return [f"{restored.source}{step}{weights}", f"{split} split of {data.name}{where}"]
+  return [restored.title, f"{split} split of {data.name}{where}"]

@@ -9,10 +9,12 @@ from convattn.commands.memory import naming_a_lack_of_memory
 from convattn.commands.options import named_options, output_file, pixels, split_options
 from convattn.errors import UserError
 
-_HELP = """convattn export --checkpoint=DIR|TAG --out=FILE [--image_size=H|HxW|any] [--platforms=cpu,cuda,tpu]
+_HELP = """convattn export --checkpoint=DIR|TAG --out=FILE [--weights=averaged|raw] [--image_size=H|HxW|any]
+                [--platforms=cpu,cuda,tpu]
 
   --checkpoint  a run's workdir (its newest checkpoint), the folder of one checkpoint, or a tag of released weights
-                such as coatnet_0_rw_224.sw_in1k; averaged weights where the run keeps them
+                such as coatnet_0_rw_224.sw_in1k
+  --weights     averaged or raw (of the last update); by default averaged where the run keeps averages
   --out         the program goes here, such as model.stablehlo; its class names, preprocessing and versions go beside
                 it as model.json
   --image_size  pixels, one number or height x width (default: what the weights were made for; for other sizes bias
@@ -36,7 +38,7 @@ def run(arguments: Sequence[str]) -> None:
   if {"-h", "--help"} & set(arguments):
     print(_HELP)
     return
-  values = named_options(split_options(arguments), ("checkpoint", "out", "image_size", "platforms"))
+  values = named_options(split_options(arguments), ("checkpoint", "out", "weights", "image_size", "platforms"))
   if "checkpoint" not in values:
     raise UserError("which model? --checkpoint=DIR|TAG, such as --checkpoint=runs/digits.")
   if "out" not in values:
@@ -53,14 +55,13 @@ def run(arguments: Sequence[str]) -> None:
   from convattn.inference.exporting import description_path
 
   description_path(out)
-  restored = inference.restore_classifier(values["checkpoint"])
+  restored = inference.restore_classifier(values["checkpoint"], weights=values.get("weights"))
   artifact = inference.export_classifier(restored, **request)
   path, beside = artifact.write(out)
   print(f"{path}  {path.stat().st_size / 2**20:.1f} MiB")
   print(f"{beside}  class names, preprocessing, versions")
   description = artifact.description
-  step = "" if restored.step is None else f", step {restored.step}"
-  print(f"source     {restored.source}{step}{', averaged weights' if restored.averaged else ''}")
+  print(f"source     {restored.title}")
   print(f"platforms  {', '.join(description['platforms'])}")
   for side in ("input", "output"):
     shape = ", ".join(map(str, description[side]["shape"]))

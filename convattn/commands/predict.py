@@ -9,10 +9,12 @@ from convattn.commands.memory import naming_a_lack_of_memory
 from convattn.commands.options import named_options, output_file, positive_number, split_positional
 from convattn.errors import UserError, printable
 
-_HELP = """convattn predict --checkpoint=DIR|TAG [--top=5] [--batch_size=32] [--out=FILE.json] PATH ...
+_HELP = """convattn predict --checkpoint=DIR|TAG [--weights=averaged|raw] [--top=5] [--batch_size=32] [--out=FILE.json]
+                 PATH ...
 
   --checkpoint  a run's workdir (its newest checkpoint), the folder of one checkpoint, or a tag of released weights
-                such as coatnet_0_rw_224.sw_in1k; averaged weights where the run keeps them
+                such as coatnet_0_rw_224.sw_in1k
+  --weights     averaged or raw (of the last update); by default averaged where the run keeps averages
   --top         classes to print for each picture
   --batch_size  pictures per call of the model; the result does not depend on it
   --out         write all of it as JSON here too
@@ -36,7 +38,8 @@ def run(arguments: Sequence[str]) -> None:
     print(_HELP)
     return
   options, paths = split_positional(arguments)
-  values = {"top": "5", "batch_size": "32", **named_options(options, ("checkpoint", "top", "batch_size", "out"))}
+  known = ("checkpoint", "weights", "top", "batch_size", "out")
+  values = {"top": "5", "batch_size": "32", **named_options(options, known)}
   if "checkpoint" not in values:
     raise UserError("which model? --checkpoint=DIR|TAG, such as --checkpoint=runs/digits.")
   top, batch_size = (positive_number(name, values[name]) for name in ("top", "batch_size"))
@@ -48,7 +51,7 @@ def run(arguments: Sequence[str]) -> None:
   from convattn.training import output
   from convattn.training.workdir import write_json
 
-  restored = inference.restore_classifier(values["checkpoint"])
+  restored = inference.restore_classifier(values["checkpoint"], weights=values.get("weights"))
   unreadable: list[tuple[Path, str]] = []
   made = inference.predictions(restored, pictures, top=top, batch_size=batch_size, unreadable=unreadable)
   predictions = []
@@ -58,7 +61,8 @@ def run(arguments: Sequence[str]) -> None:
       counting.advance(1)
       predictions.append({"image": str(path), "top": [{"class": name, "probability": p} for name, p in best]})
   if out is not None:
-    write_json(out, {"checkpoint": restored.source, "step": restored.step, "predictions": predictions})
+    model = {"checkpoint": restored.source, "step": restored.step, "averaged": restored.averaged}
+    write_json(out, {**model, "predictions": predictions})
   if unreadable:
     raise UserError(_complaint(unreadable, len(pictures)))
 

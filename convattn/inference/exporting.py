@@ -131,6 +131,7 @@ def _description(
   return {
     "source": restored.source,
     "step": restored.step,
+    "averaged": restored.averaged,
     "input": {"name": "pixels", **array(exported.in_avals[0])},
     "output": {"name": "logits", **array(exported.out_avals[0])},
     "platforms": list(exported.platforms),

@@ -37,6 +37,13 @@ def family_of(model: nn.Module) -> tuple[str, Family] | None:
   return next(((kind, family) for kind, family in FAMILIES.items() if type(model) is family.module), None)
 
 
+def name_of(model: Any) -> str:
+  """The name of the variant that a model is; of one with another spec, or of no family, that of its class."""
+  found = family_of(model)
+  names = [] if found is None else [name for name, spec in found[1].variants.items() if spec == model.spec]
+  return names[0] if names else type(model).__name__
+
+
 def family_named(name: str) -> Family | None:
   """The family that has a model of this name."""
   return next((family for family in FAMILIES.values() if name in family.variants), None)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from convattn.lazy import lazy_names
 
 if TYPE_CHECKING:
+  from convattn.pretrained.channels import adapt_channels as adapt_channels
   from convattn.pretrained.files import find_weights as find_weights, read_safetensors as read_safetensors
   from convattn.pretrained.head_replacement import replace_head as replace_head
   from convattn.pretrained.loading import load as load
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = lazy_names(
   __name__,
   {
+    "channels": "adapt_channels",
     "files": "find_weights read_safetensors",
     "head_replacement": "replace_head",
     "loading": "load",

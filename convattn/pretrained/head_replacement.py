@@ -9,16 +9,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from convattn.errors import UserError
-from convattn.pretrained.shapes import image_channels, variable_shapes
-
-HEAD = ("classifier", "logits")
+from convattn.pretrained.shapes import HEAD, STEM, by_path, check_architecture, image_channels, variable_shapes
 
 
 def replace_head(variables: Mapping, model: nn.Module, key: jax.Array) -> dict:
   """The variables with a new last dense layer for `model.num_classes`; none for 0. All else is the same, bit for bit.
 
-  The new layer is what `model.init(key, ...)` gives it.
+  The new layer is what `model.init(key, ...)` gives it. Copies of the parameters in other collections, such as their
+  running averages, get it too, in float32 at least: wherever a mapping holds one, bare or beneath a name.
 
   Args:
     variables: a mapping with "params", for a model that differs from `model` in its number of classes at most, in the
@@ -31,35 +29,23 @@ def replace_head(variables: Mapping, model: nn.Module, key: jax.Array) -> dict:
   """
   channels = image_channels(variables)
   wanted = variable_shapes(model, 1, channels)
-  given = {name: variables[name] for name in variables if name in wanted}
-  _check(_shapes(_without_head(given)), _shapes(_without_head(wanted)))
-  replaced = {**variables, "params": _without_head(variables)["params"]}
+  check_architecture(variables, model, wanted, "replace_head changes the last dense layer only.")
+  head = {}
   if model.num_classes:
     images = jnp.zeros((1, 1, 1, channels))  # under jit, all that the head does not need is left out
     init = jax.jit(lambda key: model.init(key, images, train=False)["params"][HEAD[0]][HEAD[1]])
-    classifier = replaced["params"].get(HEAD[0], {})
-    replaced["params"] = {**replaced["params"], HEAD[0]: {**classifier, HEAD[1]: init(key)}}
-  return replaced
+    head = {HEAD[1]: init(key)}
+  # Arrays of their own: a state that is donated must not hold one twice.
+  averaged = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.promote_types(leaf.dtype, jnp.float32)), head)
+  return {name: _with_head(tree, head if name == "params" else averaged) for name, tree in variables.items()}
 
 
-def _without_head(variables: Mapping) -> dict:
-  classifier = {name: tree for name, tree in variables["params"].get(HEAD[0], {}).items() if name != HEAD[1]}
-  others = {name: tree for name, tree in variables["params"].items() if name != HEAD[0]}
-  return {**variables, "params": {**others, HEAD[0]: classifier} if classifier else others}
-
-
-def _shapes(tree: Mapping) -> dict[str, tuple[int, ...]]:
-  """Path -> shape; of a bias table, which goes with the image size, the heads only."""
-  leaves: list[tuple[Any, Any]] = jax.tree_util.tree_flatten_with_path(tree)[0]
-  shapes = {jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape) for path, leaf in leaves}
-  return {name: shape[:1] if name.endswith("/bias_table") else shape for name, shape in shapes.items()}
-
-
-def _check(given: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> None:
-  for name in sorted({*given, *wanted}):
-    if given.get(name) != wanted.get(name):
-      ours, theirs = (shapes.get(name, "no such array") for shapes in (given, wanted))
-      raise UserError(
-        f"the variables are another architecture's: at {name!r} they have {ours}, but the model has {theirs}; "
-        "replace_head changes the last dense layer only."
-      )
+def _with_head(tree: Any, head: dict) -> Any:
+  """`tree` with this head in each set of parameters in it."""
+  if not isinstance(tree, Mapping):
+    return tree
+  if STEM not in by_path(tree):
+    return {name: _with_head(each, head) for name, each in tree.items()}
+  classifier = {name: each for name, each in tree.get(HEAD[0], {}).items() if name != HEAD[1]} | head
+  others = {name: each for name, each in tree.items() if name != HEAD[0]}
+  return {**others, HEAD[0]: classifier} if classifier else others

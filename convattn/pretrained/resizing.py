@@ -12,7 +12,7 @@ import numpy as np
 
 from convattn.errors import UserError
 from convattn.ops.positions import RESIZE_METHODS, resize_table, table_grid
-from convattn.pretrained.shapes import image_channels, variable_shapes
+from convattn.pretrained.shapes import by_path, check_architecture, image_channels, variable_shapes
 
 
 def resize(model: nn.Module, variables: Mapping, image_size: int | tuple[int, int], method: str = "bilinear") -> dict:
@@ -23,18 +23,21 @@ def resize(model: nn.Module, variables: Mapping, image_size: int | tuple[int, in
 
   Args:
     model: the model the variables belong to.
-    variables: a mapping with "params". Tables in its other collections, such as averaged parameters, are found by the
-      same path within the model, whatever lies above it.
+    variables: a mapping with "params" (the last dense layer may have any number of classes). Tables in its other
+      collections, such as averaged parameters, are found by the same path within the model, whatever lies above it.
     image_size: pixels, a number or (height, width).
     method: "bilinear" (the paper's) or "timm".
 
   Raises:
-    UserError: an unknown method, an image size of another form, or a table that the model does not have.
+    UserError: an unknown method, an image size of another form, variables of another architecture (with the first
+      path that differs and both shapes), or a table that the model does not have.
   """
   if method not in RESIZE_METHODS:
     raise UserError(f"method is {method!r}, but must be one of {', '.join(map(repr, RESIZE_METHODS))}.")
-  wanted = variable_shapes(model, image_size, image_channels(variables))["params"]
-  grids = {path: table_grid(shape) for path, shape in _leaves(wanted) if path.endswith("/bias_table")}
+  wanted = variable_shapes(model, image_size, image_channels(variables))
+  given = {name: tree for name, tree in wanted.items() if name in variables}
+  check_architecture(variables, model, given, "resize changes bias tables only.")
+  grids = {path: table_grid(shape) for path, shape in by_path(wanted["params"]).items() if path.endswith("/bias_table")}
 
   def fit(path: tuple, array: Any) -> Any:
     name = jax.tree_util.keystr(path, simple=True, separator="/")
@@ -51,9 +54,3 @@ def resize(model: nn.Module, variables: Mapping, image_size: int | tuple[int, in
     return resize_table(array, grid, method)
 
   return jax.tree_util.tree_map_with_path(fit, dict(variables))
-
-
-def _leaves(tree: Mapping) -> list[tuple[str, Any]]:
-  """(path, leaf) of every leaf, the path's parts joined by "/"."""
-  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-  return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,9 @@ from convattn.pretrained.files import read_safetensors
 from convattn.pretrained.shapes import variable_shapes
 from convattn.pretrained.timm_tensors import Path, tensors
 
+_WRAPPERS = {"module.": "DataParallel", "_orig_mod.": "torch.compile"}
+"""What goes in front of every tensor's name where a wrapped model was saved, and who wraps so."""
+
 
 def from_timm(
   name: str, weights: Mapping[str, Any] | str | os.PathLike[str], image_size: int | tuple[int, int] | None = None
@@ -28,7 +32,9 @@ def from_timm(
   Args:
     name: timm's architecture, such as "coatnet_0_rw_224"; a suffix that names its weights, ".sw_in1k", changes nothing.
       It fixes everything but the number of classes and the grids of the bias tables, which come from the tensors.
-    weights: a mapping from timm's names to arrays, or the path of a safetensors file. Nothing is unpickled.
+    weights: a mapping from timm's names to arrays, or the path of a safetensors file. Nothing is unpickled. "module."
+      and "_orig_mod.", which DataParallel and torch.compile put in front of every name, are left out, with a note on
+      stderr.
     image_size: pixels, a number or (height, width), where the tables belong to grids that are not square: a flat table
       cannot tell.
 
@@ -38,10 +44,10 @@ def from_timm(
 
   Raises:
     UserError: a name that timm does not have; a tensor that is missing, left over, or of another shape, with both
-      shapes.
+      shapes; a wrapper's prefix on some names alone.
   """
   model = _model(name, num_classes=1)
-  given = weights if isinstance(weights, Mapping) else read_safetensors(weights)
+  given = _unwrapped(weights if isinstance(weights, Mapping) else read_safetensors(weights), name)
   rows = list(tensors(model.spec))
   _check_names({tensor.name for tensor in rows}, set(given), name)
   model = model.clone(num_classes=(*np.shape(given["head.fc.weight"]), 0)[0])
@@ -97,6 +103,25 @@ def _square_size(spec: Spec, weights: Mapping[str, Any]) -> int:
         raise UserError(f"tensor {tensor.name!r} has {rows} rows, {wanted}.")
       return (side + 1) // 2 * stride
   return stride  # no tables: any image
+
+
+def _unwrapped(weights: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+  """The weights by the names that they have without the prefixes of `_WRAPPERS`, however deep those are nested."""
+  taken = ""
+  while prefix := next((each for each in _WRAPPERS if any(key.startswith(each) for key in weights)), ""):
+    bare = [key for key in weights if not key.startswith(prefix)]
+    if bare:
+      wrapped = min(set(weights) - set(bare))
+      raise UserError(
+        f"{name}: tensor {taken + wrapped!r} has the prefix {prefix!r} of {_WRAPPERS[prefix]}, but "
+        f"{taken + min(bare)!r} has not; save all tensors of one model."
+      )
+    weights = {key.removeprefix(prefix): array for key, array in weights.items()}
+    taken += prefix
+  if taken:
+    wrappers = " and ".join(wrapper for prefix, wrapper in _WRAPPERS.items() if prefix in taken)
+    print(f"note: the prefix {taken!r} of {wrappers} is left out of the names of the tensors.", file=sys.stderr)
+  return weights
 
 
 def _check_names(wanted: set[str], given: set[str], name: str) -> None:

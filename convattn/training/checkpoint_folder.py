@@ -151,15 +151,16 @@ def read_description(folder: Path) -> dict[str, Any]:
   return description
 
 
-def read_weights(folder: Path) -> dict[str, Any]:
-  """{"step", "ema", "params", "model_state"} on the default device; the latter two are {} where there are averages.
+def read_weights(folder: Path, *, raw: bool = False) -> dict[str, Any]:
+  """{"step", "ema", "params", "model_state"} on the default device: averages ("ema") where there are some, else those
+  of the last update, the others {}; `raw` leaves averages out.
 
   Raises:
     UserError: they are damaged; one line.
   """
   path, handler = folder.absolute() / "state", ocp.PyTreeCheckpointHandler()
   try:
-    names = _readable_parts(path)
+    names = _readable_parts(path, raw)
     saved = handler.metadata(path).tree
     wanted = {name: saved[name] for name in names}
     # As NumPy: the shardings that were saved speak of devices that may not be here.
@@ -170,14 +171,14 @@ def read_weights(folder: Path) -> dict[str, Any]:
   return {"ema": {}, "params": {}, "model_state": {}, **jax.tree.map(jnp.asarray, state)}
 
 
-def _readable_parts(path: Path) -> tuple[str, ...]:
+def _readable_parts(path: Path, raw: bool) -> tuple[str, ...]:
   """The parts of the state to restore, after the bytes of each of their arrays have been read once.
 
   Orbax reads all arrays at once; when one fails, those on their way print tracebacks from other threads.
   """
   store = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{path}/"}).result()
   keys = [key.decode() for key in store.list().result()]
-  averaged = any(key.startswith("ema.") for key in keys)
+  averaged = not raw and any(key.startswith("ema.") for key in keys)
   names = ("step", "ema") if averaged else ("step", "params", "model_state")
   wanted = [key for key in keys if re.split(r"[./]", key)[0] in names or key.endswith((".zarray", "zarr.json"))]
   for key, reading in [(key, store.read(key)) for key in wanted]:

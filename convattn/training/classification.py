@@ -14,6 +14,7 @@ from convattn.data import (
   Dataset,
   HostAugmentation,
   Workers,
+  adapt,
   augmented_batch,
   color_jitter,
   evaluation_batches,
@@ -183,11 +184,13 @@ class ImageClassification:
 def load_dataset(experiment: Experiment, preprocessing: Preprocessing | None = None) -> Dataset:
   """`data.load` with the settings of `experiment.data`; `preprocessing` is of a model that was trained before.
 
+  With `adapt_channels` the images keep their number of channels, and the preprocessing is made for that.
+
   Raises:
     UserError: as `data.load`; one line.
   """
   settings = experiment.data
-  return load(
+  dataset = load(
     settings.name,
     settings.dir,
     classes=settings.classes,
@@ -196,5 +199,9 @@ def load_dataset(experiment: Experiment, preprocessing: Preprocessing | None = N
     image_size=settings.image_size,
     broken=settings.broken,
     exif=settings.exif,
-    preprocessing=preprocessing,
+    preprocessing=None if experiment.adapt_channels else preprocessing,
   )
+  if preprocessing is None or not experiment.adapt_channels:
+    return dataset
+  its_own = preprocessing.with_channels(len(dataset.mean))
+  return adapt(dataset, image_size=settings.image_size, exif=settings.exif, preprocessing=its_own)

@@ -184,8 +184,10 @@ class Optimizer:
   beta2: float = setting(0.999, "decay of the gradient's second moment", SHARE)
   epsilon: float = setting(1e-8, "added to the root of the second moment", POSITIVE)
   clip_norm: float = setting(1.0, "largest global norm of a gradient; 0: no clipping", NOT_NEGATIVE)
-  freeze: str = setting(  # what was frozen has no moments to go on with
-    "", "parts that stay as they are, such as 'stem,stage_1,stage_2/block_0'; empty: none", change="refused"
+  freeze: str = setting(
+    "",
+    "parts that stay as they are, by path or pattern, such as 'stem,stage_[12]/*,stage_3/block_0'; empty: none",
+    change="refused",  # what was frozen has no moments to go on with
   )
   layer_decay: float = setting(1.0, "learning rate times this per block between a layer and the classifier", PART)
 
@@ -247,6 +249,11 @@ class Experiment:
   ema_decay: float = setting(
     0.0, "decay of the running average of parameters and batch statistics; 0: none", SHARE, change="continued"
   )
+  ema_warmup: bool = setting(
+    False,
+    "let that decay grow, (n - 1) / (n + 8) after n updates but no more: a short run's average follows faster",
+    change="continued",
+  )
   max_skipped_steps: int = setting(
     0,
     "updates with a loss or gradient that is not finite to leave out before the run stops; 0: it stops at the first",
@@ -258,6 +265,9 @@ class Experiment:
   )
   init_from: str = setting(
     "", "first weights: a run's workdir, a checkpoint, a timm tag or a .safetensors file for model.name; empty: drawn"
+  )
+  adapt_channels: bool = setting(
+    False, "images keep their channels, and the stem of init_from's weights is fitted to them: summed or repeated"
   )
   data: Data = section(Data)
   model: Model = section(Model)

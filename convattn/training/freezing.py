@@ -1,6 +1,8 @@
 """Parts of a model that stand still while the others are trained: named by their paths, computed as at evaluation."""
 
+import re
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from typing import Any
 
 import flax.linen as nn
@@ -12,24 +14,44 @@ _EVALUATING = {"train": False, "use_running_average": True, "deterministic": Tru
 """What a linen module is told, by argument, to compute as at evaluation."""
 
 
-def split_parts(freeze: str) -> tuple[tuple[str, ...], ...]:
-  """The paths in a text such as "stem, stage_2/block_0": (("stem",), ("stage_2", "block_0"))."""
-  texts = (text.strip().strip("/") for text in freeze.split(","))
-  return tuple(tuple(text.split("/")) for text in texts if text)
+def split_parts(freeze: str) -> tuple[str, ...]:
+  """The paths and patterns in a text such as "stem, stage_[12]/*": ("stem", "stage_[12]").
+
+  All that lies in a part is a part by its name too: a module whose parameters are frozen computes as at evaluation.
+  """
+  texts = (re.sub(r"(/+\*+)+$", "", text.strip().strip("/")) for text in freeze.split(","))
+  return tuple(text for text in texts if text)
 
 
 def names_of(path: jax.tree_util.KeyPath) -> tuple[str, ...]:
   return tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
 
 
-def _inside(names: tuple[str, ...], parts: tuple[tuple[str, ...], ...]) -> bool:
-  return any(names[: len(part)] == part for part in parts)
+def _beginnings(names: tuple[str, ...]) -> list[str]:
+  """a, a/b and a/b/c of (a, b, c)."""
+  return ["/".join(names[:length]) for length in range(1, len(names) + 1)]
+
+
+def _inside(names: tuple[str, ...], parts: tuple[str, ...]) -> bool:
+  return any(fnmatchcase(beginning, part) for part in parts for beginning in _beginnings(names))
 
 
 def frozen(freeze: str, tree: Any) -> Any:
-  """True for each leaf of `tree` whose path begins with one of the parts of `freeze`, name by name."""
+  """True for each leaf of `tree` whose path, or a beginning of it up to a slash, is one of the parts of `freeze`.
+
+  A part may be a shell pattern, in which * stands for slashes too: "stage_[12]", "*/bias".
+  """
   parts = split_parts(freeze)
   return jax.tree_util.tree_map_with_path(lambda path, _: _inside(names_of(path), parts), tree)
+
+
+def frozen_line(freeze: str, params: Any) -> str | None:
+  """How many parameters stand still, in a line to be shown; None where no part is named."""
+  if not split_parts(freeze):
+    return None
+  held = jax.tree.leaves(jax.tree.map(lambda still, leaf: leaf.size * still, frozen(freeze, params), params))
+  total = sum(leaf.size for leaf in jax.tree.leaves(params))
+  return f"{sum(held):,} of {total:,} parameters are frozen (optimizer.freeze: {freeze})"
 
 
 def hold(freeze: str, old: Any, new: Any) -> Any:
@@ -56,10 +78,10 @@ def check_freeze(freeze: str, params: Any) -> None:
     UserError: a part that no parameter lies in, with the nearest that exist; or parts that cover everything.
   """
   paths = [names_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-  known = list(dict.fromkeys("/".join(path[:length]) for path in paths for length in range(1, len(path) + 1)))
+  known = list(dict.fromkeys(beginning for path in paths for beginning in _beginnings(path)))
   parts = split_parts(freeze)
-  for part in map("/".join, parts):
-    if part not in known:
+  for part in parts:
+    if not any(fnmatchcase(each, part) for each in known):
       meant = ", ".join(nearest(part, known))
       raise UserError(f"optimizer.freeze: the model has no part {part!r}; did you mean {meant}?")
   if parts and all(_inside(path, parts) for path in paths):

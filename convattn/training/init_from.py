@@ -75,7 +75,13 @@ def _read(source: str, name: str) -> Classifier:
 
 
 def initial_variables(
-  restored: Classifier, model: nn.Module, task: Task, template: TrainState, key: jax.Array
+  restored: Classifier,
+  model: nn.Module,
+  task: Task,
+  template: TrainState,
+  key: jax.Array,
+  *,
+  adapt_channels: bool = False,
 ) -> dict[str, Any]:
   """The weights fitted to the run's model and data, as NumPy: {"params"} and the collections of its model_state.
 
@@ -89,19 +95,23 @@ def initial_variables(
     task: its example inputs have the data's image size; metadata["class_names"] are its classes.
     template: shapes and dtypes of the run's state.
     key: a PRNG key.
+    adapt_channels: fit the stem to the images' channels (`pretrained.adapt_channels`).
 
   Raises:
     UserError: the run's model is another one, or its images have other channels; one line with what differs.
   """
   model = _checked(restored, model)
   height, width, channels = jax.tree.leaves(task.example_inputs)[0].shape[1:]
-  its_channels = image_channels(restored.variables)
+  variables = restored.variables
+  if adapt_channels:
+    variables = pretrained.adapt_channels(variables, channels)
+  its_channels = image_channels(variables)
   if its_channels != channels:
     raise UserError(
       f"init_from: the weights of {restored.source} are for images of {its_channels} channels, but the data's have "
-      f"{channels}; load the data with their preprocessing."
+      f"{channels}; load the data with their preprocessing, or set adapt_channels to true."
     )
-  variables = pretrained.resize(restored.model, restored.variables, (height, width), method="bilinear")
+  variables = pretrained.resize(restored.model, variables, (height, width), method="bilinear")
   if not _same_classes(restored, task):
     variables = pretrained.replace_head(variables, model, key)
   return as_template(variables, template, f"init_from: the weights of {restored.source}")

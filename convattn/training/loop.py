@@ -20,6 +20,7 @@ from convattn.training.config import Experiment
 from convattn.training.distributed import is_main
 from convattn.training.evaluation import Arrays, score
 from convattn.training.feeding import Feeder, train_batch
+from convattn.training.freezing import frozen_line
 from convattn.training.program import Program, run_keys
 from convattn.training.progress import Progress, Throughput, device_memory, show, summary
 from convattn.training.state import TrainState, check_finite, sha256
@@ -81,6 +82,7 @@ class Loop:
     self.earlier = last_times(self.folder / files.METRICS, first)  # of the run before it was killed
     self.started -= self.earlier.get("seconds", 0.0)
     show(model_table(self.model, self.state.params, self.task.example_inputs))
+    show(frozen_line(self.experiment.optimizer.freeze, self.state.params))
     show(f"continues after step {first}" if first else None)
     skipped = int(self.state.nonfinite["count"]) if self.experiment.max_skipped_steps else 0
     show(self.change.line(first, first - skipped))

@@ -72,6 +72,7 @@ def build(experiment: Experiment, model: nn.Module, task: Task, mesh: Mesh) -> P
     optimizer,
     learning_rate_schedule(experiment.optimizer, experiment.num_steps),
     ema_decay=experiment.ema_decay,
+    ema_warmup=experiment.ema_warmup,
     log_every=experiment.log_every,
     freeze=experiment.optimizer.freeze,
     micro_batches=experiment.micro_batches,

@@ -30,6 +30,9 @@ from convattn.training.description import TASK_PASSED, inputs_from_description, 
 from convattn.training.manifest import MANIFEST
 from convattn.training.workdir import shape_difference
 
+WEIGHTS = ("averaged", "raw")
+"""Which of a run's weights may be asked for: their running average, or those of the last update."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Restored:
@@ -60,6 +63,12 @@ class Restored:
   task_passed: bool = False
   metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
 
+  @property
+  def title(self) -> str:
+    """Which weights these are, such as "runs/digits/checkpoints/2000, step 2000, averaged weights"."""
+    kind = WEIGHTS[0] if self.averaged else WEIGHTS[1]
+    return self.source if self.step is None else f"{self.source}, step {self.step}, {kind} weights"
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Classifier(Restored):
@@ -68,31 +77,36 @@ class Classifier(Restored):
   preprocessing: Preprocessing
 
 
-def restore(source: str | os.PathLike[str], *, model: nn.Module | None = None) -> Restored:
+def restore(source: str | os.PathLike[str], *, model: nn.Module | None = None, weights: str | None = None) -> Restored:
   """The model that lies at `source`, its variables on the default device: of any task, a `Classifier` where it is one.
 
-  Of a run it is the newest checkpoint whose files are as its manifest says, with the averaged weights where the run
-  keeps them; each damaged one that is newer is named on stderr. How many devices the run had does not matter, and its
-  optimizer is not read. Nothing on the disk is changed.
+  Of a run it is the newest checkpoint whose files are as its manifest says; each damaged one that is newer is named on
+  stderr. How many devices the run had does not matter, and its optimizer is not read. Nothing on the disk is changed.
 
   Args:
     source: a run's workdir, its `checkpoints` folder, the folder of one checkpoint, or a tag of released weights such
       as "coatnet_0_rw_224.sw_in1k" (see `pretrained.load`). What exists on the disk is never taken for a tag.
     model: the module that a run was given by `training.run(..., model=...)` where that is of no family of ours
       (models/families.py), which alone can be rebuilt from a checkpoint.
+    weights: "averaged", "raw" (of the last update), or None: averaged where the run keeps averages.
 
   Raises:
-    UserError: nothing is there, no checkpoint yet, a damaged one, an unknown tag, or a `model` that is missing,
-      superfluous, or of other variables; one line. For a tag also whatever `pretrained.load` raises.
+    UserError: nothing is there, no checkpoint yet, a damaged one, an unknown tag, a `model` that is missing,
+      superfluous, or of other variables, or averages that are not there; one line. For a tag also whatever
+      `pretrained.load` raises.
   """
+  if weights not in (None, *WEIGHTS):
+    raise UserError(f"weights must be one of {', '.join(WEIGHTS)}, got {weights!r}.")
   _check_is_module(model)
   text = os.fspath(source)
   path = Path(text).expanduser()
   if not path.exists() and _looks_like_tag(text):
     if model is not None:
       raise UserError(f"{text!r} is a tag, whose model is known; leave model out, or name a run's workdir.")
+    if weights == "averaged":
+      raise UserError(f"weights is 'averaged', but {text!r} is a tag, which has no averages beside it; leave it out.")
     return _released(text)
-  return _from_checkpoint(_checkpoint_folder(path), model)
+  return _from_checkpoint(_checkpoint_folder(path), model, weights)
 
 
 def _check_is_module(model: Any) -> None:
@@ -142,27 +156,31 @@ def _checkpoint_folder(path: Path) -> Path:
   return newest
 
 
-def restore_classifier(source: str | os.PathLike[str], *, model: nn.Module | None = None) -> Classifier:
+def restore_classifier(
+  source: str | os.PathLike[str], *, model: nn.Module | None = None, weights: str | None = None
+) -> Classifier:
   """`restore`, where only an image classifier will do.
 
   Raises:
     UserError: it is none, or as `restore`; one line.
   """
-  restored = restore(source, model=model)
+  restored = restore(source, model=model, weights=weights)
   if not isinstance(restored, Classifier):
     raise UserError(f"{restored.source} is a checkpoint of no image classifier; name another.")
   return restored
 
 
-def _from_checkpoint(folder: Path, given: nn.Module | None) -> Restored:
+def _from_checkpoint(folder: Path, given: nn.Module | None, weights: str | None) -> Restored:
   description = read_description(folder)
   model = _model(folder, description["model"], given)
-  state = read_weights(folder)
-  weights = state["ema"] or {"params": state["params"], "model_state": state["model_state"]}
+  state = read_weights(folder, raw=weights == "raw")
+  if weights == "averaged" and not state["ema"]:
+    raise UserError(f"weights is 'averaged', but the run of {folder} kept no averages (ema_decay was 0); leave it out.")
+  trees = state["ema"] or {"params": state["params"], "model_state": state["model_state"]}
   found = description.get("preprocessing")
   fields: dict[str, Any] = {
     "model": model,
-    "variables": {"params": weights["params"], **weights["model_state"]},
+    "variables": {"params": trees["params"], **trees["model_state"]},
     "preprocessing": None if found is None else Preprocessing.from_json(found),
     "class_names": tuple(map(str, description.get("class_names", ()))),
     "experiment": files.experiment_from_json(description["experiment"]),

@@ -112,7 +112,7 @@ def _run(
     initial = find_initial(experiment, folder)
     description: dict[str, Any] = {TASK_PASSED: True} if task is not None else {}
     if task is None:
-      data = dataclasses.replace(experiment.data, exif=files.turns_pictures_of(folder, experiment.data))
+      data = dataclasses.replace(experiment.data, exif=files.turns_pictures_of(recorded, experiment.data))
       loaded = load_dataset(dataclasses.replace(experiment, data=data), initial.preprocessing if initial else None)
       task = ImageClassification(loaded, experiment)
       stack.callback(close, task)
@@ -132,7 +132,14 @@ def _run(
     if initial is not None:
       identity["init_from"] = initial.identity
       if initial.restored is not None:
-        variables = initial_variables(initial.restored, model, task, program.template, run_keys(experiment.seed)[0])
+        variables = initial_variables(
+          initial.restored,
+          model,
+          task,
+          program.template,
+          run_keys(experiment.seed)[0],
+          adapt_channels=experiment.adapt_channels,
+        )
     # Locked here, when all else has been checked: what is refused leaves no workdir behind.
     stack.enter_context(files.locked(folder) if is_main() else contextlib.nullcontext())
     stack.enter_context(_naming_a_full_disk(folder))

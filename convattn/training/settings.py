@@ -74,6 +74,10 @@ def _check_together(experiment: Experiment) -> None:
       f"optimizer.warmup_steps must be below num_steps ({experiment.num_steps}), so that the peak learning rate is "
       f"reached, got {experiment.optimizer.warmup_steps}."
     )
+  if experiment.ema_warmup and not experiment.ema_decay:
+    raise UserError("ema_warmup lets ema_decay grow, which is 0: no average; set that too, such as to 0.9999.")
+  if experiment.adapt_channels and not experiment.init_from:
+    raise UserError("adapt_channels is about the weights of init_from, which is ''; name some, or set it to false.")
   if experiment.wandb_project and not importlib.util.find_spec("wandb"):
     raise UserError(
       f"wandb_project is {experiment.wandb_project!r}, but Weights & Biases is not installed; pip install wandb."

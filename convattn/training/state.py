@@ -93,21 +93,41 @@ def in_float32(tree: Any) -> Any:
   return jax.tree.map(widened, tree)
 
 
-def update_average(average: Any, values: Any, *, decay: float, count: jax.Array) -> Any:
-  """The running average of `values` after its `count`-th update (from 1), without a share of the start.
+def update_average(average: Any, values: Any, share: jax.Array) -> Any:
+  """average + share * (values - average), leaf by leaf; `share`, a float32 [], is that of the newest values.
 
-  average_n = sum_k decay^(n-k) values_k / sum_k decay^(n-k), k = 1 .. n, which is
-  average_(n-1) + weight * (values_n - average_(n-1)) with weight = (1 - decay) / (1 - decay^n). Leaves that are not
-  floating point are taken over as they are.
+  It is 1 at the first update (see the two below), so that what the average starts from has no part in it. Leaves that
+  are not floating point are taken over as they are.
+  """
+
+  def update(old: jax.Array, new: jax.Array) -> jax.Array:
+    return old + share.astype(old.dtype) * (new - old) if jnp.issubdtype(new.dtype, jnp.floating) else new
+
+  return jax.tree.map(update, average, values)
+
+
+def debiased_share(decay: float, count: jax.Array) -> jax.Array:
+  """The share of the newest of `count` values in their average with a constant decay, which is
+
+  average_n = sum_k decay^(n-k) values_k / sum_k decay^(n-k), k = 1 .. n: (1 - decay) / (1 - decay^n).
   """
   # 1 - decay^n loses most of its digits in float32 when decay is close to 1; expm1 keeps them.
   log_decay = math.log(decay)
-  weight = math.expm1(log_decay) / jnp.expm1(count.astype(jnp.float32) * log_decay)
+  return math.expm1(log_decay) / jnp.expm1(count.astype(jnp.float32) * log_decay)
 
-  def update(old: jax.Array, new: jax.Array) -> jax.Array:
-    return old + weight.astype(old.dtype) * (new - old) if jnp.issubdtype(new.dtype, jnp.floating) else new
 
-  return jax.tree.map(update, average, values)
+def warming_share(decay: float, count: jax.Array) -> jax.Array:
+  """That of an average whose decay grows with the number n = `count` of values, min(decay, (n - 1) / (n + 8)).
+
+  The first decay is 0, so that the average is the first value and nothing has to be debiased: the shares of all values
+  sum to 1. Until (n - 1) / (n + 8) reaches `decay` the average weighs value k by comb(k + 7, 8) / comb(n + 8, 9): it
+  lies behind the newest by a tenth of all updates, where a constant decay lets it lie behind by half of them.
+
+  Source: min(decay, (1 + n) / (10 + n)) of TensorFlow's ExponentialMovingAverage, counted from n = -1; it is also the
+  polynomial-decay averaging, with eta = 8, of Shamir and Zhang, "Stochastic Gradient Descent for Non-smooth
+  Optimization", ICML 2013.
+  """
+  return jnp.maximum(1 - decay, 9 / (count.astype(jnp.float32) + 8))
 
 
 def sha256(tree: Any) -> str:

@@ -11,7 +11,15 @@ import jax.numpy as jnp
 import optax
 
 from convattn.training.freezing import evaluate_frozen, hold, hold_collections, without_gradient
-from convattn.training.state import TrainState, count_nonfinite, in_float32, no_nonfinite, update_average
+from convattn.training.state import (
+  TrainState,
+  count_nonfinite,
+  debiased_share,
+  in_float32,
+  no_nonfinite,
+  update_average,
+  warming_share,
+)
 from convattn.training.task import Batch, Task
 
 WINDOW_NAMES = ("learning_rate", "gradient_norm", "update_norm", "parameter_norm", "steps")
@@ -143,6 +151,7 @@ def make_train_step(
   *,
   ema_decay: float,
   log_every: int,
+  ema_warmup: bool = False,
   freeze: str = "",
   micro_batches: int = 1,
   skip_nonfinite: bool = False,
@@ -173,7 +182,8 @@ def make_train_step(
     applied = state.step - state.nonfinite["count"] if skip_nonfinite else state.step
     averaged = {"params": params, "model_state": model_state} if ema_decay else {}
     if ema_decay:
-      averaged = update_average(state.ema, averaged, decay=ema_decay, count=applied + 1)
+      share_of = warming_share if ema_warmup else debiased_share
+      averaged = update_average(state.ema, averaged, share_of(ema_decay, applied + 1))
     numbers = {
       **metrics,
       "learning_rate": jnp.asarray(schedule(applied), jnp.float32),

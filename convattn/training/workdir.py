@@ -171,15 +171,14 @@ def read_config(folder: Path) -> Recorded | None:
     raise UserError(f"{folder / CONFIG} is damaged ({one_line(error)}); {advice}") from error
 
 
-def turns_pictures_of(folder: Path, data: Data) -> bool:
+def turns_pictures_of(recorded: Recorded | None, data: Data) -> bool:
   """Whether a run turns its pictures as their EXIF orientation says: as `data.exif` has it, where it is set.
 
-  Else a new one does what is usual for the data set, and one that was begun goes on as it was recorded: without, where
-  that was before there was a choice.
+  Else a new one does what is usual for the data set, and one that was begun goes on as it was `recorded`: without,
+  where that was before there was a choice.
   """
   if data.exif is not None:
     return data.exif
-  recorded = read_config(folder)
   if recorded is None:
     return turns_pictures(data.name)
   preprocessing = recorded.identity.get("data", {}).get("metadata", {}).get("preprocessing", {})

@@ -28,6 +28,17 @@ def test_it_repeats_what_training_has_measured(digits_run, call, tmp_path):
   assert f"accuracy           {found['accuracy']:.2%}" in out
 
 
+def test_the_raw_weights_are_scored_where_they_are_asked_for(digits_run, call, tmp_path):
+  options = [f"--checkpoint={digits_run}", "--weights=raw", f"--out={tmp_path / 'a.json'}"]
+  status, out, _ = call("evaluate", *options)
+  assert status == 0
+  result, found = (json.loads(path.read_text()) for path in (digits_run / "result.json", tmp_path / "a.json"))
+  assert found["accuracy"] == result["test/accuracy"]
+  assert found["loss"] == pytest.approx(result["test/loss"], rel=1e-6)
+  assert found["averaged"] is False
+  assert out.splitlines()[0] == f"{digits_run / 'checkpoints' / '40'}, step 40, raw weights"
+
+
 def test_the_size_of_a_batch_changes_no_number(digits_run, call, tmp_path):
   outs = []
   for size in (360, 7):
@@ -99,6 +110,7 @@ def test_the_bar_is_on_the_terminal_and_the_numbers_are_on_stdout(digits_run, ca
     (["--checkpoint=a", "--config.seed=1"], "there is no option --config.seed; did you mean --"),
     (["--checkpoint=a", "--workdir=b"], "there is no option --workdir"),
     (["--checkpoint=a", "b"], "expected an option such as --name=value, got 'b'."),
+    (["--checkpoint=a", "--weights=ema"], "weights must be one of averaged, raw, got 'ema'."),
     (["--checkpoint=nowhere/a"], "there is no folder nowhere/a; name a run's workdir"),
     (["--checkpoint=coatnet_0_rw_224.sw"], "there is no folder 'coatnet_0_rw_224.sw', and timm has no CoAtNet"),
   ],
@@ -163,7 +175,7 @@ def test_a_broken_picture_and_a_broken_model_are_one_line(digits_run, refusal, t
   assert out == ""
   restored = training.restore(digits_run)
   object.__setattr__(restored, "variables", jax.tree.map(lambda leaf: leaf * np.inf, restored.variables))
-  monkeypatch.setattr(inference, "restore_classifier", lambda source: restored)
+  monkeypatch.setattr(inference, "restore_classifier", lambda source, **_: restored)
   assert "gives logits that are not finite" in refusal("evaluate", f"--checkpoint={digits_run}")[0]
 
 

@@ -33,6 +33,21 @@ def test_a_run_becomes_a_file(digits_run, call, tmp_path):
   np.testing.assert_allclose(logits, wanted, rtol=1e-5, atol=1e-5)
 
 
+def test_the_raw_weights_are_exported_where_they_are_asked_for(digits_run, call, tmp_path):
+  out_file = tmp_path / "digits.stablehlo"
+  options = (f"--checkpoint={digits_run}", f"--out={out_file}", "--weights=raw", "--platforms=cpu")
+  _, out, _ = call("export", *options)
+  assert f"source     {digits_run / 'checkpoints' / '40'}, step 40, raw weights" in out.splitlines()
+  assert json.loads((tmp_path / "digits.json").read_text())["averaged"] is False
+  pixels = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1), np.uint8)
+  logits = export.deserialize(bytearray(out_file.read_bytes())).call(pixels)
+  raw, averaged = (training.restore(digits_run, weights=each) for each in ("raw", "averaged"))
+  images = raw.preprocessing.normalize(pixels)
+  apply = jax.jit(lambda variables: raw.model.apply(variables, images, train=False))
+  np.testing.assert_allclose(logits, apply(raw.variables), rtol=1e-5, atol=1e-5)
+  assert np.abs(logits - apply(averaged.variables)).max() > 1e-3
+
+
 def test_a_tag_for_one_platform_and_another_size(released, call, tmp_path):
   out_file = tmp_path / "toy"
   arguments = (f"--checkpoint={released}", f"--out={out_file}", "--image_size=64x32", "--platforms=tpu,cpu")

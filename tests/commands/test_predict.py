@@ -73,6 +73,18 @@ def test_a_folder_is_searched_and_every_picture_named(digits_run, scans, call, t
   assert len(out.splitlines()) == 12 * 4
 
 
+@pytest.mark.parametrize("weights", training.restoring.WEIGHTS)
+def test_the_weights_that_are_asked_for_predict(weights, digits_run, scans, call, tmp_path):
+  out_file = tmp_path / "a.json"
+  options = (f"--checkpoint={digits_run}", f"--weights={weights}", "--top=1", f"--out={out_file}")
+  assert call("predict", *options, scans / "a.png", scans / "c.png")[0] == 0
+  found = json.loads(out_file.read_text())
+  assert found["averaged"] == (weights == "averaged")
+  wanted = reference(training.restore(digits_run, weights=weights), [scans / "a.png", scans / "c.png"])
+  probabilities = [row["top"][0]["probability"] for row in found["predictions"]]
+  np.testing.assert_allclose(probabilities, [max(row.values()) for row in wanted], rtol=1e-5)
+
+
 def test_colour_photographs_go_through_a_grey_model(digits_run, photographs, call, tmp_path):
   status, out, _ = call("predict", f"--checkpoint={digits_run}", f"--out={tmp_path / 'a.json'}", *photographs)
   assert status == 0
@@ -158,7 +170,7 @@ def test_a_checkpoint_of_another_kind_is_one_line(edited, refusal):
 def test_a_model_that_diverged_is_one_line(digits_run, scans, refusal, monkeypatch):
   restored = training.restore(digits_run)
   object.__setattr__(restored, "variables", jax.tree.map(lambda leaf: leaf * np.inf, restored.variables))
-  monkeypatch.setattr(inference, "restore_classifier", lambda source: restored)
+  monkeypatch.setattr(inference, "restore_classifier", lambda source, **_: restored)
   line, _ = refusal("predict", f"--checkpoint={digits_run}", scans)
   assert "gives logits that are not finite; its training diverged" in line
 

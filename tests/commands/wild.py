@@ -119,6 +119,7 @@ def stop_at_the_first_step(loop, variables):
   state = jax.eval_shape(program.init, init_key)
   jax.eval_shape(program.train_step, state, task.train_rows(0, ALL_ROWS), train_key)
   put_batch(task.train_rows(0, ALL_ROWS), program.mesh)
+  loop.change.record(0)
   raise Ready
 
 

@@ -187,6 +187,7 @@ def test_the_description_says_how_to_use_it(restored, artifact, tmp_path):
     "artifact": "model.stablehlo",
     "source": "toy",
     "step": None,
+    "averaged": False,
     "input": {"name": "pixels", "dtype": "uint8", "shape": ["b", 9, 14, 2]},
     "output": {"name": "logits", "dtype": "float32", "shape": ["b", 3]},
     "platforms": ["cpu", "cuda", "tpu"],

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import convattn
+from convattn.errors import UserError
 from convattn.pretrained import replace_head
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -85,13 +86,47 @@ def test_dtypes_other_collections_and_another_image_size_pass(trained):
   assert replaced["params"]["classifier"]["logits"]["kernel"].dtype == jnp.float32  # the model's
 
 
+@pytest.mark.parametrize("classes", [5, 0])
+def test_averaged_copies_get_the_same_head_wherever_they_lie(trained, classes):
+  model, variables = trained
+  copy = jax.tree.map(lambda leaf: 2 * leaf, variables["params"])
+  statistics = {"batch_stats": variables["batch_stats"]}
+  given = {
+    **variables,
+    "ema": {"params": copy, "model_state": statistics},
+    "bare": copy,
+    "notes": {"count": np.int64(3)},
+  }
+  other = model.clone(num_classes=classes, param_dtype=jnp.bfloat16)
+  replaced = replace_head(given, other, jax.random.key(7))
+  assert_the_rest_is_the_same(replaced, given)
+  copies = replaced["ema"]["params"], replaced["bare"]
+  if not classes:
+    assert not any("logits" in each["classifier"] for each in (replaced["params"], *copies))
+    return
+  head = replaced["params"]["classifier"]["logits"]
+  assert head["kernel"].dtype == jnp.bfloat16 and head["kernel"].shape[1] == classes
+  for each in copies:
+    average = each["classifier"]["logits"]
+    assert average["kernel"].dtype == jnp.float32
+    jax.tree.map(np.testing.assert_array_equal, average, jax.tree.map(lambda leaf: leaf.astype(jnp.float32), head))
+
+
+def test_an_average_of_another_architecture_is_refused(trained):
+  model, variables = trained
+  copy = {**variables["params"], "stage_3": {"scale": np.zeros(4)}}
+  with pytest.raises(UserError, match=r"at 'ema/params/stage_3/scale' they have \(4,\), but the model has no such"):
+    replace_head({**variables, "ema": {"params": copy}}, model, jax.random.key(0))
+
+
 def test_another_architecture_names_the_first_difference(trained):
   _, variables = trained
   wide = convattn.create_model("coatnet_mini_8", num_classes=3, squeeze_ratio=0.5)
   with pytest.raises(ValueError) as refused:
     replace_head(variables, wide, jax.random.key(0))
   text = str(refused.value)
-  assert "at 'params/stage_1/block_0/squeeze_excite/expand/" in text and "\n" not in text
+  assert "another architecture's than CoAtNet's: at 'params/stage_1/block_0/squeeze_excite/expand/" in text
+  assert "\n" not in text
   given = variables["params"]["stage_1"]["block_0"]["squeeze_excite"]["expand"]["kernel"].shape
   assert f"they have {given}, but the model has {(2 * given[0], given[1])}" in text
 
@@ -100,7 +135,9 @@ def test_a_missing_and_a_surplus_array_are_named(trained):
   model, variables = trained
   less = {**variables, "params": {**variables["params"]}}
   scale = less["params"].pop("stage_3")["block_0"]["attention_norm"]["scale"].shape
-  with pytest.raises(ValueError, match=r"at 'params/stage_3/block_0/attention/bias_table' they have no such array"):
+  with pytest.raises(
+    ValueError, match=r"than coatnet_mini_8's: at 'params/stage_3/block_0/attention/bias_table' they have no such array"
+  ):
     replace_head(less, model, jax.random.key(0))
   more = {**variables, "params": {**variables["params"], "stage_9": {"scale": jnp.zeros(scale)}}}
   with pytest.raises(ValueError, match=r"at 'params/stage_9/scale' they have \(64,\), but the model has no such array"):

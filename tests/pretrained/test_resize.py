@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import convattn
+from convattn.errors import UserError
 from convattn.ops import resize_table
 
 
@@ -142,6 +143,30 @@ def test_works_inside_jit(trained):
 def test_an_image_size_of_another_form_is_refused(trained, size):
   with pytest.raises(ValueError, match="image_size is .*, but must be a number of pixels or"):
     convattn.pretrained.resize(*trained, size)
+
+
+@pytest.mark.parametrize("above", ["", "ema"])
+def test_variables_of_another_architecture_are_refused_by_name(trained, above):
+  model, variables = trained
+  other = convattn.create_model("coatnet_mini_8", num_classes=3, stem_kernel=5)
+  path = "/".join(filter(None, (above, "params/stem/conv_1/kernel")))
+  if above:  # the parameters are the model's, their average is another's
+    shapes = jax.eval_shape(lambda: other.init(jax.random.key(0), jnp.zeros((1, 8, 10, 1)), train=False))
+    given = {**variables, above: {"params": jax.tree.map(lambda leaf: np.zeros(leaf.shape), shapes["params"])}}
+    expected = f"than coatnet_mini_8's: at '{path}' they have (5, 5, 1, 32), but the model has (3, 3, 1, 32); resize"
+  else:
+    model, given = other, variables
+    expected = f"than CoAtNet's: at '{path}' they have (3, 3, 1, 32), but the model has (5, 5, 1, 32); resize changes"
+  with pytest.raises(UserError) as refused:
+    convattn.pretrained.resize(model, given, 12)
+  assert expected in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_another_number_of_classes_and_no_statistics_are_no_other_architecture(trained):
+  model, variables = trained
+  given = {"params": variables["params"]}
+  resized = convattn.pretrained.resize(model.clone(num_classes=7), given, 12)
+  np.testing.assert_array_equal(table(resized), table(convattn.pretrained.resize(model, variables, 12)))
 
 
 def test_tables_of_another_architecture_are_refused(trained):

@@ -9,6 +9,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 import convattn
+from convattn.errors import UserError
 from convattn.models.timm_variants import TIMM_VARIANTS
 from convattn.pretrained import timm_tensors
 
@@ -136,6 +137,42 @@ def test_a_wrong_tensor_is_named(change, message):
   change(state_dict)
   with pytest.raises(ValueError, match=message):
     convattn.pretrained.from_timm("test_coatnet", state_dict)
+
+
+@pytest.mark.parametrize(
+  "prefix, wrappers",
+  [
+    ("module.", "DataParallel"),
+    ("_orig_mod.", "torch.compile"),
+    ("module._orig_mod.", "DataParallel and torch.compile"),
+    ("_orig_mod.module.", "DataParallel and torch.compile"),
+  ],
+)
+def test_the_prefix_of_a_wrapped_model_is_left_out_and_said(prefix, wrappers, tmp_path, capsys):
+  from safetensors.numpy import save_file
+
+  bare = load_case("test_coatnet").state_dict
+  expected = convattn.pretrained.from_timm("test_coatnet", bare)
+  assert capsys.readouterr().err == ""
+  wrapped = {f"{prefix}{name}": array for name, array in bare.items()}
+  save_file(wrapped, tmp_path / "weights.safetensors")
+  for given in (wrapped, tmp_path / "weights.safetensors"):
+    jax.tree.map(np.testing.assert_array_equal, convattn.pretrained.from_timm("test_coatnet", given), expected)
+    note = f"note: the prefix {prefix!r} of {wrappers} is left out of the names of the tensors.\n"
+    assert capsys.readouterr().err == note
+
+
+@pytest.mark.parametrize("outer", ["", "module."])
+def test_a_prefix_on_some_names_alone_is_refused(outer, capsys):
+  names = sorted(load_case("test_coatnet").state_dict)
+  state_dict = {f"{outer}{'_orig_mod.' * (name != names[3])}{name}": np.zeros(3) for name in names}
+  with pytest.raises(UserError) as refused:
+    convattn.pretrained.from_timm("test_coatnet", state_dict)
+  assert str(refused.value) == (
+    f"test_coatnet: tensor '{outer}_orig_mod.{names[0]}' has the prefix '_orig_mod.' of torch.compile, but "
+    f"'{outer}{names[3]}' has not; save all tensors of one model."
+  )
+  assert capsys.readouterr().err == ""
 
 
 def test_an_architecture_that_timm_lacks_is_refused():

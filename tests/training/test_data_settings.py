@@ -63,6 +63,14 @@ def pictures(tmp_path):
   return tmp_path
 
 
+@pytest.mark.parametrize("adapt_channels", [False, True])
+def test_pictures_are_turned_where_that_is_asked_for_whatever_the_weights_were_trained_with(pictures, adapt_channels):
+  data = Data("folder", str(pictures), image_size=6, exif=True)
+  experiment = Experiment(data=data, init_from="weights", adapt_channels=adapt_channels)
+  its_own = Preprocessing((8, 8), (0.4,) * 3, (0.6,) * 3)
+  assert load_dataset(experiment, its_own).preprocessing == dataclasses.replace(its_own, image_size=(6, 6), exif=True)
+
+
 def of_pictures(toy, pictures):
   return dataclasses.replace(
     toy.short(24),

@@ -41,6 +41,7 @@ PROGRAM = {
   "micro_batches": 2,
   "eval_batch_size": 8,
   "ema_decay": 0.9,
+  "ema_warmup": True,
   "max_skipped_steps": 3,
   "model.name": "other",
   "model.stochastic_depth": 0.3,
@@ -102,6 +103,10 @@ ELSEWHERE = {
   "init_from": (
     "training/test_init_from.py",
     "test_the_averaged_weights_are_taken_bit_for_bit_and_nothing_else_of_the_run",
+  ),
+  "adapt_channels": (
+    "training/test_init_from.py",
+    "test_the_stem_is_fitted_to_images_that_keep_their_channels_where_that_is_asked_for",
   ),
   "data.name": ("training/test_every_setting.py", "test_data_name_and_dir_are_where_images_come_from"),
   "data.dir": ("training/test_every_setting.py", "test_data_name_and_dir_are_where_images_come_from"),

@@ -85,20 +85,16 @@ def test_a_run_that_was_recorded_without_the_setting_goes_on_without(toy, pictur
     run(experiment(toy, pictures, exif=True), parts, model=toy.Toy(2))
 
 
-def config(folder, **preprocessing):
-  metadata = {"preprocessing": preprocessing} if preprocessing else {}
-  files.write_config(folder, Experiment(), {"data": {"metadata": metadata}})
-
-
 @pytest.mark.parametrize("name", ["folder", "digits", "imagenet2012"])
-def test_the_setting_then_the_record_then_the_kind_of_data_decide(tmp_path, name):
-  def turns(exif=None):
-    return files.turns_pictures_of(tmp_path, Data(name, exif=exif))
+def test_the_setting_then_the_record_then_the_kind_of_data_decide(name):
+  def turns(recorded, exif):
+    return files.turns_pictures_of(recorded, Data(name, exif=exif))
 
-  assert (turns(), turns(True), turns(False)) == (name == "folder", True, False)
-  for recorded, wanted in (({"exif": True}, True), ({"image_size": [6, 6]}, False), ({}, False)):
-    config(tmp_path, **recorded)
-    assert (turns(), turns(True), turns(False)) == (wanted, True, False)
+  assert [turns(None, exif) for exif in (None, True, False)] == [name == "folder", True, False]
+  earlier = [{"preprocessing": {"exif": True}}, {"preprocessing": {"image_size": [6, 6]}}, {}]
+  for metadata, wanted in zip(earlier, (True, False, False), strict=True):
+    recorded = files.Recorded(Experiment(), {"data": {"metadata": metadata}})
+    assert [turns(recorded, exif) for exif in (None, True, False)] == [wanted, True, False]
 
 
 @pytest.mark.parametrize("exif", [None, False])

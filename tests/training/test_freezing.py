@@ -14,7 +14,7 @@ import pytest
 from convattn import create_model
 from convattn.training import ImageClassification, build, make_mesh, run, runs, sha256
 from convattn.training.config import Optimizer
-from convattn.training.freezing import check_freeze, evaluate_frozen, frozen
+from convattn.training.freezing import check_freeze, evaluate_frozen, frozen, frozen_line
 from convattn.training.optimizer import check_optimizer, layer_depths, make_optimizer
 from convattn.training.program import run_keys
 from convattn.training.sharding import put_batch
@@ -57,7 +57,7 @@ def _states(toy, experiment, model, steps=3, nudge=lambda state: state):
   return states
 
 
-FREEZE = "stem, stage_1/block_0/expand_norm,classifier/norm/"
+FREEZE = "stem, stage_1/*/expand_[mn]orm/*,classifier/norm/"
 
 
 def _negative_zeros(state):
@@ -164,7 +164,17 @@ class Flag(nn.Module):
 
 
 @pytest.mark.parametrize(
-  "freeze, added", [("", 2), ("second", 1), ("first/inner", 1), ("first,second", 0), ("seco", 2)]
+  "freeze, added",
+  [
+    ("", 2),
+    ("second", 1),
+    ("first/inner", 1),
+    ("first,second", 0),
+    ("seco", 2),
+    ("f*/inn*/*", 1),
+    ("*/inner", 0),
+    ("*/i", 2),
+  ],
 )
 def test_frozen_modules_compute_as_at_evaluation(freeze, added):
   variables = {"params": {name: {"inner": {"step": jnp.float32(1)}} for name in ("first", "second")}}
@@ -223,6 +233,9 @@ def test_freezing_one_part_or_none_leaves_the_others_update_as_it_is(toy):
     ("stage_1/block_00", r"no part 'stage_1/block_00'; did you mean stage_1/block_0"),
     ("stem/conv_1/kernel/0", r"no part 'stem/conv_1/kernel/0'; did you mean stem/conv_1/kernel"),
     ("xyzzy", r"no part 'xyzzy'; did you mean"),
+    ("stem,stage_[34]/*", r"no part 'stage_\[34\]'; did you mean stage_[12]"),
+    ("*", r"optimizer.freeze is '\*', which leaves nothing to train"),
+    ("/*/", r"optimizer.freeze is '/\*/', which leaves nothing to train"),
     (
       "stem,stage_1,stage_2,classifier",
       r"'stem,stage_1,stage_2,classifier', which leaves nothing to train; name fewer",
@@ -242,6 +255,30 @@ def test_a_name_is_frozen_whole():
   assert frozen("stage_1", tree) == {"stage_1": {"kernel": True}, "stage_10": {"kernel": False}}
   assert not any(jax.tree.leaves(frozen(" , ", tree)))
   check_freeze("", tree)
+
+
+def test_a_pattern_freezes_what_it_matches_and_all_that_lies_in_it(toy):
+  params = _params(toy.coatnet())
+  paths = set(_flat(params))
+  for freeze, wanted in {
+    "stage_[12]/*": {path for path in paths if path.startswith("stage_")},
+    "stage_[!1]": {path for path in paths if path.startswith("stage_2/")},
+    "*/bias": {path for path in paths if path.endswith("/bias")},
+    "*/norm*, classifier": {path for path in paths if "/norm" in path or path.startswith("classifier/")},
+    "*/block_?/*_norm": {path for path in paths if any(name.endswith("_norm") for name in path.split("/"))},
+  }.items():
+    assert 0 < len(wanted) < len(paths)
+    assert {path for path, still in _flat(frozen(freeze, params)).items() if still} == wanted, freeze
+    check_freeze(freeze, params)
+
+
+def test_how_many_parameters_are_frozen_is_one_line(toy):
+  params = _params(toy.coatnet())
+  sizes = {path: leaf.size for path, leaf in _flat(params).items()}
+  held = sum(size for path, size in sizes.items() if path.startswith("stage_"))
+  line = f"{held:,} of {sum(sizes.values()):,} parameters are frozen (optimizer.freeze: stage_?)"
+  assert frozen_line("stage_?", params) == line
+  assert frozen_line(" ,", params) is None
 
 
 def test_depths_count_blocks_from_the_classifier_to_the_stem():
@@ -269,11 +306,11 @@ def test_updates_shrink_by_a_power_of_the_depth_decay_included(toy):
   # Without a gradient an update is weight decay alone.
   for gradients in (jax.tree.map(jnp.cos, params), jax.tree.map(jnp.zeros_like, params)):
     updates = {}
-    for settings in itertools.product((1.0, 0.5), ("", "stage_2/block_0")):
+    for settings in itertools.product((1.0, 0.5), ("", "stage_2/b*_0")):
       chosen = Optimizer(weight_decay=0.3, clip_norm=0.0, layer_decay=settings[0], freeze=settings[1])
       optimizer = make_optimizer(chosen, 10)
       updates[settings] = optimizer.update(gradients, optimizer.init(params), params)[0]
-    for freeze in ("", "stage_2/block_0"):
+    for freeze in ("", "stage_2/b*_0"):
       for part, factor in {"classifier": 1, "stage_2": 0.5, "stage_1": 0.25, "stem": 0.125}.items():
         whole = jax.tree.map(lambda leaf, factor=factor: leaf * factor, updates[1.0, freeze][part])
         assert sha256(jax.tree.map(jnp.abs, updates[0.5, freeze][part])) == sha256(jax.tree.map(jnp.abs, whole)), part
@@ -288,10 +325,11 @@ def test_depths_need_our_tree(toy):
   check_optimizer(Optimizer(layer_decay=1.0, freeze="conv"), params)
 
 
-def test_a_checkpoint_of_a_run_with_frozen_parts_is_read_back_bit_for_bit(toy, tmp_path, monkeypatch):
+def test_a_checkpoint_of_a_run_with_frozen_parts_is_read_back_bit_for_bit(toy, tmp_path, monkeypatch, capsys):
   experiment = _short(toy)
   monkeypatch.setattr(runs, "make_mesh", lambda fsdp: make_mesh(jax.devices()[:2], fsdp))  # as in `_states`
   task = ImageClassification(toy.dataset(), experiment)
   state, again = (run(experiment, tmp_path, model=toy.coatnet(), task=task) for _ in range(2))
   assert jax.tree.structure(again) == jax.tree.structure(state)
   assert sha256(again) == sha256(state)
+  assert capsys.readouterr().out.count(f"{frozen_line(FREEZE, state.params)}\n") == 1  # where it was trained

@@ -356,6 +356,51 @@ def test_a_file_of_timms_starts_a_run_with_its_preprocessing(timm_file, tmp_path
   assert start["params"]["classifier"]["logits"]["bias"].shape == (4,)
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+def test_the_stem_is_fitted_to_images_that_keep_their_channels_where_that_is_asked_for(timm_file, tmp_path, channels):
+  """Grey scans stay grey; images of two channels, in a task of one's own, start from weights for three."""
+  path, variables = timm_file
+  experiment = Experiment(
+    init_from=str(path), adapt_channels=True, data=Data(classes="0-2", image_size=40), model=Model("test_coatnet")
+  )
+  initial = find_initial(experiment, tmp_path)
+  dataset = load_dataset(experiment, initial.preprocessing)
+  assert (dataset.image_shape, dataset.mean, dataset.std) == ((40, 40, 1), (0.5,), (0.5,))
+  if channels == 2:
+    parts = {name: getattr(dataset, name) for name in ("train", "validation", "test")}
+    twice = {name: dataclasses.replace(part, images=part.images.repeat(2, -1)) for name, part in parts.items()}
+    dataset = dataclasses.replace(dataset, **twice, image_shape=(40, 40, 2), mean=(0.5,) * 2, std=(0.5,) * 2)
+  task = ImageClassification(dataset, experiment)
+  model = make_model(experiment, task.num_classes)
+  program, key = build(experiment, model, task, make_mesh(jax.devices()[:1])), run_keys(0)[0]
+  with pytest.raises(UserError, match=f"channels, but the data's have {channels}; .* or set adapt_channels to true"):
+    initial_variables(initial.restored, model, task, program.template, key)
+  start = initial_variables(initial.restored, model, task, program.template, key, adapt_channels=True)
+  expected = pretrained.resize(model, pretrained.adapt_channels(variables, channels), 40)
+  assert _differing(start, expected) == set()
+  assert expected["params"]["stem"]["conv_1"]["kernel"].shape[2] == channels
+
+
+@pytest.mark.slow
+def test_a_run_on_grey_scans_starts_from_weights_for_colours_and_is_scored_as_it_was_trained(timm_file, tmp_path):
+  path, variables = timm_file
+  still = Optimizer(peak_learning_rate=1e-30, weight_decay=0.0)
+  experiment = Experiment(
+    num_steps=1, batch_size=8, eval_batch_size=64, init_from=str(path), adapt_channels=True, optimizer=still,
+    data=Data(classes="0-2", image_size=32), model=Model("test_coatnet"),
+  )  # fmt: skip
+  after = run(experiment, tmp_path / "run")
+  summed = variables["params"]["stem"]["conv_1"]["kernel"].sum(2, keepdims=True)
+  np.testing.assert_allclose(after.params["stem"]["conv_1"]["kernel"], summed, rtol=1e-6)
+  restored = restore(tmp_path / "run")
+  assert (restored.preprocessing.mean, restored.preprocessing.image_size) == ((0.5,), (32, 32))
+  assert sha256(run(experiment, tmp_path / "run")) == sha256(after)  # a finished one is found again
+  out = tmp_path / "a.json"
+  assert main(["evaluate", f"--checkpoint={tmp_path / 'run'}", f"--out={out}"]) == 0
+  result = files.read_result(tmp_path / "run")
+  assert json.loads(out.read_text())["loss"] == pytest.approx(result["test/loss"], rel=1e-4)
+
+
 def test_how_many_channels_is_read_from_the_file(timm_file, tmp_path):
   """Weights of grey pictures start a run on grey pictures, though the architecture's preset is for colours."""
   _, variables = timm_file

@@ -101,8 +101,9 @@ def test_the_first_lines_name_the_devices_and_count_the_parameters(toy, tmp_path
   run(experiment, tmp_path, model=toy.Toy(), task=ImageClassification(toy.dataset(), experiment))
   shown = capsys.readouterr().out.splitlines()
   assert shown[0] == f"{jax.device_count()} × cpu | float32 | matmul precision default"
-  assert shown[1].split() == ["part", "output", "parameters", "multiply-adds"]
-  parameters = {line.split()[0]: line.split()[-2] for line in shown[2:7]}
+  assert shown[1].startswith("data: 3 classes, images: train 37, ")
+  assert shown[2].split() == ["part", "output", "parameters", "multiply-adds"]
+  parameters = {line.split()[0]: line.split()[-2] for line in shown[3:8]}
   assert parameters == {"conv": "108", "norm": "12", "Dropout_0": "0", "head": "21", "total": "141"}
 
 
@@ -132,7 +133,7 @@ def test_the_settings_of_the_data_reach_load(toy, tmp_path, monkeypatch):
   experiment = Experiment(data=Data("digits", "some/where"))
   with pytest.raises(_Reached) as reached:
     run(experiment, tmp_path)
-  assert reached.value.args == (experiment, None)
+  assert reached.value.args == (Experiment(data=Data("digits", "some/where", exif=False)), None)  # no folder
 
 
 def test_reproducible_kernels_are_asked_for(toy, tmp_path, monkeypatch):

@@ -48,7 +48,7 @@ def as_state(variables):
 
 
 def save(toy, folder, *, averaged=True):
-  """What a run leaves after 4 and 8 steps; (weights, averaged weights) of the latter."""
+  """What a run leaves after 4 and 8 steps; (weights, averaged weights) of the latter, which are drawn from 8 and 9."""
   experiment = toy.short(8)
   task = ImageClassification(toy.dataset(), experiment)
   description = {**task.metadata, "experiment": dataclasses.asdict(experiment), "model": describe_model(MODEL)}
@@ -130,9 +130,22 @@ def test_an_unfinished_checkpoint_is_not_the_newest(trained, tmp_path):
 
 def test_without_averages_the_weights_are_the_last(toy, tmp_path):
   weights, _ = save(toy, tmp_path, averaged=False)
-  restored = restore(tmp_path)
-  assert not restored.averaged
-  assert_equal(restored.variables, weights)
+  for restored in (restore(tmp_path), restore(tmp_path, weights="raw")):
+    assert not restored.averaged
+    assert_equal(restored.variables, weights)
+  message = refused(tmp_path, weights="averaged")
+  newest = tmp_path / "checkpoints" / "8"
+  assert message == f"weights is 'averaged', but the run of {newest} kept no averages (ema_decay was 0); leave it out."
+
+
+def test_both_sets_of_weights_can_be_asked_for(trained):
+  folder, averages = trained
+  for weights, wanted in (("raw", draw(8)), ("averaged", averages)):
+    restored = restore(folder, weights=weights)
+    assert restored.averaged == (weights == "averaged")
+    assert_equal(restored.variables, wanted)
+    assert restored.title == f"{folder / 'checkpoints' / '8'}, step 8, {weights} weights"
+  assert refused("nowhere/at/all", weights="ema") == "weights must be one of averaged, raw, got 'ema'."
 
 
 ELSEWHERE = """
@@ -301,6 +314,8 @@ def test_a_tag_is_restored_like_a_checkpoint(released, monkeypatch, tmp_path):
   assert restored.preprocessing.mean == (0.5, 0.5, 0.5)
   assert restored.class_names == tuple(f"imagenet12k_{i}" for i in range(7))
   assert (restored.experiment, restored.step, restored.source, restored.averaged) == (None, None, tag, False)
+  assert restored.title == restore(tag, weights="raw").title == tag
+  assert "is a tag, which has no averages beside it; leave it out" in refused(tag, weights="averaged")
   monkeypatch.chdir(tmp_path)
   (tmp_path / tag).mkdir()
   assert f"{tag} holds no checkpoint" in refused(tag)  # what is on the disk comes first

@@ -66,6 +66,14 @@ def test_the_defaults_are_valid():
       Experiment(data=Data(name="d\0")),
       "data.name must be text without the character \\0, which no name of a file or a data set has, got 'd\\x00'.",
     ),
+    (
+      Experiment(adapt_channels=True),
+      "adapt_channels is about the weights of init_from, which is ''; name some, or set it to false.",
+    ),
+    (
+      Experiment(ema_warmup=True),
+      "ema_warmup lets ema_decay grow, which is 0: no average; set that too, such as to 0.9999.",
+    ),
     (Experiment(data=Data(images_per_class=-1)), "data.images_per_class must be at least 0, got -1."),
     (
       Experiment(augmentation=Augmentation(resized_crop_area=0.0)),

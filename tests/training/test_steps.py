@@ -8,8 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from convattn.training import ImageClassification
+from convattn.training import ImageClassification, build, make_mesh
 from convattn.training.optimizer import learning_rate_schedule, make_optimizer
+from convattn.training.sharding import put_batch
 from convattn.training.state import no_nonfinite, sha256
 from convattn.training.steps import make_eval_step, make_init, make_train_step, training_numbers
 from convattn.training.task import ALL_ROWS
@@ -55,6 +56,22 @@ def test_ema_covers_params_and_batch_statistics_and_equals_its_closed_form(toy, 
     for index, average in enumerate(averages):
       stacked = np.stack([np.asarray(leaves[index], np.float64) for leaves in seen])
       np.testing.assert_allclose(average, np.tensordot(weights, stacked, 1) / weights.sum(), rtol=1e-4, atol=1e-6)
+
+
+def test_an_average_that_warms_up_equals_its_closed_form_in_the_step(toy):
+  experiment = dataclasses.replace(toy.EXPERIMENT, ema_decay=0.3, ema_warmup=True)
+  task = ImageClassification(toy.dataset(), experiment)
+  program = build(experiment, toy.Toy(), task, make_mesh(jax.devices()[:1]))
+  state, key = program.init(jax.random.key(3)), jax.random.key(4)
+  assert jax.tree.structure(state) == jax.tree.structure(build(toy.EXPERIMENT, toy.Toy(), task, program.mesh).template)
+  expected = None
+  for index, decay in enumerate([0, 1 / 10, 2 / 11, 3 / 12, 0.3, 0.3]):
+    state = program.train_step(state, put_batch(task.train_rows(index, ALL_ROWS), program.mesh), key)
+    newest = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), (state.params, state.model_state))
+    held = newest if expected is None else expected
+    expected = jax.tree.map(lambda old, new, decay=decay: decay * old + (1 - decay) * new, held, newest)
+  close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)  # noqa: E731
+  jax.tree.map(close, (state.ema["params"], state.ema["model_state"]), expected)
 
 
 def test_window_holds_the_steps_since_the_last_multiple_of_log_every(toy, states):
