@@ -12,6 +12,8 @@ import numpy as np
 
 from convattn.errors import UserError
 from convattn.models.families import name_of
+from convattn.models.spec import Spec
+from convattn.ops.positions import table_grid
 
 STEM = "stem/conv_1/kernel"
 HEAD = ("classifier", "logits")
@@ -48,6 +50,18 @@ def image_channels(variables: Mapping) -> int:
   if kernel is None:
     raise UserError(f"the variables have no 'params/{STEM}'; they are not those of a model of convattn.list_models().")
   return kernel.shape[2]
+
+
+def image_size_of(variables: Mapping, spec: Spec) -> tuple[int, int] | None:
+  """(height, width) of the images that the bias tables of a model's variables are for; None where there are none."""
+  stride, params = spec.stem_stride, variables["params"]
+  for i, stage in enumerate(spec.stages):
+    stride *= stage.stride
+    for path, table in by_path(params[f"stage_{i + 1}"]).items():
+      if path.endswith("/bias_table"):
+        height, width = table_grid(table)
+        return height * stride, width * stride
+  return None
 
 
 def check_architecture(variables: Mapping, model: nn.Module, wanted: Mapping, advice: str) -> None:

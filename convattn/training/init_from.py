@@ -13,7 +13,7 @@ from convattn.errors import UserError
 from convattn.fields import all_of, settings_of
 from convattn.models import create_model, family_of
 from convattn.pretrained.pictures import Preprocessing
-from convattn.pretrained.shapes import image_channels
+from convattn.pretrained.shapes import image_channels, image_size_of
 from convattn.training import workdir as files
 from convattn.training.checkpoint_folder import newest_verified
 from convattn.training.config import Experiment
@@ -69,9 +69,10 @@ def _read(source: str, name: str) -> Classifier:
   variables = pretrained.from_timm(name, pretrained.read_safetensors(path))
   num_classes = variables["params"]["classifier"].get("logits", {}).get("bias", np.zeros(0)).shape[0]
   model = create_model(name, num_classes)
-  # How many channels is in the file; the name stands for three.
+  # Channels and size are in the file; the name stands for three, and for the size of its preset.
   preprocessing = pretrained.preprocessing(name).with_channels(image_channels(variables))
-  return Classifier(model, variables, preprocessing, (), None, None, source)
+  size = image_size_of(variables, model.spec) or preprocessing.image_size
+  return Classifier(model, variables, dataclasses.replace(preprocessing, image_size=size), (), None, None, source)
 
 
 def initial_variables(
