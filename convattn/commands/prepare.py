@@ -9,11 +9,12 @@ from convattn.training.config import Data
 _HELP = """convattn prepare [NAME] [--data_dir=DIR] [--manual_dir=DIR]
 
   NAME          {name} (without NAME), a stock data set of TFDS such as cifar10 or imagenet2012 (which takes
-                TensorFlow), or folder (which needs no preparing: its pictures are counted)
+                TensorFlow; fashion_mnist does without), or folder (which needs no preparing: its pictures are counted)
   --data_dir    where prepared data lies (default: $TFDS_DATA_DIR, else ~/tensorflow_datasets); of folder the folder
                 itself
   --manual_dir  where archives lie that cannot be downloaded, such as ILSVRC2012_img_train.tar and
-                ILSVRC2012_img_val.tar (default: downloads/manual below that)"""
+                ILSVRC2012_img_val.tar (default: downloads/manual below that), or the four files of fashion_mnist
+                (default: those of Debian's package dataset-fashion-mnist)"""
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     mixup_or_cutmix as mixup_or_cutmix,
     normalize as normalize,
     random_crop as random_crop,
+    random_erasing as random_erasing,
     random_flip as random_flip,
   )
   from convattn.data.batches import (
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = lazy_names(
   __name__,
   {
-    "augmentation": "color_jitter cutmix mixup mixup_or_cutmix normalize random_crop random_flip",
+    "augmentation": "color_jitter cutmix mixup mixup_or_cutmix normalize random_crop random_erasing random_flip",
     "batches": "evaluation_batches train_batch train_indexes",
     "broken": "BrokenPicture Skipped",
     "folder": "FolderSource",

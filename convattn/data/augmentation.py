@@ -149,6 +149,50 @@ def color_jitter(key: jax.Array, images: jax.Array, strength: float) -> jax.Arra
   return jnp.round(pixels).astype(jnp.uint8)
 
 
+ERASED_AREA, ERASED_ASPECT = (0.02, 0.4), (0.3, 1 / 0.3)
+"""Share of the image's area, and height over width, of an erased rectangle: those of the paper."""
+
+
+def random_erasing(key: jax.Array, images: jax.Array, probability: float) -> jax.Array:
+  """A rectangle of each image, with `probability`, becomes noise: each of its values is uniform in 0..255.
+
+  Its area is the image's times s ~ uniform(0.02, 0.4), height over width r ~ uniform(0.3, 1/0.3): with rounded sides
+  sqrt(s r h w) and sqrt(s h w / r), its place is uniform among those inside. Source: Zhong et al., "Random Erasing
+  Data Augmentation", AAAI 2020, algorithm 1 with random values; there a rectangle that does not fit is drawn anew, here
+  a side that is longer than the image's is cut to that.
+
+  Args:
+    key: one typed PRNG key.
+    images: uint8 [b, h, w, c].
+    probability: from 0 to 1; with 0 the images are returned as they are.
+
+  Returns:
+    uint8 [b, h, w, c].
+
+  Raises:
+    AssertionError, ValueError: a wrong rank, dtype, key or probability, naming the argument.
+  """
+  assert_key(key)
+  assert_images(images)
+  chex.assert_type(images, jnp.uint8, custom_message="images must be uint8, as they come from a batch")
+  if not 0 <= probability <= 1:
+    raise ValueError(f"probability must be from 0 to 1, got {probability}.")
+  if probability == 0:
+    return images
+  b, h, w, _ = images.shape
+  chosen_key, area_key, aspect_key, noise_key, *place_keys = jax.random.split(key, 6)
+  area = h * w * jax.random.uniform(area_key, (b,), jnp.float32, *ERASED_AREA)
+  aspect = jax.random.uniform(aspect_key, (b,), jnp.float32, *ERASED_ASPECT)
+  erased = jax.random.bernoulli(chosen_key, probability, (b, 1, 1, 1))
+  for axis, (size, side) in enumerate(((h, jnp.sqrt(area * aspect)), (w, jnp.sqrt(area / aspect)))):
+    length = jnp.clip(jnp.round(side), 1, size)
+    first = jnp.floor(jax.random.uniform(place_keys[axis], (b,), jnp.float32) * (size - length + 1))
+    pixels = jnp.arange(size, dtype=jnp.float32)[None]
+    inside = (pixels >= first[:, None]) & (pixels < (first + length)[:, None])
+    erased &= inside[:, :, None, None] if axis == 0 else inside[:, None, :, None]
+  return jnp.where(erased, jax.random.randint(noise_key, images.shape, 0, 256, jnp.int32).astype(jnp.uint8), images)
+
+
 def _assert_mixable(key: jax.Array, images: jax.Array, targets: jax.Array, alpha: float) -> None:
   assert_key(key)
   assert_images(images)

@@ -1,4 +1,7 @@
-"""The stock data sets of TFDS: which there are, and how one gets to the disk. Only that takes TensorFlow."""
+"""The stock data sets of TFDS: which there are, and how one gets to the disk. Only that takes TensorFlow.
+
+Fashion-MNIST does without, where its files are.
+"""
 
 import contextlib
 import fcntl
@@ -12,6 +15,12 @@ from typing import Any
 from convattn.data.preparation import quiet
 from convattn.data.records import record_folder
 from convattn.errors import UserError, nearest
+
+_FASHION_MNIST = "fashion_mnist"
+_WITHOUT_TENSORFLOW = {
+  _FASHION_MNIST: " Or give the folder of its four files with --manual_dir=DIR, or install Debian's package "
+  "dataset-fashion-mnist."
+}
 
 
 def missing(name: str, root: Path, own: Collection[str]) -> UserError:
@@ -69,10 +78,12 @@ def prepare_stock(name: str, root: Path, manual_dir: str = "") -> Path:
     return folder
   if name.partition("/")[0] not in _stock_names():
     raise missing(name, root, ("digits", "folder"))
+  if name == _FASHION_MNIST and _is_made_of_files(root, manual_dir):
+    return root / name
   if importlib.util.find_spec("tensorflow") is None:
     raise UserError(
       f"preparing {name!r} takes TensorFlow (reading it does not); install it with: pip install '.[prepare]' in the "
-      "checkout, or pip install tensorflow."
+      "checkout, or pip install tensorflow." + _WITHOUT_TENSORFLOW.get(name, "")
     )
   root.mkdir(parents=True, exist_ok=True)
   with _alone(root / f".{name.replace('/', '.')}.lock"):
@@ -85,6 +96,16 @@ def prepare_stock(name: str, root: Path, manual_dir: str = "") -> Path:
   if folder is None:
     raise UserError(f"TFDS reports no error, but there is no {name!r} in {str(root)!r}.")
   return folder
+
+
+def _is_made_of_files(root: Path, manual_dir: str) -> bool:
+  """Makes Fashion-MNIST of its files in `manual_dir` or, if that is empty, of Debian's; False where there are none."""
+  from convattn.data import fashion_mnist
+
+  if not manual_dir and fashion_mnist.files_in(fashion_mnist.DEBIAN) is None:
+    return False
+  fashion_mnist.prepare(Path(manual_dir).expanduser() if manual_dir else fashion_mnist.DEBIAN, root)
+  return True
 
 
 @contextlib.contextmanager

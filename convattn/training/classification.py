@@ -22,6 +22,7 @@ from convattn.data import (
   mixup_or_cutmix,
   normalize,
   random_crop,
+  random_erasing,
   random_flip,
   train_batch,
 )
@@ -130,15 +131,16 @@ class ImageClassification:
     return batch
 
   def prepare_train(self, key: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
-    """Crop and flip the pixels, change their colours, normalise, then mix images and smoothed one-hot targets.
+    """Crop and flip the pixels, change their colours, erase some, normalise, then mix images and smoothed targets.
 
     Cropping comes before normalisation, so that the padding is black.
     """
     settings = self.experiment.augmentation
-    crop_key, flip_key, mix_key, color_key = jax.random.split(key, 4)
+    crop_key, flip_key, mix_key, color_key, erasing_key = jax.random.split(key, 5)  # the first four whatever follows
     images = random_crop(crop_key, batch["image"], settings.crop_padding)
     images = random_flip(flip_key, images) if settings.flip else images
     images = color_jitter(color_key, images, settings.color_jitter)
+    images = random_erasing(erasing_key, images, settings.erasing)
     images = normalize(images, self.dataset.mean, self.dataset.std)
     targets = optax.smooth_labels(self._one_hot(batch["label"]), self.experiment.loss.label_smoothing)
     return mixup_or_cutmix(mix_key, images, targets, settings.mixup_alpha, settings.cutmix_alpha)

@@ -142,6 +142,7 @@ class Augmentation:
   color_jitter: float = setting(
     0.0, "brightness, contrast, saturation times 1 - this to 1 + this, each; 0: as it is", from_to(0, 1)
   )
+  erasing: float = setting(0.0, "share of the images in which a rectangle becomes noise; 0: none", from_to(0, 1))
   mixup_alpha: float = setting(0.0, "mixing weight ~ Beta(alpha, alpha), one per batch; 0: no mixup", NOT_NEGATIVE)
   cutmix_alpha: float = setting(
     0.0, "so for rectangles pasted in; 0: no cutmix; with mixup a batch takes one of them", NOT_NEGATIVE

@@ -2,13 +2,14 @@
 
 import importlib.util
 import pathlib
+import shutil
 import sys
 
 import PIL.Image
 import pytest
 
 from convattn.commands import main
-from convattn.data import stock
+from convattn.data import fashion_mnist, stock
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "data"))
 import record_sets
@@ -65,6 +66,28 @@ def test_a_stock_data_set_is_prepared_with_its_manual_directory_and_counted(tmp_
   assert main(["prepare", "mnist", f"--data_dir={tmp_path}", "--manual_dir=here"]) == 0
   assert asked == [("mnist", str(tmp_path), "here")]
   assert capsys.readouterr().out.splitlines() == [str(tmp_path / "mnist"), "train 9", "validation 1", "test 3"]
+
+
+def test_fashion_mnist_is_made_of_its_files_without_tensorflow(tmp_path, monkeypatch, capsys):
+  made = []
+  monkeypatch.setitem(sys.modules, "tensorflow", None)
+  monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+  monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "debian")
+  monkeypatch.setattr(
+    fashion_mnist,
+    "prepare",
+    lambda folder, root: (
+      made.append(folder) or record_sets.write(root, "fashion_mnist", {"train": record_sets.examples(10)})
+    ),
+  )
+  command = ["prepare", "fashion_mnist", f"--data_dir={tmp_path / 'data'}"]
+  assert main(command) == 2
+  assert "Or give the folder of its four files with --manual_dir=DIR, or install Debian's" in capsys.readouterr().err
+  assert main([*command, f"--manual_dir={tmp_path / 'own'}"]) == 0
+  shutil.rmtree(tmp_path / "data")
+  monkeypatch.setattr(fashion_mnist, "files_in", lambda folder: {})
+  assert main(command) == 0
+  assert made == [tmp_path / "own", tmp_path / "debian"]
 
 
 def test_of_a_folder_the_pictures_are_counted(tmp_path, capsys):

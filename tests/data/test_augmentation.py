@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from convattn.data import color_jitter, cutmix, mixup, mixup_or_cutmix, normalize, random_crop, random_flip
+from convattn.data import (
+  color_jitter,
+  cutmix,
+  mixup,
+  mixup_or_cutmix,
+  normalize,
+  random_crop,
+  random_erasing,
+  random_flip,
+)
 
 HEIGHT, WIDTH, CHANNELS, CLASSES = 5, 7, 3, 4
 
@@ -155,8 +164,9 @@ def test_mixup_computes_in_float32_and_gives_the_dtype_back():
 
 def everything(key, images, targets):
   """All of augmentation, as a training step calls it."""
-  crop, flip, mix, color = jax.random.split(key, 4)
-  images = normalize(color_jitter(color, images, 0.4), (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
+  crop, flip, mix, color, erasing = jax.random.split(key, 5)
+  images = random_erasing(erasing, color_jitter(color, images, 0.4), 0.7)
+  images = normalize(images, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
   return mixup_or_cutmix(mix, random_flip(flip, random_crop(crop, images, 2)), targets, 0.2, 1.0)
 
 
@@ -217,6 +227,10 @@ RANK = r"has rank 3 but expected 4.*images must be \[b, h, w, c\]|has rank 3.*im
     (cutmix, ("key", IMAGES, TARGETS, -0.1), "alpha must be at least 0, got -0.1"),
     (cutmix, ("key", PIXELS, TARGETS, 1.0), "images must be floating point to be mixed, got uint8"),
     (mixup_or_cutmix, ("key", IMAGES, TARGETS, 1.0, -0.1), "alpha must be at least 0, got -0.1"),
+    (random_erasing, ("keys", PIXELS, 0.5), "key must be one typed PRNG key"),
+    (random_erasing, ("key", PIXELS[0], 0.5), RANK),
+    (random_erasing, ("key", IMAGES, 0.5), "images must be uint8"),
+    (random_erasing, ("key", PIXELS, 1.5), "probability must be from 0 to 1, got 1.5"),
     (color_jitter, ("keys", PIXELS, 0.4), "key must be one typed PRNG key"),
     (color_jitter, ("key", PIXELS[0], 0.4), RANK),
     (color_jitter, ("key", IMAGES, 0.4), "images must be uint8"),

@@ -75,7 +75,9 @@ def test_without_augmentation_training_and_evaluation_prepare_alike(task):
     np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("setting", [{"crop_padding": 2}, {"flip": True}, {"mixup_alpha": 0.5}, {"cutmix_alpha": 0.5}])
+@pytest.mark.parametrize(
+  "setting", [{"crop_padding": 2}, {"flip": True}, {"erasing": 1.0}, {"mixup_alpha": 0.5}, {"cutmix_alpha": 0.5}]
+)
 def test_each_augmentation_changes_images_as_a_function_of_the_key(task, setting):
   augmented = _with(task, augmentation=Augmentation(**setting))
   batch = task.train_rows(0, ALL_ROWS)

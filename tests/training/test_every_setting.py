@@ -78,6 +78,7 @@ PROGRAM = {
   "augmentation.crop_padding": 1,
   "augmentation.flip": True,
   "augmentation.color_jitter": 0.3,
+  "augmentation.erasing": 0.5,
   "augmentation.mixup_alpha": 0.4,
   "augmentation.cutmix_alpha": 0.4,
   "loss.kind": "sigmoid",
