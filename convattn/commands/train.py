@@ -11,6 +11,7 @@ from convattn.commands import figures
 from convattn.commands.experiment_file import default_file, load_experiment
 from convattn.commands.memory import naming_a_lack_of_memory
 from convattn.commands.options import named_options, split_options
+from convattn.errors import UserError
 from convattn.training import output
 from convattn.training.config import Experiment
 from convattn.training.settings import apply_overrides, describe_settings, settings, validate
@@ -50,6 +51,9 @@ def run(arguments: Sequence[str]) -> None:
     KeyboardInterrupt: Ctrl-C came while it trained; the state is saved.
   """
   help_wanted = bool({"-h", "--help"} & set(arguments))
+  for flag in _FLAGS:
+    if any(each.startswith(f"{flag}=") for each in arguments):
+      raise UserError(f"{flag} takes no value; write {flag} alone.")
   options = split_options([each for each in arguments if each not in ("-h", "--help", *_FLAGS)])
   experiment, workdir = parse(options)
   if help_wanted:

@@ -101,6 +101,12 @@ _Parts = dict[str, dict[str, list[str]]]
 def _sorted_parts(root: Path) -> tuple[_Parts, list[str]]:
   """(split -> class -> paths of its pictures, remarks) of a folder that holds the parts."""
   validation = _validation_folder(root)
+  if not validation.is_dir():
+    part = next(name for name in ("train", "test", "validation", "val") if (root / name).exists())
+    raise UserError(
+      f"{root / part} makes {root} one that is sorted into parts, but there is no folder validation (or val); add one, "
+      f"sort into train/CLASS and validation/CLASS, or call {part} otherwise if it is a class."
+    )
   folders = {"train": root / "train", "validation": validation, "test": root / "test"}
   found = {split: class_folders(path) for split, path in folders.items() if split == "validation" or path.exists()}
   parts = {split: each.pictures for split, each in found.items()}
@@ -131,8 +137,10 @@ def _drawn_parts(root: Path) -> tuple[_Parts, list[str]]:
         f"{root / name} holds folders, as a part would; call the parts train, validation (or val) and test, or the "
         "class otherwise."
       )
-  remark = "there is no train, validation or test folder, the parts are drawn by file name"
-  return draw_parts(root, found.pictures), [remark, *passed_over([found])]
+  remarks = ["there is no train, validation or test folder, the parts are drawn by file name"]
+  if not any(Path(file).parent == root / name for name, files in found.pictures.items() for file in files):
+    remarks.append("no class folder holds a picture itself (parts would be called train, validation and test)")
+  return draw_parts(root, found.pictures), remarks + passed_over([found])
 
 
 def _validation_folder(root: Path) -> Path:

@@ -91,7 +91,13 @@ def load(
   if broken not in CHOICES:
     raise UserError(f"broken must be one of {', '.join(map(repr, CHOICES))}, got {broken!r}.")
   dataset = _LOADERS[name](directory) if name in _LOADERS else _load_prepared(name, directory)
-  dataset = select(dataset, classes=classes, images_per_class=images_per_class, seed=subset_seed)
+  whole, dataset = dataset, select(dataset, classes=classes, images_per_class=images_per_class, seed=subset_seed)
+  for split in ("validation", "test"):
+    if len(getattr(whole, split)) and not len(getattr(dataset, split)):
+      raise UserError(
+        f"classes is {classes!r}, of which the {split} part of {name!r} has no images; choose more classes, or give it "
+        "some."
+      )
   if broken == "skip":
     dataset = skipping(dataset)
   if exif is None and preprocessing is None:

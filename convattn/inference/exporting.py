@@ -90,6 +90,8 @@ def export_classifier(
   spec = getattr(model, "spec", None)
   stride = getattr(spec, "stride", 1)
   sizes: tuple[Any, ...] = (f"{stride}*h", f"{stride}*w")
+  if image_size == "any" and _has_tables(variables):
+    raise UserError("no program of this model takes images of any size, since bias tables belong to one; export each.")
   if image_size != "any":
     preprocessing = preprocessing if image_size is None else dataclasses.replace(preprocessing, image_size=image_size)
     sizes = preprocessing.image_size
@@ -108,7 +110,7 @@ def export_classifier(
     if image_size != "any":
       raise
     reason = one_line(error)
-    raise UserError(f"no program of this model takes images of any size; export one for each ({reason}).") from error
+    raise UserError(f"no program of this model takes images of any size; export each ({reason}).") from error
   return Artifact(exported, _description(restored, preprocessing, exported))
 
 

@@ -35,8 +35,7 @@ def replace_head(variables: Mapping, model: nn.Module, key: jax.Array) -> dict:
     images = jnp.zeros((1, 1, 1, channels))  # under jit, all that the head does not need is left out
     init = jax.jit(lambda key: model.init(key, images, train=False)["params"][HEAD[0]][HEAD[1]])
     head = {HEAD[1]: init(key)}
-  # Arrays of their own: a state that is donated must not hold one twice.
-  averaged = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.promote_types(leaf.dtype, jnp.float32)), head)
+  averaged = jax.tree.map(lambda leaf: leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)), head)
   return {name: _with_head(tree, head if name == "params" else averaged) for name, tree in variables.items()}
 
 
@@ -46,6 +45,8 @@ def _with_head(tree: Any, head: dict) -> Any:
     return tree
   if STEM not in by_path(tree):
     return {name: _with_head(each, head) for name, each in tree.items()}
-  classifier = {name: each for name, each in tree.get(HEAD[0], {}).items() if name != HEAD[1]} | head
+  # Arrays of its own: a state that is donated must not hold one twice.
+  own = jax.tree.map(jnp.copy, head)
+  classifier = {name: each for name, each in tree.get(HEAD[0], {}).items() if name != HEAD[1]} | own
   others = {name: each for name, each in tree.items() if name != HEAD[0]}
   return {**others, HEAD[0]: classifier} if classifier else others

@@ -61,6 +61,7 @@ class Loop:
         Trace(self.folder / files.PROFILE, first, self.trace_steps if is_main() else 0) as trace,
       ):
         try:
+          self.change.record(first)  # nothing is left that could be refused
           self._train(first, last, batches, trace)
         except signals.Asked:
           raise self._stopped() from None
@@ -76,7 +77,6 @@ class Loop:
     self.state: TrainState = self.program.init(init_key, variables) if restored is None else restored
     self._check_finite()  # fewer may be allowed now than have been skipped
     first = int(self.state.step)
-    self.change.record(first)
     if self.checkpoints.lost_all:
       keep_record(self.folder)
     self.earlier = last_times(self.folder / files.METRICS, first)  # of the run before it was killed

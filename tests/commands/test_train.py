@@ -58,6 +58,7 @@ def test_any_text_for_any_setting_is_accepted_or_one_line(name, text):
     ("--config.loss.kind=hinge", "loss.kind must be one of 'softmax', 'sigmoid', got 'hinge'"),
     ("--config.seed=-1", "seed must be at least 0 and below 2**32, got -1."),
     ("--config.seed=x", "seed must be a whole number, got 'x'."),
+    ("--continue=true", "--continue takes no value; write --continue alone."),
     ("--confg=a.py", "there is no option --confg; did you mean --config?"),
     ("--batch_size=3", "there is no option --batch_size; did you mean --config.batch_size"),
     ("--config=configs/nowhere.py", "there is no experiment file 'configs/nowhere.py'"),

@@ -8,6 +8,7 @@ import pytest
 
 from convattn.data import load
 from convattn.data.drawn_parts import draw_parts, share
+from convattn.errors import UserError
 
 ROOT = Path("/some/where")
 
@@ -108,6 +109,18 @@ def test_a_folder_of_class_folders_is_loaded_in_parts_and_says_so(tmp_path):
 SPLITS = ("train", "validation", "test")
 
 
+def test_folders_that_hold_folders_alone_are_told_of(tmp_path):
+  for part in ("images_a", "images_b"):
+    fill(tmp_path / part, cat=9, dog=9)
+  assert "no class folder holds a picture itself (parts would be" in load("folder", str(tmp_path)).remarks[1]
+
+
+def test_classes_that_a_drawn_part_has_nothing_of_are_refused(tmp_path):
+  fill(tmp_path, cat=3, dog=40)
+  with pytest.raises(UserError, match="^classes is '0', of which the .* part of 'folder' has no images; choose more"):
+    load("folder", str(tmp_path), classes="0")
+
+
 @pytest.mark.parametrize("name", ["Train", "VAL", "training", "Testing"])
 def test_a_part_that_is_called_otherwise_is_not_taken_for_a_class(tmp_path, name):
   fill(tmp_path / name, cat=5, dog=5)
@@ -121,5 +134,5 @@ def test_a_class_of_such_a_name_is_one_where_pictures_lie_in_it(tmp_path):
   fill(tmp_path, Train=5, Bus=5)
   assert load("folder", str(tmp_path)).class_names == ("Bus", "Train")
   fill(tmp_path, train=5)
-  with pytest.raises(ValueError, match=r"/train has no folders; .* \(a class may not be called train, "):
+  with pytest.raises(ValueError, match="/train makes .* or call train otherwise if it is a class.$"):
     load("folder", str(tmp_path))

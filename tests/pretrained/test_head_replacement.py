@@ -109,6 +109,7 @@ def test_averaged_copies_get_the_same_head_wherever_they_lie(trained, classes):
   for each in copies:
     average = each["classifier"]["logits"]
     assert average["kernel"].dtype == jnp.float32
+    assert average["kernel"] is not copies[0]["classifier"]["logits"]["kernel"] or each is copies[0]  # donated once
     jax.tree.map(np.testing.assert_array_equal, average, jax.tree.map(lambda leaf: leaf.astype(jnp.float32), head))
 
 

@@ -51,6 +51,19 @@ def content(folder):
   return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def test_what_is_refused_when_the_record_is_opened_changes_nothing_that_counts(toy, four, tmp_path, monkeypatch):
+  shutil.copytree(four, tmp_path, dirs_exist_ok=True)
+
+  def refuse(*arguments):
+    raise UserError("no such project")
+
+  monkeypatch.setattr("convattn.training.loop.open_writer", refuse)
+  before = content(tmp_path)
+  with pytest.raises(UserError, match="no such project"):
+    go(toy, tmp_path, toy.short(8))
+  assert content(tmp_path) == before
+
+
 def history(folder):
   return files.read_json(folder / files.CONFIG)[files.HISTORY]
 
