@@ -31,7 +31,8 @@ _HELP = """{command} [--config=FILE|NAME[:ARGUMENT]] [--workdir=DIR] [--continue
   --workdir  metrics, figures, checkpoints and the result go here (default: {workdir}); the same command continues
              an interrupted run, and prints the result of a finished one
   --continue a run that is there already goes on with the settings given here, where some of them are others than its
-             own: for more steps, with another schedule, augmentation ...; without it they are refused
+             own: for more steps, with another schedule, augmentation ...; without it they are refused. Give its own
+             options again too: what is left out means what the file says
   --profile  record the timeline of {trace_steps} steps in WORKDIR/profile, for TensorBoard's profiler or Perfetto
 
 Settings, their types and values{where}, and what they mean; None keeps what the model's name stands for:

@@ -82,7 +82,7 @@ def leave(workdir, at, *options):
         made[0] += split == "validation"
         if made[0] == int(at) and split == "validation" and jax.process_index() == jax.process_count() - 1:
           os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(0.1)  # a batch of real pictures takes as long; the processes agree meanwhile
+        time.sleep(0.3)  # a batch of real pictures takes as long; the processes agree meanwhile
         yield batch
 
   experiment, _ = parse(split_options([f"--workdir={workdir}", *options]))
