@@ -83,6 +83,7 @@ PIXELS = np.zeros((11, 28, 28), np.uint8)
     (IMAGES, gzip.compress(idx(PIXELS[:9])), r"has sizes \(11,\), but .*train-images-idx3-ubyte.gz has 9 images"),
     (LABELS, gzip.compress(idx(np.full(11, 10, np.uint8))), "has the label 10, but there are 10 classes, from 0"),
   ],
+  ids=range(10),
 )
 def test_a_wrong_file_is_one_line_and_nothing_is_written(folder, tmp_path, name, content, message):
   (folder / name).unlink()

@@ -29,7 +29,7 @@ def test_a_checkpoint_alone_rebuilds_its_coatnet(toy, tmp_path, capsys):
   state = run(experiment, tmp_path, model=model, task=task)
   shown = capsys.readouterr().out.splitlines()
   assert shown[0] == f"{jax.device_count()} × cpu | bfloat16 | matmul precision default"
-  assert [line.split()[0] for line in shown[1:6]] == ["part", "stem", "stage_1", "stage_2", "classifier"]
+  assert [line.split()[0] for line in shown[1:7]] == ["data:", "part", "stem", "stage_1", "stage_2", "classifier"]
   with Checkpoints(tmp_path / files.CHECKPOINTS, experiment.checkpoint, Ranking("validation/accuracy")) as checkpoints:
     description = checkpoints.description(4)
   assert files.experiment_from_json(description["experiment"]) == experiment
