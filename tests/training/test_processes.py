@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("cache")
 
 PROCESS = Path(__file__).with_name("process.py")
 ROOT = PROCESS.parents[2]
-HEARTBEAT, PATIENCE = 10, 120
+HEARTBEAT, PATIENCE = 10, 300
 """Seconds after which a process that is not heard of counts as dead: where one is to die, and where none is."""
 
 # The digits preset, with all that couples the devices or the steps.
