@@ -18,8 +18,10 @@ child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(6
 print(json.dumps({"pids": [os.getpid(), child.pid]}), flush=True)
 time.sleep(600)
 """
+# A shell has a job in the background ignore SIGINT, and so what that starts.
 PARENT = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 from benchmarks.turns import Side
 side = Side("one", [sys.executable, "-S", "-c", sys.argv[1]])
 print(*side.facts["pids"], flush=True)
