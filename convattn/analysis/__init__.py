@@ -1,7 +1,7 @@
 """Numbers out of a model."""
 
 from convattn.analysis.classification import Classification, Outcomes, classify, join_outcomes, most_confused, outcomes
-from convattn.analysis.costs import Cost, by_stage, costs, costs_of_call
+from convattn.analysis.costs import Cost, by_stage, costs, costs_of_call, multiply_adds
 from convattn.analysis.memory import Memory, memory
 from convattn.analysis.tables import columns, cost_table, model_table, parameter_table, summary_table
 
@@ -20,6 +20,7 @@ __all__ = [
   "memory",
   "model_table",
   "most_confused",
+  "multiply_adds",
   "outcomes",
   "parameter_table",
   "summary_table",

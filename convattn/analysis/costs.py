@@ -64,7 +64,7 @@ def costs_of_call(model: nn.Module, inputs: Any) -> list[Cost]:
   is counted once, as for one image.
 
   A scan counts its length times, a loop of unknown length once, of several branches the costliest, of an operation
-  with several lowerings (`lax.platform_dependent`) the default one. A Pallas kernel counts by its declared cost
+  with several lowerings (`lax.platform_dependent`) the default one. What no output needs is left out. A Pallas kernel counts by its declared cost
   estimate, half of its flops, and not at all without one.
 
   Parts are the top-level modules. One that is its children alone, all numbered alike (block_0, block_1, ...), is opened
@@ -93,6 +93,11 @@ def costs_of_call(model: nn.Module, inputs: Any) -> list[Cost]:
     before = work.get(path, Work())
     work[path] = Work(before.multiply_adds + multiply_adds, before.activations + activations)
   return _rows(type(model).__name__, outputs, parameters, work)
+
+
+def multiply_adds(program: core.ClosedJaxpr) -> int:
+  """Of a traced program as it stands, whatever its batch: of the same products as `costs_of_call`."""
+  return sum(count for _, count, _ in _products(program.jaxpr, (), 1))
 
 
 def _of_one(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -150,7 +155,7 @@ def _marking(outputs: dict[Path, tuple[int, ...]]) -> Callable[..., Any]:
 
 def _products(jaxpr: core.Jaxpr, path: Path, times: int) -> Iterator[tuple[Path, int, int]]:
   """(path of the module, multiply-adds, outputs) of every product; `path` and `times` are those of the caller."""
-  for equation in jaxpr.eqns:
+  for equation in _needed(jaxpr):
     # Of an inner program the name stack begins anew in some versions of JAX: without a mark it is the caller's.
     marks = re.findall(r"module\[([^\]]*)\]", str(equation.source_info.name_stack))
     here = tuple(filter(None, marks[-1].split("/"))) if marks else path
@@ -163,6 +168,17 @@ def _products(jaxpr: core.Jaxpr, path: Path, times: int) -> Iterator[tuple[Path,
     else:
       for inner in core.jaxprs_in_params(params):
         yield from _products(inner, here, times * (params["length"] if name == "scan" else 1))
+
+
+def _needed(jaxpr: core.Jaxpr) -> list[Any]:
+  """The equations that an output or an effect needs, in order: the compiler leaves out the others."""
+  wanted = {id(var) for var in jaxpr.outvars}
+  kept = []
+  for equation in reversed(jaxpr.eqns):
+    if equation.effects or any(id(var) in wanted for var in equation.outvars):
+      wanted |= {id(var) for var in equation.invars}
+      kept.append(equation)
+  return kept[::-1]
 
 
 def _branches(params: dict[str, Any]) -> list[core.Jaxpr]:

@@ -22,7 +22,7 @@ from convattn.training.evaluation import Arrays, score
 from convattn.training.feeding import Feeder, train_batch
 from convattn.training.freezing import frozen_line
 from convattn.training.program import Program, run_keys
-from convattn.training.progress import Progress, Throughput, device_memory, show, summary
+from convattn.training.progress import Progress, Throughput, device_memory, flop_per_image, show, summary
 from convattn.training.state import TrainState, check_finite, sha256
 from convattn.training.steps import training_numbers
 from convattn.training.task import Task, host_numbers, ranking_of, records_of
@@ -106,6 +106,8 @@ class Loop:
         self._save(step + 1, numbers)  # after the line of this step has been written: a resumed run misses none
       if step == first:
         self._stop_clock()
+        call = self.program.train_step, self.experiment.batch_size, self.state, batch, self.train_key
+        self.throughput.flop_per_image = flop_per_image(*call)
       self.throughput.start(batches.waited)
     if self.test is None:
       self._evaluate([*{"test"} & {*self.task.evaluation_splits}])

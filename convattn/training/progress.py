@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import tqdm
 
+from convattn.analysis import multiply_adds
 from convattn.training.config import Compute
 from convattn.training.distributed import is_main
 
@@ -43,11 +44,13 @@ def unused_gpu_warning() -> str | None:
 class Throughput:
   """Images per second of training alone: the clock stands while something else goes on.
 
-  `start` is called when the first step has been compiled and run, so that neither counts.
+  `start` is called when the first step has been compiled and run, so that neither counts. `flop_per_image` of training
+  is known by then, where the step can be counted (see below).
   """
 
   def __init__(self) -> None:
     self.images = 0
+    self.flop_per_image: float | None = None
     self._seconds = 0.0
     self._since: float | None = None
     self._waited, self._waited_before = 0.0, 0.0
@@ -79,11 +82,27 @@ class Throughput:
     return self.images / self.seconds if self.images else None
 
   def lap(self) -> dict[str, float]:
-    """Since the last call: images_per_second, and the share of the time waiting_for_data; {} if no step was timed."""
+    """Since the last call: images_per_second, tflop_per_second where that is known, and the share of the time
+    waiting_for_data; {} if no step was timed."""
     now = (self.images, self.seconds, self._waited)
     images, seconds, waited = (new - old for new, old in zip(now, self._lap, strict=True))
     self._lap = now
-    return {"images_per_second": images / seconds, "waiting_for_data": waited / seconds} if images else {}
+    if not images:
+      return {}
+    work = {} if self.flop_per_image is None else {"tflop_per_second": images / seconds * self.flop_per_image / 1e12}
+    return {"images_per_second": images / seconds, **work, "waiting_for_data": waited / seconds}
+
+
+def flop_per_image(step: Any, batch_size: int, *arguments: Any) -> float | None:
+  """Two for each multiply-add in the products of a jitted step, by image of its batch; None where it is not countable.
+
+  What is counted is the program that a call with such arguments has traced: nothing is traced again.
+  """
+  try:
+    return 2 * multiply_adds(step.trace(*arguments).jaxpr) / batch_size
+  # Whatever the counting meets in a program of the user's: no run ends for want of a number.
+  except Exception:
+    return None
 
 
 def device_memory() -> dict[str, float]:
@@ -136,6 +155,7 @@ class Progress:
     if self._bar is not None:
       parts = {"loss": f"{numbers['train/loss']:.4f}"} if "train/loss" in numbers else {}
       parts |= {"images/s": f"{numbers['images_per_second']:.0f}"} if "images_per_second" in numbers else {}
+      parts |= dict([_work(numbers)[::-1]]) if "tflop_per_second" in numbers else {}
       if parts:
         self._bar.set_postfix(parts)
       if shown:
@@ -150,6 +170,8 @@ class Progress:
       parts.append(f"loss {numbers['train/loss']:.4f}")
     if "images_per_second" in numbers:
       parts.append(f"{numbers['images_per_second']:.0f} images/s")
+    if "tflop_per_second" in numbers:
+      parts.append(" ".join(_work(numbers)))
     if self._started is not None and step > self._first:
       parts.append(time_left(self._started, step - self._first, self._num_steps - step))
     return ", ".join(parts + ([shown] if shown else []))
@@ -162,6 +184,15 @@ class Progress:
   ) -> None:
     if self._bar is not None:
       self._bar.close()
+
+
+def _work(numbers: dict[str, float]) -> tuple[str, str]:
+  """(three digits, their unit) of "tflop_per_second", in thousandths of it where it is below 1."""
+  value, unit = numbers["tflop_per_second"], "TFLOP/s"
+  if value < 1:
+    value, unit = 1000 * value, "GFLOP/s"
+  decimals = max(0, 2 - math.floor(math.log10(value))) if value else 0
+  return f"{value:,.{decimals}f}", unit
 
 
 def scores(metric_names: Iterable[str]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ ALL_ROWS = slice(None)
 SKIPPED_PICTURES = "skipped_pictures"
 """A number of the host: different files that could not be read, of this process and its workers since their start."""
 
-MEASURED = ("seconds", "images_per_second", "waiting_for_data", "device_gib")
+MEASURED = ("seconds", "images_per_second", "tflop_per_second", "waiting_for_data", "device_gib")
 """Numbers of the host that the loop measures itself."""
 
 

@@ -12,7 +12,7 @@ import pytest
 from jax.experimental import pallas as pl
 
 import convattn
-from convattn.analysis import Cost, by_stage, costs, costs_of_call
+from convattn.analysis import Cost, by_stage, costs, costs_of_call, multiply_adds
 from convattn.layers import BatchNorm, LayerNorm
 from convattn.models.timm_variants import TIMM_VARIANTS
 from convattn.ops import attend, depthwise_conv
@@ -233,6 +233,37 @@ def test_a_kernel_costs_what_it_declares():
 def test_what_is_no_product_costs_nothing():
   assert counted(lambda x: jax.nn.softmax(nn.max_pool(jnp.tanh(x), (2, 2)).sum(1)), 4, 4, 3) is None
   assert counted(lambda x: attend(x, x, x)[0], 4, 1, 3) == (2 * 4 * 4 * 3, 4 * 4 + 4 * 3)
+
+
+def test_of_a_gradient_each_product_counts_three_times_but_the_first_which_has_no_gradient_of_the_images():
+  def loss(kernels, x):
+    hidden = jnp.tanh(x @ kernels[0])
+    thrown_away = hidden @ hidden.T
+    del thrown_away
+    return (hidden @ kernels[1]).sum()
+
+  x, kernels = jnp.ones((4, 7)), (jnp.ones((7, 5)), jnp.ones((5, 3)))
+  first, second = 4 * 7 * 5, 4 * 5 * 3
+  assert multiply_adds(jax.make_jaxpr(loss)(kernels, x)) == first + second
+  assert multiply_adds(jax.make_jaxpr(jax.grad(loss))(kernels, x)) == 2 * first + 3 * second - second  # nor an output
+  both = jax.make_jaxpr(jax.jit(jax.value_and_grad(loss, (0, 1))))(kernels, x)
+  assert multiply_adds(both) == 3 * first + 3 * second
+
+
+def test_of_a_convolutions_gradient_each_side_costs_what_the_forward_pass_does():
+  def sums(kernel, x):
+    out = jax.lax.conv_general_dilated(
+      x, kernel, (2, 1), ((0, 0), (0, 0)), dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=3
+    )
+    return (out**2).sum()
+
+  kernel, x = jnp.ones((2, 3, 2, 9)), jnp.ones((4, 8, 7, 6))
+  forward = 4 * (4 * 5 * 9) * (2 * 3 * 2)
+  assert multiply_adds(jax.make_jaxpr(sums)(kernel, x)) == forward
+  assert multiply_adds(jax.make_jaxpr(jax.grad(sums))(kernel, x)) == 2 * forward
+  # A step of 2 leaves zeros between rows; the places that touch the border of the images are counted in full.
+  whole = multiply_adds(jax.make_jaxpr(jax.grad(sums, 1))(kernel, x)) - forward
+  assert forward <= whole <= 1.5 * forward
 
 
 def test_stages_are_sums_of_their_blocks():

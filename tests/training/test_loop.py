@@ -10,7 +10,9 @@ from convattn.training import ImageClassification, build, make_mesh, run, runs, 
 from convattn.training.checkpoints import Checkpoints
 from convattn.training.config import Augmentation, Checkpoint, Compute, Data, Experiment, Loss, Model, Optimizer
 from convattn.training.evaluation import evaluate
-from convattn.training.task import Ranking
+from convattn.training.progress import flop_per_image
+from convattn.training.task import ALL_ROWS, Ranking
+from convattn.training.writer import read_metrics
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
 
@@ -69,6 +71,27 @@ def test_each_line_is_one_step_with_what_was_due(toy, finished):
   assert {k: v for k, v in lines[-1].items() if k.startswith("test")} == {
     k: v for k, v in result.items() if k.startswith("test")
   }
+
+
+def test_each_line_of_training_tells_the_work_done_counted_in_the_step(toy, finished):
+  conv, head = 5 * 7 * 6 * (3 * 3 * 2), 6 * 3
+  # Forward, and backward to kernels and inputs, but for the images, which have no gradient.
+  flop_per_image = 2 * (2 * conv + 3 * head)
+  lines = [line for line in read_metrics(finished[0] / files.METRICS) if "train/loss" in line]
+  assert len(lines) == 5
+  for line in lines:
+    assert line["tflop_per_second"] * 1e12 == pytest.approx(flop_per_image * line["images_per_second"])
+
+
+@pytest.mark.parametrize("change", [{"micro_batches": 2}, {"log_every": 1}, {"max_skipped_steps": 1}])
+def test_the_work_counted_is_the_same_however_a_batch_is_cut(toy, change):
+  counted = []
+  for experiment in (toy.EXPERIMENT, dataclasses.replace(toy.EXPERIMENT, **change)):
+    task = ImageClassification(toy.dataset(), experiment)
+    program = build(experiment, toy.Toy(), task, make_mesh(jax.devices()[:1]))
+    arguments = program.template, task.train_rows(0, ALL_ROWS), jax.random.key(0)
+    counted.append(flop_per_image(program.train_step, experiment.batch_size, *arguments))
+  assert counted[0] == counted[1] > 0
 
 
 def test_saved_steps_are_exactly_the_promised_ones(toy, tmp_path):

@@ -13,6 +13,7 @@ from convattn.training.progress import (
   Progress,
   Throughput,
   device_line,
+  flop_per_image,
   summary,
   unused_gpu_warning,
 )
@@ -63,6 +64,44 @@ def test_throughput_counts_images_only_while_its_clock_runs(monkeypatch):
   assert speed.mean() == 70 / 3
 
 
+def test_with_the_work_of_an_image_throughput_is_work_too(monkeypatch):
+  now = iter([10.0, 12.0])
+  monkeypatch.setattr(progress.time, "perf_counter", lambda: next(now))
+  speed = Throughput()
+  speed.flop_per_image = 6e9
+  speed.start()
+  speed.add(30)
+  speed.stop()
+  assert speed.lap() == {"images_per_second": 15, "tflop_per_second": pytest.approx(0.09), "waiting_for_data": 0}
+  assert speed.lap() == {}
+
+
+def test_the_work_of_a_step_is_counted_in_the_program_that_its_call_has_traced():
+  traced = []
+
+  def step(x, y):
+    traced.append(1)
+    return x @ y
+
+  x, y = jnp.ones((3, 5)), jnp.ones((5, 7))
+  jitted = jax.jit(step)
+  jitted(x, y)
+  assert flop_per_image(jitted, 3, x, y) == 2 * 5 * 7
+  assert traced == [1]
+  assert flop_per_image(step, 3, x, y) is None  # no program: no number, and no error
+
+
+@pytest.mark.parametrize(
+  ("value", "shown"),
+  [(0.0454, "45.4 GFLOP/s"), (1.234, "1.23 TFLOP/s"), (1234.5, "1,234 TFLOP/s"), (2.7e-5, "0.0270 GFLOP/s"),
+   (0.9, "900 GFLOP/s"), (0.0, "0 GFLOP/s")],
+)  # fmt: skip
+def test_work_is_shown_with_three_digits_in_the_unit_of_its_size(capsys, value, shown):
+  with Progress(20, 0, enabled=True) as bar:
+    bar.report(10, {"images_per_second": 80.0, "tflop_per_second": value, "validation/accuracy": 0.25})
+  assert f", 80 images/s, {shown}, " in capsys.readouterr().out
+
+
 def test_plain_lines_show_loss_speed_time_left_and_validation(capsys):
   with Progress(20, 0, enabled=True) as bar:
     bar.advance()
@@ -100,10 +139,10 @@ def test_a_terminal_gets_a_bar(capsys, monkeypatch):
   monkeypatch.setattr(progress.sys.stdout, "isatty", lambda: True, raising=False)
   with Progress(3, 1, enabled=True) as bar:
     bar.advance()
-    bar.report(2, {"train/loss": 0.5, "images_per_second": 80.0, "validation/accuracy": 0.25})
+    bar.report(2, {"train/loss": 0.5, "images_per_second": 80.0, "tflop_per_second": 2.0, "validation/accuracy": 0.25})
   shown = capsys.readouterr().out
   assert "2/3" in shown
-  assert "loss=0.5000, images/s=80" in shown
+  assert "loss=0.5000, images/s=80, TFLOP/s=2.00" in shown
   assert "step 2: validation/accuracy 25.00%" in shown
 
 
