@@ -3,7 +3,7 @@
 from convattn.analysis.classification import Classification, Outcomes, classify, join_outcomes, most_confused, outcomes
 from convattn.analysis.costs import Cost, by_stage, costs, costs_of_call, multiply_adds
 from convattn.analysis.memory import Memory, memory
-from convattn.analysis.tables import columns, cost_table, model_table, parameter_table, summary_table
+from convattn.analysis.tables import columns, cost_table, model_costs, model_table, parameter_table, summary_table
 
 __all__ = [
   "Classification",
@@ -18,6 +18,7 @@ __all__ = [
   "costs_of_call",
   "join_outcomes",
   "memory",
+  "model_costs",
   "model_table",
   "most_confused",
   "multiply_adds",

@@ -64,8 +64,8 @@ def costs_of_call(model: nn.Module, inputs: Any) -> list[Cost]:
   is counted once, as for one image.
 
   A scan counts its length times, a loop of unknown length once, of several branches the costliest, of an operation
-  with several lowerings (`lax.platform_dependent`) the default one. What no output needs is left out. A Pallas kernel counts by its declared cost
-  estimate, half of its flops, and not at all without one.
+  with several lowerings (`lax.platform_dependent`) the default one. What no output needs is left out. A Pallas kernel
+  counts by its declared cost estimate, half of its flops, and not at all without one.
 
   Parts are the top-level modules. One that is its children alone, all numbered alike (block_0, block_1, ...), is opened
   into them. What belongs to no part, such as a parameter of the model itself, has a row named after the class.

@@ -34,13 +34,18 @@ def _width(text: str) -> int:
   return sum(0 if unicodedata.combining(each) else 1 + (unicodedata.east_asian_width(each) in "WF") for each in text)
 
 
-def model_table(model: nn.Module, params: Any, example_inputs: Any) -> str:
-  """`cost_table` of the model, `parameter_table` of one that cannot be traced in its call with `train=False`."""
+def model_costs(model: nn.Module, example_inputs: Any) -> list[Cost] | None:
+  """`costs_of_call`; None of a model that cannot be traced in its call with `train=False`."""
   try:
-    return cost_table(costs_of_call(model, example_inputs))
+    return costs_of_call(model, example_inputs)
   # Whatever a module of the user's raises: no run ends for want of a table.
   except Exception:
-    return parameter_table(params)
+    return None
+
+
+def model_table(rows: list[Cost] | None, params: Any) -> str:
+  """`cost_table` of the `model_costs`, or `parameter_table` where there are none."""
+  return parameter_table(params) if rows is None else cost_table(rows)
 
 
 def parameter_table(params: Any) -> str:

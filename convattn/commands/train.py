@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,6 +67,7 @@ def run(arguments: Sequence[str]) -> None:
       workdir,
       trace_steps=TRACE_STEPS if "--profile" in arguments else 0,
       changes="continue" if "--continue" in arguments else "refuse",
+      command=_as_typed(arguments),
     )
 
 
@@ -96,7 +98,15 @@ def _help(experiment: Experiment, chosen: bool) -> str:
   )
 
 
-def _train(experiment: Experiment, workdir: Path, *, trace_steps: int, changes: Literal["refuse", "continue"]) -> None:
+def _as_typed(arguments: Sequence[str]) -> str:
+  """The command line, as a shell takes it."""
+  started = {"train.py": "python train.py", "__main__.py": "python -m convattn train"}
+  return " ".join([started.get(Path(sys.argv[0]).name, "convattn train"), *map(shlex.quote, arguments)])
+
+
+def _train(
+  experiment: Experiment, workdir: Path, *, trace_steps: int, changes: Literal["refuse", "continue"], command: str
+) -> None:
   # Imported here, so that --help and a mistyped setting do not wait for Orbax and matplotlib.
   from convattn import training
   from convattn.training.distributed import initialize, is_main
@@ -107,7 +117,7 @@ def _train(experiment: Experiment, workdir: Path, *, trace_steps: int, changes: 
     with leaving_at_once(workdir):
       initialize()
       with naming_a_lack_of_memory(_LESS_MEMORY):
-        training.run(experiment, workdir, trace_steps=trace_steps, changes=changes)
+        training.run(experiment, workdir, trace_steps=trace_steps, changes=changes, command=command)
   except training.Terminated as end:  # as asked, by what will start the same command again
     show(end.message)
     return

@@ -11,6 +11,7 @@ from convattn.training.config import Experiment
 from convattn.training.description import describe_data
 from convattn.training.distributed import is_main
 from convattn.training.optimizer import learning_rate_schedule
+from convattn.training.readme import keep_readme
 from convattn.training.settings import changing
 from convattn.training.task_checks import first_batches
 
@@ -78,6 +79,7 @@ class Change:
       return
     files.write_config(self.folder, files.Recorded(self.now, self.identity, self.history(step)))
     if self.result is not None and self.result["step"] < self.now.num_steps:
+      keep_readme(self.folder, files.earlier(self.folder, self.result["step"]))
       files.keep_result(self.folder, self.result["step"])
 
   def history(self, step: int) -> list[dict[str, Any]]:

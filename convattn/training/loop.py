@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from convattn.analysis import model_table
+from convattn.analysis import model_costs, model_table
 from convattn.training import signals, workdir as files
 from convattn.training.changes import Change
 from convattn.training.checkpoints import Checkpoints
@@ -23,6 +23,7 @@ from convattn.training.feeding import Feeder, train_batch
 from convattn.training.freezing import frozen_line
 from convattn.training.program import Program, run_keys
 from convattn.training.progress import Progress, Throughput, device_memory, flop_per_image, show, summary
+from convattn.training.readme import Account, sizes_of, write_readme
 from convattn.training.state import TrainState, check_finite, sha256
 from convattn.training.steps import training_numbers
 from convattn.training.task import Task, host_numbers, ranking_of, records_of
@@ -47,6 +48,7 @@ class Loop:
   checkpoints: Checkpoints
   started: float
   change: Change
+  account: Account
   trace_steps: int = 0
 
   def train(self, variables: dict[str, Any] | None) -> TrainState:
@@ -81,7 +83,8 @@ class Loop:
       keep_record(self.folder)
     self.earlier = last_times(self.folder / files.METRICS, first)  # of the run before it was killed
     self.started -= self.earlier.get("seconds", 0.0)
-    show(model_table(self.model, self.state.params, self.task.example_inputs))
+    self.costs = model_costs(self.model, self.task.example_inputs)
+    show(model_table(self.costs, self.state.params))
     show(frozen_line(self.experiment.optimizer.freeze, self.state.params))
     show(f"continues after step {first}" if first else None)
     skipped = int(self.state.nonfinite["count"]) if self.experiment.max_skipped_steps else 0
@@ -189,5 +192,8 @@ class Loop:
       "state_sha256": sha256(self.state),
     }
     if is_main():
-      files.write_result(self.folder, result, records_of(self.task, arrays))
-      show(summary(files.finite(result), self.folder))
+      records = records_of(self.task, arrays)
+      result = files.finite(result)
+      write_readme(self.folder, self.account, sizes_of(self.state.params, self.costs), result, records)
+      files.write_result(self.folder, result, records)
+      show(summary(result, self.folder))

@@ -208,19 +208,28 @@ def as_text(name: str, value: float | None) -> str:
   return f"{value:.2%}" if name.rpartition("/")[2] == "accuracy" else f"{value:.4g}"
 
 
+def split_scores(numbers: dict[str, Any]) -> list[str]:
+  """ "test accuracy 50.00% of 4" for each score of each split in a result or a line of metrics."""
+  found = []
+  for split in [name.removesuffix("/count") for name in numbers if name.endswith("/count")]:
+    metrics = {name.partition("/")[2]: value for name, value in numbers.items() if name.startswith(f"{split}/")}
+    count = metrics.pop("count")
+    found += [f"{split} {name} {as_text(name, metrics[name])} of {count}" for name in scores(metrics)]
+  return found
+
+
+def best_scores(result: dict[str, Any]) -> list[str]:
+  """That of the best checkpoint, where the task ranks them."""
+  names = [name.removeprefix("best/") for name in result if name.startswith("best/") and name != "best/step"]
+  return [
+    f"best {name.replace('/', ' ')} {as_text(name, result[f'best/{name}'])}, checkpoint of step {result['best/step']}"
+    for name in names
+  ]
+
+
 def summary(result: dict[str, Any], folder: Any) -> str:
   """A few lines about a finished run, from its result.json."""
-  lines = []
-  for split in ("test", "test_ema"):
-    metrics = {name.partition("/")[2]: value for name, value in result.items() if name.startswith(f"{split}/")}
-    count = metrics.pop("count", None)
-    for name in scores(metrics):
-      lines.append(f"{split} {name} {as_text(name, metrics[name])} of {count} after {result['step']} steps")
-  for name in result:
-    if name.startswith("best/") and name != "best/step":
-      score = name.removeprefix("best/")
-      shown = as_text(score, result[name])
-      lines.append(f"best {score.replace('/', ' ')} {shown}, checkpoint of step {result['best/step']}")
+  lines = [f"{each} after {result['step']} steps" for each in split_scores(result)] + best_scores(result)
   speed = f", {result['images_per_second']:.0f} images/s" if result["images_per_second"] else ""
   lines.append(f"{result['seconds']:.1f} s{speed}; state {result['state_sha256'][:12]}; everything is in {folder}")
   return "\n".join(lines)

@@ -26,6 +26,7 @@ from convattn.training.init_from import as_template, find_initial, initial_varia
 from convattn.training.loop import Loop
 from convattn.training.program import Program, build, make_model, run_keys
 from convattn.training.progress import device_line, show, summary, unused_gpu_warning
+from convattn.training.readme import account_of
 from convattn.training.saving_errors import full_disk_line, is_full_disk
 from convattn.training.settings import validate, validate_batch_sizes
 from convattn.training.sharding import make_mesh
@@ -44,6 +45,7 @@ def run(
   variables: dict[str, Any] | None = None,
   trace_steps: int = 0,
   changes: Literal["refuse", "continue"] = "refuse",
+  command: str = "",
 ) -> TrainState:
   """Trains to the end, from the last checkpoint in `workdir` if there is one, and returns the final state.
 
@@ -58,7 +60,7 @@ def run(
 
   Args:
     experiment: the settings; `model` and `task` take the place of what they say about model and data.
-    workdir: config.json, metrics.jsonl, confusion.json, result.json, checkpoints/ and TensorBoard events go here.
+    workdir: where all that a run leaves goes (docs/runs.md): settings, metrics, checkpoints, result.
     model: a linen module called as `model.apply(variables, inputs, train=...)`; None: the experiment's, by name.
     task: such as ImageClassification(dataset, experiment); None: that of the experiment's data set.
     variables: first ones in the place of drawn ones, of the structure that `model.init` gives, for a model that
@@ -66,6 +68,7 @@ def run(
     trace_steps: updates whose timeline goes to profile/ in the workdir, once the first two have compiled; 0: none.
     changes: "continue" a run that has begun with the settings given, where they are others than its own; or "refuse"
       to, but of those that change freely (`change` in training/config.py). Some are refused always.
+    command: what README.md in the workdir says to run it again; empty: this call.
 
   Raises:
     UserError: a setting, data, weights of init_from, or a task that does not supply what the run will ask for; a
@@ -76,7 +79,7 @@ def run(
     KeyboardInterrupt: Ctrl-C came, and the state is saved; at the second one at once, without.
   """
   with output.guarded(goes_on=True):
-    return _run(experiment, workdir, model, task, variables, trace_steps, changes)
+    return _run(experiment, workdir, model, task, variables, trace_steps, changes, command)
 
 
 def _run(
@@ -87,8 +90,10 @@ def _run(
   variables: dict[str, Any] | None,
   trace_steps: int,
   changes: str,
+  command: str,
 ) -> TrainState:
   started = time.perf_counter()
+  passed = {"model": model, "task": task, "variables": variables}
   with contextlib.ExitStack() as stack:
     if task is not None:
       stack.callback(close, task)
@@ -152,7 +157,10 @@ def _run(
       settings = {"experiment": dataclasses.asdict(experiment), "model": identity["model"]}
       description |= {**task.metadata, **settings, "inputs": describe_inputs(task.example_inputs)}
       change = Change(folder, recorded, experiment, identity, result)
-      loop = Loop(experiment, folder, model, task, description, program, checkpoints, started, change, trace_steps)
+      account = account_of(experiment, workdir, task.metadata, devices, command, **passed)
+      loop = Loop(
+        experiment, folder, model, task, description, program, checkpoints, started, change, account, trace_steps
+      )
       with jax.debug_nans(True) if experiment.compute.debug_nans else contextlib.nullcontext():
         return loop.train(variables)
 

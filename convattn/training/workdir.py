@@ -107,9 +107,14 @@ def write_result(folder: Path, result: dict[str, Any], records: dict[str, Any]) 
   write_json(folder / RESULT, finite(result))
 
 
+def earlier(folder: Path, step: int) -> Path:
+  """Where the result of a run that ended after `step`, and went on, is kept."""
+  return folder / EARLIER / str(step)
+
+
 def keep_result(folder: Path, step: int) -> None:
   """Moves the result of a run that ended after `step` and goes on to earlier/STEP/, with copies of its records."""
-  kept = folder / EARLIER / str(step)
+  kept = earlier(folder, step)
   kept.mkdir(parents=True, exist_ok=True)
   records = [path for path in folder.glob("*.json") if path.is_file() and path.name not in (CONFIG, RESULT)]
   write_whole({kept / path.name: path.read_bytes() for path in records})

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from convattn.analysis import Cost, columns, cost_table, model_table, parameter_table, summary_table
+from convattn.analysis import Cost, columns, cost_table, model_costs, model_table, parameter_table, summary_table
 
 
 def test_cells_stand_under_each_other():
@@ -53,14 +53,15 @@ class _Pair(nn.Module):
 def test_every_model_has_a_table():
   inputs = {"x": jnp.ones((3, 2, 7)), "y": jnp.ones((3, 2, 11))}
   params = _Pair().init(jax.random.key(0), inputs, train=False)["params"]
-  counted = [line.split() for line in model_table(_Pair(), params, inputs).splitlines()]
+  counted = [line.split() for line in model_table(model_costs(_Pair(), inputs), params).splitlines()]
   assert counted[1:] == [
     ["first", "2", "×", "5", "40", "70"],
     ["second", "2", "×", "5", "60", "110"],
     ["total", "100", "180"],
   ]
   # Its program depends on a number, which no tracing knows.
-  assert model_table(_Pair(by_value=True), params, inputs) == parameter_table(params)
+  assert model_costs(_Pair(by_value=True), inputs) is None
+  assert model_table(None, params) == parameter_table(params)
 
 
 def test_a_module_of_ones_own_has_a_table_without_memory():

@@ -3,6 +3,8 @@
 import contextlib
 import io
 import json
+import shlex
+import sys
 from pathlib import Path
 
 import jax
@@ -83,11 +85,16 @@ def test_a_workdir_that_is_a_file_or_of_another_run_is_refused(tmp_path):
   assert "seed: 77 there, 0 now" in refusal(f"--workdir={tmp_path}", data)
 
 
+commands = []
+"""What `fake_run` was told to say."""
+
+
 @pytest.fixture
 def fake_run(monkeypatch):
   calls = []
 
-  def run(experiment, workdir, changes, trace_steps):
+  def run(experiment, workdir, changes, trace_steps, command):
+    commands.append(command)
     calls.append((experiment, workdir, changes, trace_steps))
     workdir.mkdir(exist_ok=True)
     (workdir / "metrics.jsonl").write_text('{"step": 1, "train/loss": 2.5}\n')
@@ -171,6 +178,22 @@ def test_a_workdir_that_cannot_be_used_is_one_line(tmp_path, monkeypatch):
   (tmp_path / "run").mkdir()
   (tmp_path / "run" / "config.json").write_text("{")
   assert "config.json is damaged" in refusal(*where)
+
+
+@pytest.mark.parametrize(
+  ("started", "name"),
+  [
+    ("./train.py", "python train.py"),
+    ("a/__main__.py", "python -m convattn train"),
+    ("bin/convattn", "convattn train"),
+  ],
+)
+def test_the_run_is_told_the_command_as_a_shell_takes_it(tmp_path, fake_run, monkeypatch, started, name):
+  monkeypatch.setattr(sys, "argv", [started])
+  arguments = [f"--workdir={tmp_path / 'a run'}", "--continue", "--config.seed", "5"]
+  assert main(["train", *arguments]) == 0
+  assert commands[-1].startswith(f"{name} ")
+  assert shlex.split(commands[-1].removeprefix(f"{name} ")) == arguments
 
 
 def test_profile_asks_for_a_timeline(tmp_path, fake_run):

@@ -91,11 +91,18 @@ def test_a_finished_run_that_goes_on_equals_one_that_was_as_long_from_the_start(
   added = toy.lines(folder)[0]
   assert [line["step"] for line in toy.lines(folder)] == [4, 5, 8] and "test/loss" in added
   assert toy.lines(folder)[1:] == toy.lines(tmp_path / "straight")[1:]
-  for name in ("result.json", "confusion.json"):
+  for name in ("result.json", "confusion.json", "README.md"):
     assert (folder / files.EARLIER / "4" / name).read_bytes() == before[type(folder)(name)]
   assert history(folder) == [{"step": 4, "changed": {"num_steps": {"from": 4, "to": 8}}}]
   assert history(tmp_path / "straight") == []
   assert restore(folder, model=toy.Toy()).experiment == toy.short(8)
+  continued, whole = ((each / "README.md").read_text().splitlines()[1:] for each in (folder, tmp_path / "straight"))
+  changed_row = "- changed on the way: after step 4 `num_steps` from 4 to 8"
+  assert changed_row in continued
+  its_own = ("- time: ", "run(", changed_row)  # the call names the workdir
+  assert [row for row in continued if not row.startswith(its_own)] == [
+    row for row in whole if not row.startswith(its_own)
+  ]
   line = "changed after step 4: num_steps: 4 there, 8 now; the learning rate goes on at 0.02 instead of 0.02, constant"
   assert f"\n{line} up to step 8\n" in capsys.readouterr().out
 
