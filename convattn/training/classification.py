@@ -1,18 +1,20 @@
 """The task of classifying images."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from convattn.data import (
   ArraySource,
   Dataset,
   HostAugmentation,
+  Source,
   Workers,
   adapt,
   augmented_batch,
@@ -29,7 +31,11 @@ from convattn.data import (
 from convattn.errors import UserError
 from convattn.pretrained import Preprocessing
 from convattn.training.config import Experiment
+from convattn.training.records import largest
 from convattn.training.task import SKIPPED_PICTURES, Batch
+
+PROBABILITIES = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid}
+"""Of each class, as each loss.kind has it."""
 
 LOSSES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
   "softmax": optax.softmax_cross_entropy,
@@ -113,10 +119,18 @@ class ImageClassification:
 
   def evaluation_rows(self, split: str, rows: slice) -> Iterator[Batch]:
     """{"image", "label", "mask"}, the last batch padded; see data.evaluation_batches."""
-    source = {"validation": self.dataset.validation, "test": self.dataset.test}[split]
+    source = self._source(split)
     if self._workers is not None and not isinstance(source, ArraySource):
       return map(self._checked, self._workers.evaluation_batches(split, self.evaluation_batch_size, rows))
     return map(self._checked, evaluation_batches(source, self.evaluation_batch_size, rows))
+
+  def pictures(self, split: str, rows: Sequence[int]) -> np.ndarray:
+    """uint8 [k, h, w, c], the images at these places of a split."""
+    source = self._source(split)
+    return np.array([source[row]["image"] for row in rows], np.uint8).reshape(-1, *self.dataset.image_shape)
+
+  def _source(self, split: str) -> Source:
+    return {"validation": self.dataset.validation, "test": self.dataset.test}[split]
 
   def _checked(self, batch: Batch) -> Batch:
     # One-hot targets are made by comparison, which would turn a label outside the classes into no class at all.
@@ -165,21 +179,27 @@ class ImageClassification:
     logits = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
     return LOSSES[self.experiment.loss.kind](logits, targets)
 
-  def metric_sums(self, outputs: jax.Array, targets: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:
+  def metric_sums(self, outputs: jax.Array, targets: jax.Array, mask: jax.Array) -> dict[str, Any]:
     """Sums of loss and hits ("accuracy"), "count", and "confusion" [true class, predicted class], over rows of mask 1.
 
+    "mistakes": the rows taken for a wrong class with the largest probability of that class, "true" and "predicted".
     Under mixup the true class is the one with the largest target.
     """
     chex.assert_shape(mask, outputs.shape[:1], custom_message="mask must be [b]")
     true, predicted = jnp.argmax(targets, -1), jnp.argmax(outputs, -1)
     # where, not a product: a masked row may hold anything, even nan.
     losses = jnp.where(mask > 0, self.losses(outputs, targets), 0)
+    logits = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
+    certain = PROBABILITIES[self.experiment.loss.kind](logits).max(-1)
     rows, columns = self._one_hot(true) * mask[:, None], self._one_hot(predicted)
     return {
       "loss": losses.sum(),
       "accuracy": (mask * (true == predicted)).sum(),
       "count": mask.sum(),
       "confusion": jnp.einsum("bt,bp->tp", rows, columns, precision="highest"),
+      "mistakes": largest(
+        jnp.where((mask > 0) & (true != predicted), certain, -jnp.inf), {"true": true, "predicted": predicted}
+      ),
     }
 
 

@@ -8,11 +8,16 @@ import jax
 import numpy as np
 
 from convattn.errors import UserError
-from convattn.training.sharding import local_rows, put_rows
+from convattn.training.feeding import local_rows, put_rows
+from convattn.training.records import Largest, merged
 from convattn.training.state import TrainState
 from convattn.training.task import Task
 
-Arrays = dict[str, np.ndarray]
+Arrays = dict[str, Any]
+"""By name, each sum that is an array (NumPy), and each `Largest` of the whole split."""
+
+_AT_ONCE = 64
+"""Batches whose standing out examples are put together at a time, so that no batch is waited for."""
 
 
 def empty_split(split: str) -> UserError:
@@ -37,16 +42,20 @@ def evaluate(
     before_batch: called before each batch; what it raises ends the evaluation.
 
   Returns:
-    ({metric: mean over the examples, "count": their number}, {name: sum} of the sums that are arrays).
+    ({metric: mean over the examples, "count": their number}, {name: sum} of the sums that are no scalars).
 
   Raises:
     UserError: the split has no examples, or none with mask 1.
   """
   totals: dict[str, jax.Array] | None = None
+  kept: list[tuple[int, dict[str, Largest]]] = []
   size = task.evaluation_batch_size
-  for rows in task.evaluation_rows(split, local_rows(program.mesh, size)):
+  for number, rows in enumerate(task.evaluation_rows(split, local_rows(program.mesh, size))):
     before_batch()
-    sums = program.eval_step(params, model_state, put_rows(rows, program.mesh, size))
+    found = program.eval_step(params, model_state, put_rows(rows, program.mesh, size))
+    kept.append((number * size, {name: each for name, each in found.items() if isinstance(each, Largest)}))
+    kept = [(0, merged(kept))] if len(kept) == _AT_ONCE else kept
+    sums = {name: each for name, each in found.items() if not isinstance(each, Largest)}
     totals = sums if totals is None else jax.tree.map(operator.add, totals, sums)
   if totals is None:
     raise empty_split(split)
@@ -56,7 +65,7 @@ def evaluate(
     raise UserError(f"the masks of split {split!r} are all 0; set them to 1 for examples and to 0 for padding.")
   means = {name: float(fetched[name]) / count for name in task.metric_names}
   arrays = {name: np.asarray(value) for name, value in fetched.items() if np.ndim(value)}
-  return {**means, "count": count}, arrays
+  return {**means, "count": count}, arrays | merged(kept)
 
 
 def score(
@@ -65,7 +74,7 @@ def score(
   """`evaluate` of the weights on `split` and, where there is one, of their running average.
 
   Returns:
-    (numbers such as "test/loss" and "test_ema/loss", the sums of the weights themselves that are arrays).
+    (numbers such as "test/loss" and "test_ema/loss", the sums of the weights themselves that are no scalars).
   """
   means, arrays = evaluate(program, task, state.params, state.model_state, split, before_batch)
   numbers = {f"{split}/{name}": value for name, value in means.items()}

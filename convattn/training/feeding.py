@@ -1,16 +1,19 @@
-"""Batches that are ready when the device is: made and sent ahead by a thread, in order."""
+"""Batches that are ready when the device is: made and sent ahead by a thread, in order, each host its own rows."""
 
 import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+import jax
+import numpy as np
 from jax.sharding import Mesh
 
-from convattn.training.sharding import local_rows, put_rows
+from convattn.errors import UserError
+from convattn.training.sharding import by_batch
 from convattn.training.signals import Asked
 from convattn.training.task import Batch, Task
 
@@ -19,6 +22,35 @@ AHEAD = 2
 
 PATIENCE = 5.0
 """Seconds that an interrupted run waits for a batch in the making."""
+
+
+def local_rows(mesh: Mesh, batch_size: int) -> slice:
+  """The rows of a batch that this process's devices hold: the smallest range with all of them."""
+  indices = by_batch(mesh).addressable_devices_indices_map((batch_size,)).values()
+  starts, stops = zip(*(index[0].indices(batch_size)[:2] for index in indices if index), strict=True)
+  return slice(min(starts), max(stops))
+
+
+def put_rows(rows: Mapping[str, np.ndarray], mesh: Mesh, batch_size: int) -> dict[str, Any]:
+  """The global batch of `batch_size` rows on the devices, of which this host passes `local_rows` only.
+
+  Raises:
+    UserError: another number of rows.
+  """
+  sharding, mine = by_batch(mesh), local_rows(mesh, batch_size)
+  count = mine.stop - mine.start
+
+  def place(name: str, array: np.ndarray) -> jax.Array:
+    if len(array) != count:
+      raise UserError(f"{name!r} must have the {count} rows from {mine.start} to {mine.stop}, got {len(array)}.")
+
+    def block(index: Any) -> np.ndarray:
+      start, stop, _ = index[0].indices(batch_size)
+      return array[start - mine.start : stop - mine.start]
+
+    return jax.make_array_from_callback((batch_size, *array.shape[1:]), sharding, block)
+
+  return {name: place(name, array) for name, array in rows.items()}
 
 
 def train_batch(task: Task, step: int, batch_size: int, mesh: Mesh) -> Batch:

@@ -24,9 +24,10 @@ from convattn.training.freezing import frozen_line
 from convattn.training.program import Program, run_keys
 from convattn.training.progress import Progress, Throughput, device_memory, flop_per_image, show, summary
 from convattn.training.readme import Account, sizes_of, write_readme
+from convattn.training.records import records_of
 from convattn.training.state import TrainState, check_finite, sha256
 from convattn.training.steps import training_numbers
-from convattn.training.task import Task, host_numbers, ranking_of, records_of
+from convattn.training.task import Task, host_numbers, ranking_of
 from convattn.training.tracing import Trace, too_few
 from convattn.training.writer import column, keep_record, last_times, open_writer
 

@@ -97,35 +97,6 @@ def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Any]:
   return {name: jax.make_array_from_callback(array.shape, sharding, array.__getitem__) for name, array in batch.items()}
 
 
-def local_rows(mesh: Mesh, batch_size: int) -> slice:
-  """The rows of a batch that this process's devices hold: the smallest range with all of them."""
-  indices = by_batch(mesh).addressable_devices_indices_map((batch_size,)).values()
-  starts, stops = zip(*(index[0].indices(batch_size)[:2] for index in indices if index), strict=True)
-  return slice(min(starts), max(stops))
-
-
-def put_rows(rows: Mapping[str, np.ndarray], mesh: Mesh, batch_size: int) -> dict[str, Any]:
-  """The global batch of `batch_size` rows on the devices, of which this host passes `local_rows` only.
-
-  Raises:
-    UserError: another number of rows.
-  """
-  sharding, mine = by_batch(mesh), local_rows(mesh, batch_size)
-  count = mine.stop - mine.start
-
-  def place(name: str, array: np.ndarray) -> jax.Array:
-    if len(array) != count:
-      raise UserError(f"{name!r} must have the {count} rows from {mine.start} to {mine.stop}, got {len(array)}.")
-
-    def block(index: Any) -> np.ndarray:
-      start, stop, _ = index[0].indices(batch_size)
-      return array[start - mine.start : stop - mine.start]
-
-    return jax.make_array_from_callback((batch_size, *array.shape[1:]), sharding, block)
-
-  return {name: place(name, array) for name, array in rows.items()}
-
-
 def gather(leaf: Any) -> np.ndarray:
   """The whole of an array on the host, whatever its sharding. Where it is spread over processes, all must call this."""
   if isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated):

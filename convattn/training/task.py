@@ -36,6 +36,8 @@ class Task(Protocol):
     loop does not write itself.
   - `experiment: Experiment`: the settings that it is made of, which must be the run's. Where a run goes on with others,
     its data are known by the batches that a dataclass makes with the earlier ones put back (`dataclasses.replace`).
+  - `pictures(split, rows) -> uint8 [k, h, w, c]`: what the examples at these places of a split look like, for the
+    record of those that stand out.
   - `close()`: ends what the task has started; called once, when the run ends, however that is.
 
   Attributes:
@@ -94,7 +96,8 @@ class Task(Protocol):
   def metric_sums(self, outputs: Any, targets: Any, mask: jax.Array) -> dict[str, jax.Array]:
     """Sums over the examples with mask 1: a scalar for each of `metric_names`, and "count".
 
-    Arrays may be added: their sums over the test split are written to NAME.json, which may not be a file of the run.
+    Arrays may be added: their sums over the test split are written to NAME.json, which may not be a file of the run. So
+    may be a `records.largest`, of the examples with the largest of some score: those of the whole split are written.
     """
     ...
 
@@ -130,21 +133,6 @@ def host_numbers(task: Any) -> dict[str, float]:
       raise UserError(f"the task's host_numbers() must be real numbers by name, got {value!r} for {name!r}.")
     numbers[name] = array.item()
   return numbers
-
-
-def records_of(task: Task, sums: dict[str, np.ndarray]) -> dict[str, Any]:
-  """{name: JSON} to be written as NAME.json, of the test's sums that are arrays.
-
-  "confusion", counts[true class][predicted class], stands beside the names of its classes; others are lists of numbers.
-  """
-  # JSON knows no others, such as those of bfloat16.
-  plain = {name: array if array.dtype.kind in "biu" else array.astype(np.float64) for name, array in sums.items()}
-  records: dict[str, Any] = {name: {"sums": array.tolist()} for name, array in plain.items()}
-  if "confusion" in sums:
-    names, counts = list(task.metadata["class_names"]), plain["confusion"]
-    counts = counts.astype(int) if np.isfinite(counts).all() else counts
-    records["confusion"] = {"class_names": names, "counts": counts.tolist()}
-  return records
 
 
 def close(task: Any) -> None:

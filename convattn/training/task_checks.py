@@ -76,12 +76,13 @@ def _check_evaluation(program: Program, task: Task, split: str, batch: dict[str,
     raise UserError(f"a batch of {split!r} must have a mask [b] that is 1 for examples and 0 for padding, not all 0.")
   sums = jax.eval_shape(program.eval_step, program.template.params, program.template.model_state, batch)
   for name in (*task.metric_names, "count"):
-    if name not in sums or sums[name].shape:
-      found = f"one of shape {sums[name].shape}" if name in sums else f"only {', '.join(sums)}"
+    if name not in sums or getattr(sums[name], "shape", None) != ():
+      found = f"one of shape {getattr(sums[name], 'shape', None)}" if name in sums else f"only {', '.join(sums)}"
       raise UserError(f"metric_sums of {split!r} must have a scalar {name!r}, got {found}.")
   for name, total in sums.items():
-    if total.shape:
-      _check_array(split, name, total.dtype)
+    for leaf in jax.tree.leaves(total):  # of one that is a Largest there are several
+      if leaf.shape:
+        _check_array(split, name, leaf.dtype)
   if "confusion" in sums:
     classes = task.metadata.get("class_names")
     if classes is None or sums["confusion"].shape != (len(classes),) * 2:

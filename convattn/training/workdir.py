@@ -19,10 +19,11 @@ from convattn.training.config import Data, Experiment, Model, model_section
 from convattn.training.description import completed
 from convattn.training.settings import changing
 
-CONFIG, RESULT, CONFUSION, METRICS, CHECKPOINTS, EARLIER, PROFILE, LOCK = (
+CONFIG, RESULT, CONFUSION, MISTAKES, METRICS, CHECKPOINTS, EARLIER, PROFILE, LOCK = (
   "config.json",
   "result.json",
   "confusion.json",
+  "mistakes.json",
   "metrics.jsonl",
   "checkpoints",
   "earlier",

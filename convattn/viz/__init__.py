@@ -2,14 +2,19 @@
 
 from convattn.viz.confusion import confusion_figure, read_confusion
 from convattn.viz.curves import curves_figure, read_curves
-from convattn.viz.report import CONFUSION_FIGURE, CURVES_FIGURE, draw
+from convattn.viz.mistakes import Mistakes, mistakes_figure, read_mistakes
+from convattn.viz.report import CONFUSION_FIGURE, CURVES_FIGURE, MISTAKES_FIGURE, draw
 
 __all__ = [
   "CONFUSION_FIGURE",
   "CURVES_FIGURE",
+  "MISTAKES_FIGURE",
+  "Mistakes",
   "confusion_figure",
   "curves_figure",
   "draw",
+  "mistakes_figure",
   "read_confusion",
   "read_curves",
+  "read_mistakes",
 ]

@@ -9,17 +9,19 @@ from matplotlib.figure import Figure
 
 from convattn.errors import one_line, printable
 from convattn.files import write_whole
-from convattn.training.workdir import CONFUSION, METRICS
+from convattn.training.workdir import CONFUSION, METRICS, MISTAKES
 from convattn.viz.confusion import confusion_figure, missing_letters, read_confusion
 from convattn.viz.curves import curves_figure, read_curves
+from convattn.viz.fonts import families
+from convattn.viz.mistakes import mistakes_figure, read_mistakes, shown_names
 
-CURVES_FIGURE, CONFUSION_FIGURE = "curves.png", "confusion.png"
+CURVES_FIGURE, CONFUSION_FIGURE, MISTAKES_FIGURE = "curves.png", "confusion.png", "mistakes.png"
 
 
 def draw(
   workdir: Path, failed: Callable[[str], None] | None = None, note: Callable[[str], None] = lambda line: None
 ) -> list[Path]:
-  """Draws curves.png, and confusion.png where the test has been scored by class; returns their paths.
+  """Draws curves.png, and confusion.png and mistakes.png where the test has been scored by class; returns their paths.
 
   The same files give the same bytes, with the same fonts.
 
@@ -34,7 +36,7 @@ def draw(
     OSError: a figure cannot be written.
   """
   paths = []
-  for name, make in ((CURVES_FIGURE, _curves), (CONFUSION_FIGURE, _confusion)):
+  for name, make in ((CURVES_FIGURE, _curves), (CONFUSION_FIGURE, _confusion), (MISTAKES_FIGURE, _mistakes)):
     try:
       figure, missing = make(workdir)
       if figure is not None:
@@ -60,6 +62,16 @@ def _confusion(workdir: Path) -> tuple[Figure | None, str]:
     return None, ""
   counts, names = read_confusion(workdir / CONFUSION)
   return confusion_figure(counts, names), printable(missing_letters(names)) if missing_letters(names) else ""
+
+
+def _mistakes(workdir: Path) -> tuple[Figure | None, str]:
+  if not (workdir / MISTAKES).exists():  # as above; nor did earlier versions write it
+    return None, ""
+  found, counts = read_mistakes(workdir / MISTAKES), None
+  if (workdir / CONFUSION).exists():
+    counts, _ = read_confusion(workdir / CONFUSION)
+  numbers = (None, None) if counts is None else (int(counts.sum() - counts.trace()), int(counts.sum()))
+  return mistakes_figure(found, *numbers), printable(missing) if (missing := families(shown_names(found))[1]) else ""
 
 
 def _save(figure: Figure, path: Path) -> Path:

@@ -256,10 +256,11 @@ def test_a_short_run_leaves_its_files_and_a_second_one_prints_the_result(tmp_pat
   assert main(arguments) == 0
   out = capsys.readouterr().out
   assert out.splitlines()[0] == "4 × cpu | float32 | matmul precision default"
-  assert out.splitlines()[-2:] == [str(workdir / "curves.png"), str(workdir / "confusion.png")]
-  files = {"config.json", "metrics.jsonl", "result.json", "confusion.json", "curves.png", "confusion.png"}
+  drawn = ("curves.png", "confusion.png", "mistakes.png")
+  assert out.splitlines()[-3:] == [str(workdir / name) for name in drawn]
+  files = {"config.json", "metrics.jsonl", "result.json", "confusion.json", "mistakes.json", "README.md", *drawn}
   assert files | {"checkpoints"} <= {path.name for path in workdir.iterdir()}
-  pictures = [(workdir / name).read_bytes() for name in ("curves.png", "confusion.png")]
+  pictures = [(workdir / name).read_bytes() for name in drawn]
   stored = json.loads((workdir / "result.json").read_text())
   assert stored["test/count"] == 360
 
@@ -267,4 +268,4 @@ def test_a_short_run_leaves_its_files_and_a_second_one_prints_the_result(tmp_pat
   assert "finished run" in capsys.readouterr().out
   assert json.loads((workdir / "result.json").read_text()) == stored
   assert main(["report", f"--workdir={workdir}"]) == 0
-  assert [(workdir / name).read_bytes() for name in ("curves.png", "confusion.png")] == pictures
+  assert [(workdir / name).read_bytes() for name in drawn] == pictures

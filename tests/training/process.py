@@ -22,7 +22,8 @@ from convattn.training import distributed
 
 def rows():
   """Prints what this process holds of a batch and of a state that is divided over all processes."""
-  from convattn.training.sharding import gather, local_rows, make_mesh, put_batch, put_rows, state_shardings
+  from convattn.training.feeding import local_rows, put_rows
+  from convattn.training.sharding import gather, make_mesh, put_batch, state_shardings
   from convattn.training.state import sha256
 
   batch = {"image": np.arange(16 * 6).reshape(16, 6).astype(np.float32), "label": np.arange(16)}

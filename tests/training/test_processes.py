@@ -171,6 +171,9 @@ def test_two_processes_end_as_one(single, double):
     lambda one, other: float(np.abs(one - other).max()), saved(single, 10)["params"], saved(single, 20)["params"]
   )
   assert max(jax.tree.leaves(moved)) > 1e-3  # a hundred times what they may differ by
+  ours, theirs = (json.loads((folder / "mistakes.json").read_text()) for folder in (single, double))
+  assert len(ours["score"]) == 16 and ours["score"] == pytest.approx(theirs["score"], rel=1e-3)
+  assert len({*ours["row"]} & {*theirs["row"]}) >= 15  # the last place may be another's, by rounding
 
 
 @pytest.mark.slow

@@ -11,8 +11,9 @@ from jax.sharding import AbstractMesh, PartitionSpec
 
 from convattn.training import ImageClassification, build, make_mesh, sha256, sharding
 from convattn.training.checkpoints import Checkpoints
+from convattn.training.feeding import local_rows, put_rows
 from convattn.training.program import make_model, run_keys
-from convattn.training.sharding import gather, local_rows, put_batch, put_rows, split_spec, state_shardings
+from convattn.training.sharding import gather, put_batch, split_spec, state_shardings
 from convattn.training.task import ALL_ROWS, Ranking
 
 

@@ -14,7 +14,8 @@ from convattn.inference import evaluate, restore
 from convattn.training import ImageClassification, Ranking, run, sha256
 from convattn.training.checkpoint_folder import kept, ranked
 from convattn.training.progress import Progress, as_text, scores
-from convattn.training.task import host_numbers, ranking_of, records_of
+from convattn.training.records import records_of
+from convattn.training.task import host_numbers, ranking_of
 from convattn.training.workdir import finite
 from convattn.training.writer import read_metrics
 
