@@ -43,6 +43,11 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
   return [best, *(each for each in others[:2] if likeness(each) >= max(0.7, likeness(best) - 0.15))]
 
 
+def counted(number: int, thing: str) -> str:
+  """So many of a thing: "1 picture", "1,200 pictures"."""
+  return f"{number:,} {thing}{'s' * (number != 1)}"
+
+
 def printable(name: str) -> str:
   """A name as a piece of one line: what cannot be seen or would break the line is escaped, as "\\n" and "\\xff".
 

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from convattn.errors import nearest, one_line
+from convattn.errors import counted, nearest, one_line
 from convattn.files import write_whole
 
 NAMES = st.lists(st.text(min_size=1), max_size=6, unique=True)
@@ -31,6 +31,12 @@ def test_a_known_name_is_nearest_to_itself(known):
 )
 def test_a_mistyped_or_shortened_name_is_found(name, meant):
   assert nearest(name, ["seed", "coatnet_0", "peak_learning_rate", "eval_batch_size"])[0] == meant
+
+
+def test_one_of_a_thing_is_not_many():
+  assert [counted(number, "picture") for number in (0, 1, 2, 1200)] == [
+    "0 pictures", "1 picture", "2 pictures", "1,200 pictures",
+  ]  # fmt: skip
 
 
 def test_an_error_is_told_on_one_line():

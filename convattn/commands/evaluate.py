@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from convattn.commands.memory import naming_a_lack_of_memory
 from convattn.commands.options import named_options, output_file, positive_number, split_options
-from convattn.errors import UserError
+from convattn.errors import UserError, counted
 from convattn.training.config import Data, Experiment
 from convattn.training.settings import apply_overrides, describe_settings, settings, validate
 
@@ -83,7 +83,8 @@ def run(arguments: Sequence[str]) -> None:
       restored, dataset, split, batch_size=batch_size, workers=data.workers, advance=counting.advance
     )
   skipped = dataset.skipped()
-  notes += [f"{skipped} pictures could not be read and are left out"] * bool(skipped)
+  are = "is" if skipped == 1 else "are"
+  notes += [f"{counted(skipped, 'picture')} could not be read and {are} left out"] * bool(skipped)
   if out is not None:  # before it is printed, perhaps for a reader who has seen enough
     model = {"checkpoint": restored.source, "step": restored.step, "averaged": restored.averaged}
     images = {"data": dataclasses.asdict(data), "split": split, SKIPPED_PICTURES: skipped}

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from convattn.errors import UserError
+from convattn.errors import UserError, counted
 
 _Made = TypeVar("_Made")
 
@@ -90,7 +90,7 @@ def first_readable(read: Callable[[int], _Made], index: int, size: int, skipped:
 
 
 def _too_many(count: int, last: BrokenPicture | None) -> BrokenPicture:
-  return BrokenPicture(f"{count} pictures in a row cannot be read; is the disk there? The last one: {last}")
+  return BrokenPicture(f"{counted(count, 'picture')} in a row cannot be read; is the disk there? The last one: {last}")
 
 
 class InARow:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from convattn.errors import UserError
+from convattn.errors import UserError, counted
 
 _TEST, _VALIDATION = 0.1, 0.2
 """A picture whose share is below the first is for the test, of the others one below the second for validation."""
@@ -40,8 +40,9 @@ def draw_parts(root: Path, pictures: Mapping[str, Sequence[str]]) -> dict[str, d
   left = sorted(shares.keys() - kept, key=shares.__getitem__)
   if len(left) < 2:
     raise UserError(
-      f"{root} has {len(shares)} pictures in {len(pictures)} class folders, too few to draw a validation and a test "
-      "part from beside one of each class to train on; add some, or sort them into train/CLASS and validation/CLASS."
+      f"{root} has {counted(len(shares), 'picture')} in {counted(len(pictures), 'class folder')}, too few to draw a "
+      "validation and a test part from beside one of each class to train on; add some, or sort them into train/CLASS "
+      "and validation/CLASS."
     )
   below = [sum(shares[file][0] < bound for file in left) for bound in (_TEST, _VALIDATION)]
   tested = min(max(below[0], 1), len(left) - 1)

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 
 from convattn.analysis import Cost
-from convattn.errors import printable
+from convattn.errors import counted, printable
 from convattn.files import write_whole
 from convattn.training import workdir as files
 from convattn.training.config import Experiment
@@ -59,14 +59,14 @@ class Account:
       records: names of the .json files of the test.
     """
     recorded, lines = files.read_config(folder), read_metrics(folder / files.METRICS)
-    parameters, multiply_adds = sizes
+    (parameters, multiply_adds), size = sizes, self.experiment.batch_size
     per_image = f", {multiply_adds:,} multiply-adds per image" if multiply_adds is not None else ""
     speed = f", {result['images_per_second']:,.0f} images/s" if result["images_per_second"] else ""
     scores = [*split_scores(lines[-1] if lines else result), *best_scores(result)]
     rows = {
       "model": f"{self.model}, {parameters:,} parameters{per_image}",
       "data": ", ".join([self.data, *self._examples()]),
-      "training": f"{result['step']:,} updates of {self.experiment.batch_size:,} images, seed {self.experiment.seed}",
+      "training": f"{counted(result['step'], 'update')} of {counted(size, 'image')}, seed {self.experiment.seed}",
       "settings that are not the defaults": ", ".join(f"`{each}`" for each in changed(self.experiment)) or "none",
       "changed on the way": "; ".join(map(_changed_then, recorded.history if recorded else ())),
       "result": "; ".join(scores) or "nothing was scored",
@@ -148,7 +148,7 @@ def _changed_then(change: dict[str, Any]) -> str:
 
 def _machine(devices: str) -> str:
   cores = os.cpu_count() or 1
-  machine = f"{platform.system()} {platform.machine()} of {cores} core{'s' * (cores != 1)}"
+  machine = f"{platform.system()} {platform.machine()} of {counted(cores, 'core')}"
   return f"{devices}; {machine}, jax {jax.__version__}, Python {platform.python_version()}"
 
 

@@ -77,10 +77,13 @@ def test_pictures_that_all_fall_below_a_bound_still_make_three_parts():
 
 
 def test_too_few_are_one_line():
-  for found in (named(cat=2), named(cat=2, dog=1, eel=1), named(cat=1, dog=1)):
-    with pytest.raises(
-      ValueError, match=r"/some/where has \d pictures in \d class folders, too few to .* add some, or"
-    ):
+  few = {
+    "1 picture in 1 class folder": named(cat=1),
+    "2 pictures in 1 class folder": named(cat=2),
+    "4 pictures in 3 class folders": named(cat=2, dog=1, eel=1),
+  }
+  for told, found in few.items():
+    with pytest.raises(ValueError, match=f"/some/where has {told}, too few to .* add some, or"):
       draw_parts(ROOT, found)
   draw_parts(ROOT, named(cat=3))
 
