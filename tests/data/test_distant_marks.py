@@ -82,11 +82,11 @@ def test_a_grey_level_histogram_and_the_mean_of_all_places_say_nothing():
 
 
 def test_a_set_is_the_same_each_time_and_no_two_parts_are_alike(monkeypatch):
-  monkeypatch.setattr(distant_marks, "SIZES", {"train": 7, "validation": 5, "test": 6})
+  monkeypatch.setattr(distant_marks, "SIZES", {"train": 6, "validation": 6, "test": 5})
   first, again, other = parts(FAR), parts(FAR), parts(8)
   for split, (images, labels) in first.items():
     assert images.dtype == np.uint8 and images.shape == (len(labels), HEIGHT, WIDTH, 1)
     np.testing.assert_array_equal(images, again[split][0])
     np.testing.assert_array_equal(labels, again[split][1])
     assert not (images == other[split][0]).all()
-  assert not (first["train"][0][:5] == first["validation"][0]).all()
+  assert not (first["train"][0] == first["validation"][0]).all()

@@ -113,7 +113,7 @@ def test_levels_lose_less_than_half_a_level_and_little_is_cut_off():
 @pytest.fixture(scope="module")
 def small():
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(mnist1d, "SIZES", {"train": 40, "validation": 20, "test": 30})
+    patch.setattr(mnist1d, "SIZES", {"train": 40, "validation": 40, "test": 30})
     yield parts(shuffled=False), parts(shuffled=True), parts(shuffled=False)
 
 
@@ -134,4 +134,4 @@ def test_a_set_is_the_same_each_time_with_as_many_of_each_digit(small):
     np.testing.assert_array_equal(images, again[split][0])
     np.testing.assert_array_equal(labels, again[split][1])
     assert set(np.bincount(labels)) == {len(labels) // 10}
-  assert not (plain["train"][0][:20] == plain["validation"][0]).all()
+  assert not (plain["train"][0] == plain["validation"][0]).all()
