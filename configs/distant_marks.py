@@ -1,4 +1,4 @@
-"""Two marks far apart, of which the class says which stands left: convolution, attention and both, at one cost.
+"""Two marks far apart, of which the class says which stands left: convolution, attention and both, in the same time.
 
 The argument behind the file's name is MODEL@DISTANCE: patch_cc (two convolution blocks), patch_ct (convolution, then
 attention) or patch_tt (two attention blocks) of 32 channels on patches of 4x4 pixels, and 8, 16 or 24 pixels from mark
@@ -10,7 +10,8 @@ machine: one core of an AMD EPYC, shared
 memory, counted from shapes, of one batch over all devices:
   patch_ct: state 0.000 GiB, kept for the backward pass 0.04 GiB
 time: 42 s, compilation included
-result: 100.0 % of the test pictures at 24 pixels with seed 0, where patch_cc has 48.8 %; the other models and distances in docs/data.md
+result: 100.0 % of the test pictures at 24 pixels with seed 0, where patch_cc has 48.8 %; all models and distances in
+  docs/data.md
 """
 
 import re
