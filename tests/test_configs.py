@@ -13,6 +13,7 @@ import pytest
 
 from convattn.analysis import memory
 from convattn.data import ArraySource, Dataset
+from convattn.data.made import MADE
 from convattn.models import list_models
 from convattn.training.classification import ImageClassification, load_dataset
 from convattn.training.program import build, lowerings, make_model
@@ -33,6 +34,9 @@ def shape_of(experiment):
     return (size, size, 3), 21_841 if experiment.loss.kind == "sigmoid" else 1000
   if name == "cifar10":
     return (32, 32, 3), 10
+  if name in MADE:
+    images, _ = MADE[name].parts()["test"]
+    return images.shape[1:], len(MADE[name].class_names)
   dataset = load_dataset(experiment)
   return dataset.image_shape, dataset.num_classes
 

@@ -9,7 +9,9 @@ from convattn.training.config import Data
 _HELP = """convattn prepare [NAME] [--data_dir=DIR] [--manual_dir=DIR]
 
   NAME          {name} (without NAME), a stock data set of TFDS such as cifar10 or imagenet2012 (which takes
-                TensorFlow; fashion_mnist does without), or folder (which needs no preparing: its pictures are counted)
+                TensorFlow; fashion_mnist does without), folder (which needs no preparing: its pictures are counted),
+                or one that is made:
+                {made}
   --data_dir    where prepared data lies (default: $TFDS_DATA_DIR, else ~/tensorflow_datasets); of folder the folder
                 itself
   --manual_dir  where archives lie that cannot be downloaded, such as ILSVRC2012_img_train.tar and
@@ -24,7 +26,9 @@ def run(arguments: Sequence[str]) -> None:
     UserError: a wrong argument, an unknown data set, a directory that cannot be written, or no TensorFlow.
   """
   if {"-h", "--help"} & set(arguments):
-    print(_HELP.format(name=Data().name))
+    from convattn.data.made import MADE
+
+    print(_HELP.format(name=Data().name, made=", ".join(MADE)))
     return
   options, names = split_positional(arguments)
   directories = {"data_dir": "", "manual_dir": "", **named_options(options, ("data_dir", "manual_dir"))}

@@ -1,6 +1,7 @@
-"""The stock data sets of TFDS: which there are, and how one gets to the disk. Only that takes TensorFlow.
+"""The data sets that `convattn prepare` writes: which there are, and how one gets to the disk.
 
-Fashion-MNIST does without, where its files are.
+They are TFDS's stock, which alone takes TensorFlow, and those that are made (see `made`). Of the stock, Fashion-MNIST
+does without, where its files are.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from convattn.data import made
 from convattn.data.preparation import quiet
 from convattn.data.records import record_folder
 from convattn.errors import UserError, nearest
@@ -31,7 +33,7 @@ def missing(name: str, root: Path, own: Collection[str]) -> UserError:
     root: the directory of all prepared data.
     own: names that are known besides TFDS's.
   """
-  stock = _stock_names()
+  stock = [*_stock_names(), *made.MADE]
   if name.partition("/")[0] in stock:
     return UserError(
       f"data set {name!r} is not in {str(root)!r}; make it with: convattn prepare {name} --data_dir={root}"
@@ -42,7 +44,8 @@ def missing(name: str, root: Path, own: Collection[str]) -> UserError:
   meant = " or ".join(map(repr, here or alike))
   known = ", ".join([*sorted(own), *prepared])
   return UserError(
-    f"unknown data set {name!r}; did you mean {meant}? Known: {known}, and TFDS's own, which convattn prepare makes."
+    f"unknown data set {name!r}; did you mean {meant}? Known: {known}, and TFDS's own and {', '.join(made.MADE)}, "
+    "which convattn prepare makes."
   )
 
 
@@ -58,14 +61,14 @@ def _stock_names() -> list[str]:
 
 
 def prepare_stock(name: str, root: Path, manual_dir: str = "") -> Path:
-  """Writes the stock data set `name` in array_record format to ROOT/NAME/.../VERSION, unless it is there; returns that.
+  """Writes the data set `name` in array_record format to ROOT/NAME/.../VERSION, unless it is there; returns that.
 
   TFDS writes to a directory of its own and renames it into place, so what is found is whole. Processes that prepare
   the same data set wait for each other; what one left half made, killed, is removed by the next. What TFDS prints and
   draws goes to stderr.
 
   Args:
-    name: "cifar10", or with a configuration behind a slash.
+    name: of TFDS's stock, such as "cifar10", perhaps with a configuration behind a slash; or one of `made.MADE`.
     root: the directory of all prepared data; downloads go to ROOT/downloads.
     manual_dir: where archives lie that TFDS cannot download, such as ImageNet's; empty: ROOT/downloads/manual.
 
@@ -76,6 +79,9 @@ def prepare_stock(name: str, root: Path, manual_dir: str = "") -> Path:
   folder = record_folder(root, name)
   if folder is not None:
     return folder
+  if name in made.MADE:
+    made.prepare(name, root)
+    return root / name
   if name.partition("/")[0] not in _stock_names():
     raise missing(name, root, ("digits", "folder"))
   if name == _FASHION_MNIST and _is_made_of_files(root, manual_dir):

@@ -1,7 +1,7 @@
 """flax.linen modules: each owns its parameters and calls ops. They take fields, never a configuration."""
 
 from convattn.layers.attention import RelativeAttention
-from convattn.layers.causal import CausalConv, DilatedStack
+from convattn.layers.causal import CausalBlock, CausalConv, DilatedStack
 from convattn.layers.classifier import Classifier
 from convattn.layers.conv_family import (
   CONVOLUTIONS,
@@ -40,6 +40,7 @@ __all__ = [
   "BatchNorm",
   "BiasMLP",
   "BiasTable",
+  "CausalBlock",
   "CausalConv",
   "Classifier",
   "Conv",

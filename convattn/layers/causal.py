@@ -10,6 +10,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from convattn.layers.inputs import check_input
+from convattn.layers.normalization import Norm, norm_of
+from convattn.layers.shortcut import Shortcut, check_block_input
+from convattn.layers.stochastic_depth import StochasticDepth
 from convattn.ops.causal import causal_conv
 from convattn.ops.dense import dense_dot
 
@@ -77,3 +80,35 @@ class DilatedStack(nn.Module):
       if i + 1 < len(self.dilations):
         x = x + dense(f"residual_{i + 1}", z)
     return skips[:, :, :: self.stride]
+
+
+class CausalBlock(nn.Module):
+  """A DilatedStack of dilations 1, 2, 4 and so on, `depth` of them, as a pre-normalised residual block.
+
+      x <- Proj(Pool(x)) + Stack(Norm(x))
+
+  [b, h, w, c] -> [b, ceil(h/stride), ceil(w/stride), width]. The stack sees of a pixel's row itself and the
+  (taps - 1) (2^depth - 1) pixels before it, of no other row anything. A strided block pools on its way around.
+  """
+
+  width: int
+  stride: int = 1
+  depth: int = 5
+  taps: int = 3
+  norm: Norm = "batch"
+  norm_epsilon: float = 1e-5
+  pool: str = Shortcut.pool
+  stochastic_depth: float = 0.0
+  dtype: DTypeLike = jnp.float32
+  param_dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    check_block_input(self, x, self.width)
+    dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+    x = x.astype(self.dtype)
+    shortcut = Shortcut(self.width, self.stride, self.pool, name="shortcut", **dtypes)(x)
+    dilations = tuple(2**i for i in range(self.depth))
+    y = norm_of(self)(name="norm")(x, train=train)
+    y = DilatedStack(self.width, dilations, self.taps, self.stride, name="stack", **dtypes)(y, train=train)
+    return shortcut + StochasticDepth(self.stochastic_depth, name="drop")(y, train=train)

@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 from convattn.errors import UserError
 from convattn.layers.activations import ACTIVATIONS
 from convattn.layers.attention import RelativeAttention
+from convattn.layers.causal import CausalBlock
 from convattn.layers.classifier import Classifier
 from convattn.layers.convnext import ConvNeXtBlock
 from convattn.layers.grid_positions import position_maker
@@ -137,6 +138,7 @@ def block_makers(spec: Spec, axis_name: Any = None) -> dict[str, Callable[..., n
       squeeze_activation=ACTIVATIONS[spec.squeeze_activation],
       **conv,
     ),
+    "D": functools.partial(CausalBlock, depth=spec.causal_depth, taps=spec.causal_taps, norm=conv_norm, pool=spec.pool),
     "X": functools.partial(ConvNeXtBlock, layer_scale=spec.conv_layer_scale, **conv),
     "T": functools.partial(
       TransformerBlock,

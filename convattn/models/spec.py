@@ -11,6 +11,7 @@ from convattn.fields import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, misfit, nothin
 from convattn.layers import convnext
 from convattn.layers.activations import ACTIVATIONS
 from convattn.layers.attention import RELATIVE, RelativeAttention
+from convattn.layers.causal import CausalBlock
 from convattn.layers.classifier import HEADS, Classifier
 from convattn.layers.grid_positions import POSITIONS, TABLE_RESIZE, BiasMLP, BiasTable
 from convattn.layers.mbconv import EXPAND_FROM, SQUEEZE_AT, SQUEEZE_FROM, STRIDES_AT, MBConv
@@ -19,14 +20,14 @@ from convattn.layers.shortcut import POOLS, Shortcut
 from convattn.layers.stem import Stem
 from convattn.layers.transformer import WIDTH_FROM, TransformerBlock
 
-BLOCKS = ("C", "T", "X")
+BLOCKS = ("C", "T", "X", "D")
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
   """`depth` blocks in a row of `width` channels.
 
-  block: "C" (MBConv), "T" (Transformer with relative attention) or "X" (ConvNeXt).
+  block: "C" (MBConv), "T" (Transformer with relative attention), "X" (ConvNeXt) or "D" (dilated causal convolutions).
   """
 
   block: str
@@ -98,6 +99,12 @@ class Spec:
   conv_bias: bool = setting(MBConv.use_bias, "biases in MBConv's shortcut and last product, and all of ConvNeXt's")
   conv_layer_scale: float = setting(
     0.0, "initial scale of ConvNeXt's branch; 0: no scale", NOT_NEGATIVE, weights_need=bool
+  )
+  causal_depth: int = setting(
+    CausalBlock.depth, "convolutions of a block D, of dilations 1, 2, 4 and so on", COUNT, largest=2**4
+  )
+  causal_taps: int = setting(
+    CausalBlock.taps, "pixels of a row that each of them sees, itself the last", COUNT, largest=2**10
   )
   squeeze_ratio: float = setting(
     MBConv.squeeze_ratio, "squeeze-and-excite's hidden width over MBConv's width", POSITIVE

@@ -71,4 +71,24 @@ _SMALL = {
   ),
 }
 
-VARIANTS: dict[str, Spec] = {**_PAPER, **TIMM_VARIANTS, **_LAYOUTS, **_SMALL}
+
+def _flat(block: str, **fields: Any) -> Spec:
+  """Blocks of 32 channels, a letter each, one after another at one resolution."""
+  return Spec((Stage(tuple(Run(letter, 1, 32) for letter in block), 1),), head_size=16, head="plain", **fields)
+
+
+# Two blocks on patches of 4x4 pixels: each convolution sees one patch more on each side, attention all of them.
+_PATCHES = {
+  f"patch_{blocks.lower()}": _flat(blocks, stem_widths=(32,), stem_kernel=4, stem_stride=4)
+  for blocks in ("CC", "CT", "TT")
+}
+
+# For pictures of one row, such as the 40 points of MNIST-1D. In row_d each pixel sees itself and up to 62 before it.
+_ROWS = {
+  f"row_{blocks.lower()}": _flat(blocks, stem_widths=(32, 32), stem_stride=2) for blocks in ("CCCC", "CCTT", "TTTT")
+} | {
+  "row_d": _flat("D", stem_widths=(32,), stem_kernel=1, stem_stride=1),
+  "row_dt": _flat("DT", stem_widths=(32,), stem_kernel=1, stem_stride=1, causal_depth=3),
+}
+
+VARIANTS: dict[str, Spec] = {**_PAPER, **TIMM_VARIANTS, **_LAYOUTS, **_SMALL, **_PATCHES, **_ROWS}

@@ -30,7 +30,7 @@ from convattn.data import (
 )
 from convattn.errors import UserError
 from convattn.pretrained import Preprocessing
-from convattn.training.config import Experiment
+from convattn.training.config import Augmentation, Experiment
 from convattn.training.records import largest
 from convattn.training.task import SKIPPED_PICTURES, Batch
 
@@ -83,6 +83,7 @@ class ImageClassification:
     return jnp.zeros((1, *self.dataset.image_shape), jnp.float32)
 
   def __post_init__(self) -> None:
+    _check_augmentation(self.experiment.augmentation, self.dataset.image_shape)
     count = self.experiment.data.workers
     # Images in memory are there: to send them back and forth would only cost.
     idle = self._changes.is_identity and isinstance(self.dataset.train, ArraySource)
@@ -201,6 +202,24 @@ class ImageClassification:
         jnp.where((mask > 0) & (true != predicted), certain, -jnp.inf), {"true": true, "predicted": predicted}
       ),
     }
+
+
+def _check_augmentation(settings: Augmentation, image_shape: tuple[int, int, int]) -> None:
+  """Images of a single row or column must not be changed by what works on both axes alike.
+
+  Raises:
+    UserError: a setting that would shift, cut or turn what they show out of sight; one line.
+  """
+  height, width = image_shape[:2]
+  if min(height, width) > 1:
+    return
+  for name, off in (("crop_padding", 0), ("resized_crop_area", 1.0), ("randaugment_layers", 0)):
+    value = getattr(settings, name)
+    if value != off:
+      raise UserError(
+        f"augmentation.{name} is {value}, but must be {off} for images of {height} x {width}, of which it would leave "
+        "nothing to see."
+      )
 
 
 def load_dataset(experiment: Experiment, preprocessing: Preprocessing | None = None) -> Dataset:

@@ -34,7 +34,7 @@ def section(kind: type, change: Change = "refused") -> Any:
 class Data:
   name: str = setting(
     "digits",
-    "data set: 'digits' is embedded; 'folder': pictures in data.dir, a folder per class; or one that TFDS prepared",
+    "data set: 'digits' is embedded; 'folder': pictures in data.dir, a folder per class; or what convattn prepare made",
   )
   dir: str = setting(
     "",

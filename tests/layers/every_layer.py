@@ -48,6 +48,12 @@ EXAMPLES = {
     idle=("bias_mlp/out/bias", "key/bias"),
   ),
   "BiasTable": Example(layers.GridAttention(2, layers.BiasTable, content=False), takes_train=False),
+  "CausalBlock": Example(
+    layers.CausalBlock(6, stride=2, depth=2, stochastic_depth=0.4),
+    needs_key=True,
+    batch_statistics=True,
+    output=(3, 3, 3, 6),
+  ),
   "CausalConv": Example(layers.CausalConv(6, taps=3, dilation=2, stride=2), output=(3, 3, 3, 6)),
   "Classifier": Example(layers.Classifier(7), output=(3, 7)),
   "Conv": Example(layers.Conv(4, stride=2, use_bias=True), takes_train=False, output=(3, 3, 3, 4)),

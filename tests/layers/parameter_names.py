@@ -49,6 +49,19 @@ NAMES = {
     "params/out/bias": (8,),
   },
   "Classifier": _norm("norm", 8, False) | _dense("hidden", 8, 8) | _dense("logits", 8, 7),
+  "CausalBlock": {
+    **_dense("shortcut/project", 8, 6),
+    **_norm("norm", 8, True),
+    **_dense("stack/start", 8, 6),
+    **{
+      f"params/stack/conv_{i}/{leaf}": shape
+      for i in (1, 2)
+      for leaf, shape in (("kernel", (3, 6, 12)), ("bias", (12,)))
+    },
+    **_dense("stack/skip_1", 6, 6),
+    **_dense("stack/residual_1", 6, 6),
+    **_dense("stack/skip_2", 6, 6),
+  },
   "CausalConv": {"params/kernel": (3, 8, 6), "params/bias": (6,)},
   "ConvBlock": {"params/conv/kernel": (3, 3, 8, 6), **_norm("norm", 6, True)},
   "CrossAttention": _projections(8, 2, 3, 10, "cross/"),

@@ -167,6 +167,17 @@ def test_the_receptive_field_of_a_dilated_stack(dilations, taps):
   np.testing.assert_array_equal(seen, wanted)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_causal_block_equals_its_equation(stride):
+  layer = layers.CausalBlock(3, stride, depth=3, taps=2, norm="layer", pool="avg")
+  variables = initialise(layer, X, train=False)
+  p = variables["params"]
+  normed = jnp.asarray(by_hand.norm(X, p["norm"], None, 1e-5), jnp.float32)
+  stack = apply(layers.DilatedStack(3, (1, 2, 4), 2, stride), {"params": p["stack"]}, normed, train=False)
+  wanted = by_hand.shortcut(X, p, "avg", stride) + stack
+  np.testing.assert_allclose(apply(layer, variables, X, train=False), wanted, atol=2e-5)
+
+
 def test_a_depthwise_block_refuses_other_widths():
   with pytest.raises(ValueError, match="width is 6, but must be a multiple of the input's 4 channels"):
     initialise(layers.DepthwiseBlock(6), X, train=False)

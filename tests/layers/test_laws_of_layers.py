@@ -45,6 +45,7 @@ CASES = {
   "one pixel": (layers.Conv(3, 1), IMAGE, {"pointwise": {}}),
   "causal rows": (layers.CausalConv(3, taps=3, dilation=2), IMAGE, {"causal": {}, "affine": {}}),
   "a stack of causal rows": (layers.DilatedStack(3, (1, 2)), IMAGE, {"causal": {}, "not_affine": {}}),
+  "a block of causal rows": (layers.CausalBlock(4, depth=2), IMAGE, {"causal": {}, "not_affine": {}}),
   "layer norm": (layers.LayerNorm(), IMAGE, {"pointwise": {}, "not_affine": {}}),
   "squeeze and excite": (layers.SqueezeExcite(3), ROW, {"permutation_equivariant": {}, "not_affine": {}}),
   "feed-forward": (layers.FeedForward(), IMAGE, {"pointwise": {}, "not_affine": {}}),

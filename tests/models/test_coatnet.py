@@ -275,7 +275,7 @@ def test_no_classes_gives_the_hidden_layer(small):
     ),
     (lambda: convattn.create_model("coatnet_0", head_size=33), "head_size is 33, but must divide the width 384"),
     (lambda: convattn.create_model("coatnet_0", stochastic_depth=1.0), "stochastic_depth is 1.0"),
-    (lambda: Spec((Stage((Run("Y", 1, 8),)),), (4,)), "block is 'Y', but must be one of 'C', 'T', 'X'"),
+    (lambda: Spec((Stage((Run("Y", 1, 8),)),), (4,)), "block is 'Y', but must be one of 'C', 'T', 'X', 'D'"),
     (
       lambda: Spec((Stage((Run("X", 1, 6),)),), (4,), conv_stride="pool"),
       "a ConvNeXt block's width is 6, but must be a multiple of its input's 4",

@@ -52,6 +52,14 @@ EXPECTED = {
   "vit_rel": 22_227_064,
   "coatnet_mini_8": 720_746,
   "coatnet_mini_32": 9_944_464,
+  "patch_cc": 58_872,
+  "patch_ct": 84_082,
+  "patch_tt": 109_292,
+  "row_cccc": 91_752,
+  "row_cctt": 291_804,
+  "row_tttt": 491_856,
+  "row_d": 74_824,
+  "row_dt": 470_506,
 }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from convattn.data import ArraySource
+from convattn.errors import UserError
 from convattn.pretrained import Preprocessing
 from convattn.training import ImageClassification, classification as training_task
 from convattn.training.config import Augmentation, Data, Loss
@@ -246,3 +247,19 @@ def test_images_in_memory_that_nothing_changes_need_no_workers(grey):
   plain.train_rows(0, ALL_ROWS)
   list(plain.evaluation_rows("test", ALL_ROWS))
   assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("shape", [(1, 7), (7, 1)])
+def test_images_of_one_row_refuse_what_would_leave_nothing_of_them(toy, shape):
+  source = ArraySource(np.zeros((3, *shape, 1), np.uint8), np.arange(3))
+  rows = dataclasses.replace(toy.dataset(), train=source, image_shape=(*shape, 1), mean=(0.5,), std=(0.5,))
+
+  def task(**settings):
+    return ImageClassification(rows, dataclasses.replace(toy.EXPERIMENT, augmentation=Augmentation(**settings)))
+
+  task(flip=True, erasing=0.5, mixup_alpha=0.2, cutmix_alpha=0.2, color_jitter=0.1)
+  for name, value, off in (("crop_padding", 1, "0"), ("resized_crop_area", 0.5, "1.0"), ("randaugment_layers", 2, "0")):
+    wanted = f"augmentation.{name} is {value}, but must be {off} for images of {shape[0]} x {shape[1]}, of which"
+    with pytest.raises(UserError, match=wanted) as raised:
+      task(**{name: value})
+    assert "\n" not in str(raised.value)

@@ -22,7 +22,7 @@ from convattn.training.task import ALL_ROWS, Ranking
 
 BASE = Experiment(num_steps=40, batch_size=4, eval_batch_size=4, ema_decay=0.5, model=Model("tiny"))
 TINY = Spec(
-  (Stage((Run("C", 1, 8), Run("X", 1, 8)), 2), Stage((Run("T", 1, 16),), 1)),
+  (Stage((Run("C", 1, 8), Run("X", 1, 8), Run("D", 1, 8)), 2), Stage((Run("T", 1, 16),), 1)),
   (4, 4),
   stem_stride=1,
   head_size=4,
@@ -61,6 +61,8 @@ PROGRAM = {
   "model.conv_expand_from": "input",
   "model.conv_bias": False,
   "model.conv_layer_scale": 0.1,
+  "model.causal_depth": 2,
+  "model.causal_taps": 2,
   "model.squeeze_ratio": 0.5,
   "model.squeeze_from": "expanded",
   "model.squeeze_at": "before",
