@@ -9,9 +9,11 @@ from matplotlib.figure import Figure
 
 from convattn.errors import one_line, printable
 from convattn.files import write_whole
+from convattn.study.record import FIGURE as STUDY_FIGURE, RESULT as STUDY_RESULT
 from convattn.training.workdir import CONFUSION, METRICS
 from convattn.viz.confusion import confusion_figure, missing_letters, read_confusion
 from convattn.viz.curves import curves_figure, read_curves
+from convattn.viz.study import read_study, study_figure
 
 CURVES_FIGURE, CONFUSION_FIGURE = "curves.png", "confusion.png"
 
@@ -19,12 +21,12 @@ CURVES_FIGURE, CONFUSION_FIGURE = "curves.png", "confusion.png"
 def draw(
   workdir: Path, failed: Callable[[str], None] | None = None, note: Callable[[str], None] = lambda line: None
 ) -> list[Path]:
-  """Draws curves.png, and confusion.png where the test has been scored by class; returns their paths.
+  """Draws curves.png, and confusion.png where the test has been scored by class; of a study study.png. Returns paths.
 
   The same files give the same bytes, with the same fonts.
 
   Args:
-    workdir: of a run.
+    workdir: of a run or a study.
     failed: gets a line for each figure that cannot be drawn, whatever is the matter; None: errors are raised.
     note: gets a line about letters that no font has.
 
@@ -34,7 +36,8 @@ def draw(
     OSError: a figure cannot be written.
   """
   paths = []
-  for name, make in ((CURVES_FIGURE, _curves), (CONFUSION_FIGURE, _confusion)):
+  of_run = ((CURVES_FIGURE, _curves), (CONFUSION_FIGURE, _confusion))
+  for name, make in ((STUDY_FIGURE, _study),) if (workdir / STUDY_RESULT).exists() else of_run:
     try:
       figure, missing = make(workdir)
       if figure is not None:
@@ -52,6 +55,10 @@ def draw(
 
 def _curves(workdir: Path) -> tuple[Figure | None, str]:
   return curves_figure(read_curves(workdir / METRICS)), ""
+
+
+def _study(workdir: Path) -> tuple[Figure | None, str]:
+  return study_figure(read_study(workdir / STUDY_RESULT)), ""
 
 
 def _confusion(workdir: Path) -> tuple[Figure | None, str]:
