@@ -72,8 +72,8 @@ def _returned(path: Path, function: Any, arguments: list[str], kind: type[T]) ->
   except Exception as error:  # as above
     raise UserError(_located(path, error)) from error
   if not isinstance(value, kind):
-    article = "an" if kind is Experiment else "a"
-    raise UserError(f"{function.__name__}() of {path} must return {article} {kind.__name__}, got {type(value).__name__}.")
+    wanted = f"{'an' if kind is Experiment else 'a'} {kind.__name__}"
+    raise UserError(f"{function.__name__}() of {path} must return {wanted}, got {type(value).__name__}.")
   return value
 
 

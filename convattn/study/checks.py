@@ -83,7 +83,7 @@ def _check_seeds(study: Study) -> None:
     if name not in names:
       raise UserError(f"seeded must name settings, got {name!r}; did you mean {' or '.join(nearest(name, names))}?")
   if "seed" not in study.seeded:
-    raise UserError(f"seeded must hold 'seed', got {list(study.seeded)}; without it all runs of a setting are the same.")
+    raise UserError(f"seeded must hold 'seed', got {list(study.seeded)}; without it a setting's runs are all the same.")
 
 
 def _check_tuning(study: Study) -> None:

@@ -1,4 +1,4 @@
-"""The experiment of every setting, taken as far as a run gets before its first update: nothing is trained or written."""
+"""The experiments of a study, taken as far as a run gets before its first update; nothing is trained or written."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ class Size:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Ready:
-  """A setting that could run: its data, its model and that one's size."""
+  """A setting that could run: its last experiment, its data, its model and that one's size."""
 
+  experiment: Experiment
   dataset: Dataset
   model: Any
   size: Size
@@ -117,16 +118,17 @@ def _rehearse(study: Study, setting: Setting, folder: Path, ready: dict[str, _Re
       )
     parts = costs(model, dataset.image_shape)
     size = Size(sum(part.parameters for part in parts), sum(part.multiply_adds for part in parts))
-  ready[setting.name] = _Ready(dataset, model, size)
+  ready[setting.name] = _Ready(experiment, dataset, model, size)
 
 
 def _check_paired(study: Study, setting: Setting, ready: dict[str, _Ready]) -> None:
   """A difference is taken image by image, so that the baseline must be tested on the same ones."""
   baseline = study.baseline_of(setting)
-  ours, theirs = (ready[name].dataset for name in (setting.name, baseline))
-  if ours.class_names != theirs.class_names or len(ours.test) != len(theirs.test):
-    raise UserError(
-      f"setting {setting.name} is tested on other images than {baseline}, the baseline of its group {setting.group!r} "
-      f"({len(ours.test)} of {len(ours.class_names)} classes, {len(theirs.test)} of {len(theirs.class_names)}); give it "
-      "a group of its own."
-    )
+  ours, theirs = (ready[name].experiment.data for name in (setting.name, baseline))
+  for field in ("name", "dir", "classes"):
+    here, there = getattr(ours, field), getattr(theirs, field)
+    if here != there:
+      raise UserError(
+        f"setting {setting.name} is tested on other images than {baseline}, the baseline of its group "
+        f"{setting.group!r} (data.{field}: {here!r}, there {there!r}); give it a group of its own."
+      )

@@ -58,8 +58,8 @@ def score(run: Run, workdir: Path, experiment: Experiment, result: dict[str, Any
   restored = restore_classifier(workdir)
   if restored.step != result["step"]:
     raise UserError(
-      f"{workdir} ended after step {result['step']}, but its newest whole checkpoint is of step {restored.step}; delete "
-      f"{workdir} to train it anew."
+      f"{workdir} ended after step {result['step']}, but its newest whole checkpoint is of step {restored.step}; "
+      f"delete {workdir} to train it anew."
     )
   dataset = load_dataset(Experiment(data=experiment.data), restored.preprocessing)
   dataset = dataclasses.replace(dataset, train=_part(dataset, train_images))

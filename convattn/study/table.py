@@ -83,24 +83,30 @@ def _points(share: float) -> str:
 
 
 def _notes(result: Mapping[str, Any]) -> list[str]:
-  seeds = ", ".join(map(str, result["seeds"]))
+  command = [f"command: {result['command']}"] if result["command"] else []
+  time = f"time: {clock(result['seconds'])} in {result['runs']['ended']} runs, scoring included"
+  means, difference, tuning = _means_note(result), _difference_note(result), _tuning_note(result)
+  return [f"The paper: {result['paper']}", means, difference, tuning, *_missing_notes(result), *command, time]
+
+
+def _means_note(result: Mapping[str, Any]) -> str:
   also = [name for name in result["seeded"] if name != "seed"]
-  with_seed = f" Each seed is the value of {', '.join(also)} too." if also else ""
-  draws, share = result["bootstrap"]["draws"], result["bootstrap"]["share"]
-  return [
-    f"The paper: {result['paper']}",
+  with_seed = f" A seed is the value of {', '.join(also)} too." if also else ""
+  return (
     "test %, train %: accuracy of the final weights (averaged ones where a run keeps an average) on images that are "
-    f"not augmented, mean ± sample standard deviation over seeds {seeds}; train on at most "
-    f"{result['train_images']:,} of the training images, drawn once. gap: train - test, in points.{with_seed}",
-    f"difference: test minus the group's baseline, in points, over the seeds that both have been run with. [{share:.0%}"
-    f"]: percentile interval of a paired bootstrap, {draws:,} draws (seed {result['bootstrap']['seed']}), each of which "
+    f"not augmented, mean ± sample standard deviation over seeds {', '.join(map(str, result['seeds']))}; train on at "
+    f"most {result['train_images']:,} of the training images, drawn once. gap: train - test, in points.{with_seed}"
+  )
+
+
+def _difference_note(result: Mapping[str, Any]) -> str:
+  draws, seed, share = (result["bootstrap"][name] for name in ("draws", "seed", "share"))
+  return (
+    "difference: test minus the group's baseline, in points, over the seeds that both have been run with. "
+    f"[{100 * share:g} %]: percentile interval of a paired bootstrap, {draws:,} draws (seed {seed}), each of which "
     "takes test images and seeds with replacement, the same ones on both sides; of one seed it speaks of the images "
-    "alone.".replace("95%", "95 %"),
-    _tuning_note(result),
-    *_missing_notes(result),
-    *([f"command: {result['command']}"] if result["command"] else []),
-    f"time: {clock(result['seconds'])} in {result['runs']['ended']} runs, scoring included",
-  ]
+    "alone."
+  )
 
 
 def _tuning_note(result: Mapping[str, Any]) -> str:
