@@ -28,7 +28,7 @@ CHOICES = {
 IMAGES = {"10": 550, "100": 0}
 """Per cent of the training part -> images of each class; 0: all."""
 
-STEPS = {"full": {"10": 5_000, "100": 15_000}, "hour": {"10": 450, "100": 800}}
+STEPS = {"full": {"10": 5_000, "100": 15_000}, "hour": {"10": 400, "100": 700}}
 
 
 def get_study(budget: str = "full") -> Study:

@@ -24,7 +24,7 @@ RANKS = ("rank 1 to 2", "rank 1 to 2", "rank 3", "rank 4", "rank 5, far behind")
 IMAGES = {"1": 55, "10": 550, "100": 0}
 """Per cent of the training part -> images of each class; 0: all."""
 
-STEPS = {"full": {"1": 2_000, "10": 5_000, "100": 15_000}, "hour": {"1": 250, "10": 400, "100": 700}}
+STEPS = {"full": {"1": 2_000, "10": 5_000, "100": 15_000}, "hour": {"1": 220, "10": 350, "100": 600}}
 
 
 def get_study(budget: str = "full") -> Study:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from convattn.study.plan import Run
 from convattn.study.scores import Score
@@ -20,17 +20,16 @@ def clock(seconds: float) -> str:
 class Pace:
   """Seconds a run will take, from those that have ended: at the pace of its own setting, else at that of all.
 
-  A pace is seconds over work, which is updates, times images in each, times multiply-adds of an image.
+  A pace is seconds over work, which is the images of all updates.
   """
 
-  def __init__(self, multiply_adds: Mapping[str, int]):
-    self._multiply_adds = multiply_adds
+  def __init__(self) -> None:
     self._seconds: dict[str, float] = {}
-    self._work: dict[str, float] = {}
+    self._work: dict[str, int] = {}
 
   def add(self, run: Run, experiment: Experiment, seconds: float) -> None:
     self._seconds[run.setting] = self._seconds.get(run.setting, 0.0) + seconds
-    self._work[run.setting] = self._work.get(run.setting, 0.0) + self._work_of(run, experiment)
+    self._work[run.setting] = self._work.get(run.setting, 0) + _work(experiment)
 
   def left(self, runs: Sequence[tuple[Run, Experiment]]) -> float | None:
     """Seconds that these runs will take; None before one has ended."""
@@ -38,10 +37,11 @@ class Pace:
       return None
     overall = sum(self._seconds.values()) / sum(self._work.values())
     paces = {name: self._seconds[name] / work for name, work in self._work.items()}
-    return sum(self._work_of(run, experiment) * paces.get(run.setting, overall) for run, experiment in runs)
+    return sum(_work(experiment) * paces.get(run.setting, overall) for run, experiment in runs)
 
-  def _work_of(self, run: Run, experiment: Experiment) -> float:
-    return float(experiment.num_steps * experiment.batch_size * self._multiply_adds[run.setting])
+
+def _work(experiment: Experiment) -> int:
+  return experiment.num_steps * experiment.batch_size
 
 
 def line(number: int, total: int, run: Run, scored: Score, left: float | None) -> str:

@@ -67,7 +67,7 @@ class _Progress:
   def run(self) -> dict[str, Any]:
     runs = runs_of(self.study)
     self.scores = self._kept(runs)
-    self._pace = Pace({name: size.multiply_adds for name, size in self.sizes.items()})
+    self._pace = Pace()
     for each in self.scores:
       self._pace.add(each, self._experiment(each), self.scores[each].seconds)
     found = f", {len(self.scores)} of them done" if self.scores else ""

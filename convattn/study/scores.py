@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def read_score(folder: Path, run: Run) -> Score | None:
         scored = dataclasses.replace(scored, correct=arrays["correct"])
       if scored.correct is None or scored.correct.shape != (scored.images["test"],):
         raise ValueError("it is of other images")
-  except (OSError, TypeError, ValueError, KeyError) as error:
+  except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
     raise UserError(f"{path} or the .npz beside it is damaged ({error}); {advice}") from error
   return scored
 

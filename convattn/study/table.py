@@ -13,6 +13,7 @@ _WIDEST = 120
 """Columns of a terminal that the table keeps to."""
 
 _HEADER = ("setting", "parameters", "mult-adds", "test %", "train %", "gap", "difference [95 %]", "paper")
+_PAPER = _HEADER.index("paper")
 _NONE = "-"
 
 
@@ -23,7 +24,7 @@ def text(result: Mapping[str, Any]) -> str:
   if max(map(len, with_paper)) <= _WIDEST:
     lines = with_paper
   else:
-    lines = _aligned([_HEADER[:-1], *(row[:-1] for row in rows)])
+    lines = _aligned([_HEADER[:_PAPER], *(row[:_PAPER] for row in rows)])
     lines += [f"  paper, {row[0].strip()}: {row[-1]}" for row in rows if row[-1] not in ("", _NONE)]
   notes = [line for note in _notes(result) for line in _wrapped(note)]
   return "\n".join([result["title"], *_wrapped(result["question"]), "", *lines, "", *notes])
@@ -144,12 +145,11 @@ def _seeds(seeds: Sequence[Any] | Mapping[str, Any]) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-  # The last cell of a full row is text of the paper, the others are numbers.
-  if len(rows[0]) < len(_HEADER):
-    return columns(rows)
-  numbers = columns([row[:-1] for row in rows])
+  """Lines with the numbers under each other; titles of groups run over all columns, the paper's words stand left."""
+  numbers = columns([row[:_PAPER] for row in rows if not _is_title(row)])
   width = max(map(len, numbers))
-  return [f"{line:<{width}}  {row[-1]}".rstrip() for line, row in zip(numbers, rows, strict=True)]
+  lines = iter(numbers)
+  return [f"  {row[0]}" if _is_title(row) else f"{next(lines):<{width}}  {''.join(row[_PAPER:])}".rstrip() for row in rows]
 
 
 def _wrapped(note: str) -> list[str]:

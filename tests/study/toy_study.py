@@ -49,7 +49,7 @@ BASE = Experiment(
   eval_every=12,
   data=Data(dir=os.environ.get("TOY_STUDY_DATA", ""), images_per_class=4),
   model=Model("plain"),
-  optimizer=Optimizer(peak_learning_rate=0.03),
+  optimizer=Optimizer(peak_learning_rate=0.03, schedule="constant"),
   checkpoint=Checkpoint(every=6),
 )
 
