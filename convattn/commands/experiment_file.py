@@ -97,7 +97,7 @@ def _split(reference: str, of_study: bool) -> tuple[Path, str | None]:
   if not meant:
     advice = f"{path.parent} {'holds no Python file' if path.parent.is_dir() else 'is no folder'}. "
   names = ", ".join(shipped)
-  kind = "a study's" if of_study else "experiment"
+  kind = "study" if of_study else "experiment"
   raise UserError(
     f"there is no {kind} file {str(path)!r}; {advice}Those that come with convattn go by name: {names}."
   )

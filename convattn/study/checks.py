@@ -92,12 +92,11 @@ def _check_tuning(study: Study) -> None:
     return
   if tuning.seed in study.seeds:
     raise UserError(f"the seed of tuning must be none of the study's seeds {list(study.seeds)}, got {tuning.seed}.")
-  texts = [str(candidate) for candidate in tuning.candidates]
-  if not texts or len(set(texts)) < len(texts):
-    raise UserError(f"the candidates of tuning must be one or more values, each once, got {list(tuning.candidates)}.")
-  for candidate, text in zip(tuning.candidates, texts, strict=True):
-    if candidate is None or not re.fullmatch(_CANDIDATE, text):
+  for candidate in tuning.candidates:
+    if candidate is None or not re.fullmatch(_CANDIDATE, str(candidate)):
       raise UserError(f"a candidate of tuning names a folder: a number or a word, got {candidate!r}.")
+  if not tuning.candidates or len(set(tuning.candidates)) < len(tuning.candidates):
+    raise UserError(f"the candidates of tuning must be one or more values, each once, got {list(tuning.candidates)}.")
   for setting in study.settings:
     if setting.tuned and tuning.setting in setting.changes:
       raise UserError(

@@ -16,9 +16,9 @@ from convattn.errors import UserError
 from convattn.models import spec_for
 from convattn.study.checks import check_definition
 from convattn.study.definition import Setting, Study
-from convattn.study.plan import Run, experiment_of, tuning_runs
+from convattn.study.plan import RUNS, Run, experiment_of, tuning_runs
 from convattn.training.classification import ImageClassification, load_dataset
-from convattn.training.config import Experiment
+from convattn.training.config import Data, Experiment
 from convattn.training.init_from import architecture_difference, find_initial, initial_variables
 from convattn.training.program import build, make_model, run_keys
 from convattn.training.settings import validate, validate_batch_sizes
@@ -62,8 +62,9 @@ def check(study: Study, folder: Path) -> dict[str, Size]:
         spec_for(experiment.model.name, **experiment.model.overrides)
         validate_batch_sizes(experiment, make_mesh(fsdp=experiment.compute.fsdp).size)
   ready: dict[str, _Ready] = {}
+  built: dict[Any, tuple[Any, Size]] = {}
   for setting in study.settings:
-    _rehearse(study, setting, folder, ready)
+    _rehearse(study, setting, folder, ready, built)
   for setting in study.settings:
     _check_paired(study, setting, ready)
   return {setting.name: ready[setting.name].size for setting in study.settings}
@@ -89,24 +90,34 @@ def _experiments(study: Study, setting: Setting, folder: Path) -> list[Experimen
   ]
 
 
-def _rehearse(study: Study, setting: Setting, folder: Path, ready: dict[str, _Ready]) -> None:
-  """Adds the setting to those that are `ready`, behind the one it starts from."""
+def _rehearse(
+  study: Study, setting: Setting, folder: Path, ready: dict[str, _Ready], built: dict[Any, tuple[Any, Size]]
+) -> None:
+  """Adds the setting to those that are `ready`, behind the one it starts from.
+
+  `built` holds the program and the model's size of what has been seen, for settings that differ in their data alone.
+  """
   if setting.name in ready:
     return
   source = setting.starts_from
   if source:
-    _rehearse(study, study.named(source), folder, ready)
+    _rehearse(study, study.named(source), folder, ready, built)
   experiment = _experiments(study, setting, folder)[-1]
   experiment = dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, workers=0))
   with _naming(setting):
-    initial = None if source else find_initial(experiment, folder / "no such run")
+    initial = None if source else find_initial(experiment, folder / RUNS / Run(setting.name, study.seeds[-1]).name)
     preprocessing = initial.preprocessing if initial else None
     dataset = load_dataset(experiment, ready[source].dataset.preprocessing if source else preprocessing)
     task = ImageClassification(dataset, experiment)
     model = make_model(experiment, dataset.num_classes)
-    # One device: how a batch is divided has been checked, and what is not compiled costs nothing.
-    program = build(experiment, model, task, make_mesh(jax.devices()[:1]))
-    check_task(program, task, first_batches(task), experiment.batch_size)
+    batches = first_batches(task)
+    same = dataclasses.replace(experiment, seed=0, num_steps=1, init_from="", adapt_channels=False, data=Data())
+    key = same, tuple(dataset.image_shape), dataset.num_classes
+    if key not in built:
+      # One device: how a batch is divided has been checked, and what is not compiled costs nothing.
+      built[key] = build(experiment, model, task, make_mesh(jax.devices()[:1])), _size(model, dataset)
+      check_task(built[key][0], task, batches, experiment.batch_size)
+    program, size = built[key]
     if source:
       differing = architecture_difference(ready[source].model, model)
       if differing:
@@ -116,9 +127,12 @@ def _rehearse(study: Study, setting: Setting, folder: Path, ready: dict[str, _Re
       initial_variables(
         initial.restored, model, task, program.template, key, adapt_channels=experiment.adapt_channels
       )
-    parts = costs(model, dataset.image_shape)
-    size = Size(sum(part.parameters for part in parts), sum(part.multiply_adds for part in parts))
   ready[setting.name] = _Ready(experiment, dataset, model, size)
+
+
+def _size(model: Any, dataset: Dataset) -> Size:
+  parts = costs(model, dataset.image_shape)
+  return Size(sum(part.parameters for part in parts), sum(part.multiply_adds for part in parts))
 
 
 def _check_paired(study: Study, setting: Setting, ready: dict[str, _Ready]) -> None:

@@ -148,8 +148,9 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
   """Lines with the numbers under each other; titles of groups run over all columns, the paper's words stand left."""
   numbers = columns([row[:_PAPER] for row in rows if not _is_title(row)])
   width = max(map(len, numbers))
-  lines = iter(numbers)
-  return [f"  {row[0]}" if _is_title(row) else f"{next(lines):<{width}}  {''.join(row[_PAPER:])}".rstrip() for row in rows]
+  left = iter(numbers)
+  lines = (f"  {row[0]}" if _is_title(row) else f"{next(left):<{width}}  {''.join(row[_PAPER:])}" for row in rows)
+  return [line.rstrip() for line in lines]
 
 
 def _wrapped(note: str) -> list[str]:

@@ -52,6 +52,11 @@ EXPECTED = {
   "vit_rel": 22_227_064,
   "coatnet_mini_8": 720_746,
   "coatnet_mini_32": 9_944_464,
+  "layout_cccc_28": 563_056,
+  "layout_ccct_28": 618_200,
+  "layout_cctt_28": 798_644,
+  "layout_cttt_28": 1_102_562,
+  "vit_rel_28": 854_176,
 }
 
 

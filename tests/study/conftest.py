@@ -11,7 +11,7 @@ TOY = Path(__file__).with_name("toy_study.py")
 
 @pytest.fixture(scope="module")
 def toy_study(tmp_path_factory):
-  """`get_study` of toy_study.py on digits of the session; its family of models is there as long as the module's tests."""
+  """`get_study` of toy_study.py on the session's digits; its family of models is there for the module's tests alone."""
   module = runpy.run_path(str(TOY))
   folder = str(tmp_path_factory.getbasetemp() / "study_data")
 

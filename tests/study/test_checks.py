@@ -36,7 +36,7 @@ A, B = Setting("a"), Setting("b", {"model.name": "plain_wide"})
     (settings(Setting("a", paper="x" * 41)), "setting a: paper must be a line of up to 40 letters"),
     (settings(Setting("a", group="x\ny")), r"setting a: group must be a line of up to 40 letters, got 'x\ny'"),
     ({**settings(A, B), "baselines": ["c"]}, "a baseline must be a setting of the study, got 'c'; did you mean a or b"),
-    ({**settings(A, B), "baselines": []}, "group '' must have one baseline, from which the others are told apart, got n"),
+    ({**settings(A, B), "baselines": []}, "group '' must have one baseline, from which the others are told apart, got"),
     ({**settings(A, B), "baselines": ["a", "b"]}, "got a and b."),
     (settings(A, Setting("b", starts_from="c")), "setting b: starts_from must be a setting of the study, got 'c'"),
     (
@@ -47,17 +47,17 @@ A, B = Setting("a"), Setting("b", {"model.name": "plain_wide"})
     ({"seeds": [1, 1]}, "got [1, 1]."),
     ({"seeds": [2**32]}, "setting narrow: seed must be at least 0 and below 2**32, got 4294967296."),
     ({"train_images": 0}, "train_images must be at least 1, got 0."),
-    ({"seeded": ["seed", "data.subset_sed"]}, "seeded must name settings, got 'data.subset_sed'; did you mean data.sub"),
+    ({"seeded": ["seed", "data.subset_sed"]}, "seeded must name settings, got 'data.subset_sed'; did you mean data."),
     ({"seeded": ["data.subset_seed"]}, "seeded must hold 'seed'"),
     ({"tuning": Tuning("seed", [1], seed=1)}, "the seed of tuning must be none of the study's seeds [0, 1], got 1."),
     ({"tuning": Tuning("seed", [])}, "the candidates of tuning must be one or more values, each once, got []."),
-    ({"tuning": Tuning("seed", [1, 1])}, "each once, got [1, 1]."),
+    ({"tuning": Tuning("seed", [1, 1.0])}, "each once, got [1, 1.0]."),
     ({"tuning": Tuning("seed", ["a/b"])}, "a candidate of tuning names a folder: a number or a word, got 'a/b'."),
     (
       {"tuning": Tuning("model.name", ["plain"])},
       "setting wide changes model.name, which tuning chooses; leave one out, or set tuned=False.",
     ),
-    ({"tuning": Tuning("optimizer.peak_lr", [1.0])}, "there is no setting 'optimizer.peak_lr'; did you mean optimizer.pe"),
+    ({"tuning": Tuning("optimizer.peak_lr", [1.0])}, "there is no setting 'optimizer.peak_lr'; did you mean opt"),
     (
       {"tuning": Tuning("optimizer.peak_learning_rate", [0.1, -0.1])},
       "setting narrow: optimizer.peak_learning_rate must be above 0, got -0.1.",
@@ -143,9 +143,11 @@ def test_the_same_study_is_known_by_what_its_runs_are(toy_study, tmp_path):
       study, settings=[dataclasses.replace(each, starts_from="") for each in study.settings]
     ),
     "seeded": dataclasses.replace(study, seeded=("seed", "data.subset_seed")),
-    "settings.narrow.experiment.model.": study.with_base(dataclasses.replace(base, model=Model("plain", width=5))),
+    "settings.narrow.experiment.model.width": study.with_base(
+      dataclasses.replace(base, model=Model("plain", width=5))
+    ),
   }.items():
-    with pytest.raises(UserError, match=r"holds another study \(.*Give this one another --workdir, or delete") as raised:
+    with pytest.raises(UserError, match=r"holds another study \(.*Give this one another --workdir, or del") as raised:
       check_folder(tmp_path, other)
     assert name.strip() in str(raised.value) and "\n" not in str(raised.value)
   (tmp_path / "plan.json").write_text('{"settings": 3}')

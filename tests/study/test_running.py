@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from convattn.errors import UserError
-from convattn.study import Setting, run, running
+from convattn.study import run, running
 from convattn.study.plan import Run, experiment_of, runs_of
 from convattn.study.scores import read_score
 from convattn.training import restore_classifier
@@ -70,7 +70,7 @@ def test_an_experiment_is_the_base_with_its_changes(toy_study, tmp_path):
 
 
 def test_a_run_is_what_the_result_says(done):
-  folder, study, result = done
+  folder, _, result = done
   assert result == json.loads((folder / "study.json").read_text())
   assert result["finished"] and result["runs"] == {"all": 14, "ended": 14}
   rows = {row["name"]: row for row in result["settings"]}
@@ -93,7 +93,7 @@ def test_a_run_is_what_the_result_says(done):
 
 
 def test_the_candidate_that_validates_best_is_taken_for_the_seeds(done):
-  folder, study, result = done
+  folder, _, result = done
   for name, tried in result["tuning"]["settings"].items():
     chosen = max(tried["validation"], key=tried["validation"].get)
     assert str(tried["chosen"]) == chosen
@@ -187,8 +187,9 @@ def test_a_run_that_diverges_is_told_and_left_out(toy_study, tmp_path, monkeypat
     return before(experiment, place)
 
   monkeypatch.setattr(running, "train", diverging)
-  rows = toy_study().settings
-  study = toy_study(settings=(rows[0], rows[1], dataclasses.replace(rows[2], group=rows[0].group)), baselines=["narrow"])
+  narrow, wide, begun = toy_study().settings[:3]
+  begun = dataclasses.replace(begun, group=narrow.group)
+  study = toy_study(settings=(narrow, wide, begun), baselines=["narrow"])
   result = run(study, tmp_path)
   narrow, wide, begun = result["settings"]
   assert narrow["diverged"] == {"0": "the loss of step 3 is not finite"}
