@@ -27,7 +27,7 @@ _HELP = """convattn study FILE|NAME[:ARGUMENT] --workdir=DIR [--config.SETTING=V
   --workdir  runs/SETTING/seed_N, each the workdir of a run; what they print, in logs; their scores; and the result,
              study.md, study.json and study.png. The same command goes on with a study that was interrupted
 
-A --config.SETTING of `convattn train --help` changes the experiment that all settings of the study have in common."""
+A --config.SETTING, as those of convattn train, changes the experiment that all settings of the study have in common."""
 
 _LESS_MEMORY = "lower --config.batch_size or --config.eval_batch_size, or set --config.compute.remat=block."
 

@@ -39,7 +39,7 @@ def test_a_study_is_found_by_name_and_takes_an_argument(tmp_path, monkeypatch):
     ([], "name one study, such as convattn study study_layout; got none."),
     (["a", "b", "--workdir=x"], "got a b."),
     (["study_layout"], "where to? --workdir=DIR, such as --workdir=runs/study."),
-    (["study_layout", "--workdri=x"], "there is no option --workdri; did you mean --workdir?"),
+    (["study_layout", "--workdri=x"], "there is no option --workdri; did you mean --workdir"),
     (["study_layout", "--workdir=x", "--config.num_step=3"], "there is no setting 'num_step'; did you mean num_steps?"),
     (["study_layout:day", "--workdir=x"], "the budgets are 'full' and 'hour', got 'day'."),
     (["digits", "--workdir=x"], "there is no study file 'digits'"),
