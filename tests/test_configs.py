@@ -1,4 +1,7 @@
-"""Every experiment in configs/: both of its steps lower for every platform, and neither holds a scatter."""
+"""Every experiment in configs/: both of its steps lower for every platform, and neither holds a scatter.
+
+And every study there: each of its runs could be run, were the data here.
+"""
 
 import dataclasses
 import functools
@@ -15,12 +18,16 @@ from convattn.analysis import memory
 from convattn.data import ArraySource, Dataset
 from convattn.data.made import MADE
 from convattn.models import list_models
+from convattn.study import check
+from convattn.study.plan import runs_of
 from convattn.training.classification import ImageClassification, load_dataset
 from convattn.training.program import build, lowerings, make_model
 from convattn.training.settings import validate
 from convattn.training.sharding import make_mesh
 
-CONFIGS = sorted((pathlib.Path(__file__).parent.parent / "configs").glob("*.py"))
+FILES = sorted((pathlib.Path(__file__).parent.parent / "configs").glob("*.py"))
+STUDIES = [path for path in FILES if path.stem.startswith("study_")]
+CONFIGS = [path for path in FILES if path not in STUDIES]
 
 
 def config(path, *arguments):
@@ -164,3 +171,39 @@ def test_imagenet_fine_tuning_is_of_the_models_in_the_table(argument):
 def test_a_wrong_size_of_imagenet_fine_tuning_is_named(size):
   with pytest.raises(ValueError, match=f"the size behind @ must be a number of pixels such as 384, got '{size}' in "):
     config(IMAGENET, f"coatnet_0_rw_224@{size}")
+
+
+@pytest.fixture
+def fashion(monkeypatch):
+  """Black pictures in the place of Fashion-MNIST, whose files may not be here."""
+  from convattn.data import loading
+
+  def source(number):
+    return ArraySource(np.zeros((number, 28, 28, 1), np.uint8), np.arange(number) % 10)
+
+  dataset = Dataset(source(55_000), source(500), source(1000), tuple("abcdefghij"), (28, 28, 1), (0.3,), (0.35,))
+  monkeypatch.setattr(loading, "_load_prepared", lambda name, directory: {"fashion_mnist": dataset}[name])
+
+
+@pytest.mark.parametrize(
+  "path, budget",
+  [
+    pytest.param(path, budget, id=f"{path.stem}_{budget}", marks=[pytest.mark.slow] * (budget == "full"))
+    for path in STUDIES
+    for budget in ("hour", "full")
+  ],
+)
+def test_every_run_of_a_study_could_be_run(path, budget, fashion, tmp_path):
+  study = runpy.run_path(str(path))["get_study"](budget)
+  sizes = check(study, tmp_path)
+  assert all(0.4e6 < size.parameters < 0.55e6 and size.multiply_adds < 4e7 for size in sizes.values())
+  assert (study.tuning is None) == (budget == "hour")
+  assert {each.name for each in runs_of(study) if each.seed == 0} == {f"{name}/seed_0" for name in sizes}
+  with pytest.raises(ValueError, match="the budgets are 'full' and 'hour', got 'day'"):
+    runpy.run_path(str(path))["get_study"]("day")
+
+
+def test_a_study_without_its_data_says_how_to_get_them(tmp_path, monkeypatch):
+  monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+  with pytest.raises(ValueError, match=r"^setting cccc_1: data set 'fashion_mnist' .* convattn prepare fashion_mnist"):
+    check(runpy.run_path(str(STUDIES[2]))["get_study"](), tmp_path)

@@ -17,7 +17,7 @@ import pytest
 import convattn
 from tests.pages import PAGES, ROOT, blocks, prose
 
-TRAIN_OR_LOAD = {"README.md 1", "README.md 2", "docs/composing.md", "docs/data.md", "docs/models.md"}
+TRAIN_OR_LOAD = {"README.md 1", "README.md 2", "docs/composing.md", "docs/data.md", "docs/models.md", "docs/studies.md"}
 """Programs that take long."""
 
 
@@ -82,7 +82,7 @@ def arguments_of(test) -> list[dict[str, object]]:
 def test_there_is_python_on_the_pages():
   assert {page for page in PAGES if blocks(page, "python")} >= {
     "README.md", "docs/composing.md", "docs/data.md", "docs/equivalence.md", "docs/laws.md", "docs/models.md",
-    "docs/operators.md", "docs/runs.md",
+    "docs/operators.md", "docs/runs.md", "docs/studies.md",
   }  # fmt: skip
   assert {parameter.id for parameter in programs()} >= TRAIN_OR_LOAD
 
@@ -196,7 +196,7 @@ def test_the_models_are_those_there_are():
 def test_the_models_have_the_parameters_that_the_page_says():
   for name, parameters, *_ in rows(PAGES["docs/models.md"]):
     model = convattn.create_model(name.strip("`"), num_classes=1000)
-    size = next((int(each) for each in re.findall(r"_mini_(\d+)", name)), 224)
+    size = next((int(each) for each in re.findall(r"_(?:mini_)?(8|28|32)`", name)), 224)
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     if "384" in name or name == "`test_coatnet`":
       image = jax.ShapeDtypeStruct((1, *([384] * 2 if "384" in name else [160] * 2), 3), jnp.float32)

@@ -26,6 +26,7 @@ DOWNHILL = (
   "analysis",
   "training",
   "inference",
+  "study",
   "viz",
   "commands",
 )
@@ -35,6 +36,7 @@ FOUNDATION = ("errors", "fields", "files", "lazy")
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
+"""Experiments; and studies, which are called study_*."""
 
 
 def imported(path, package):
@@ -63,7 +65,7 @@ def test_every_room_has_a_place():
     assert not [each for each in imported(PACKAGE / f"{name}.py", "convattn") if each.startswith("convattn")]
 
 
-@pytest.mark.parametrize("room", ["data", "inference", "pretrained", "training"])
+@pytest.mark.parametrize("room", ["data", "inference", "pretrained", "study", "training"])
 def test_type_checkers_and_users_see_the_same_names_of_a_lazy_room(room):
   package = importlib.import_module(f"convattn.{room}")
   (block,) = [node for node in ast.parse((PACKAGE / room / "__init__.py").read_text()).body if isinstance(node, ast.If)]
@@ -112,7 +114,8 @@ def test_an_uphill_import_is_found(tmp_path, line):
 def test_experiments_import_the_schema_only():
   for path in CONFIGS:
     modules = {name.rpartition(".")[0] or name for name in imported(path, "configs")}
-    assert {name for name in modules if name.startswith("convattn")} == {"convattn.training.config"}
+    schema = {"convattn.training.config"} | ({"convattn.study"} if path.stem.startswith("study_") else set())
+    assert {name for name in modules if name.startswith("convattn")} == schema
 
 
 def test_only_viz_imports_matplotlib():
@@ -210,6 +213,8 @@ def test_every_experiment_says_what_it_takes(path):
   documentation = ast.get_docstring(ast.parse(path.read_text()))
   for subject in ("command", "machine", "time", "result"):
     assert re.search(rf"^{subject}: \S", documentation, re.MULTILINE), subject
+  if path.stem.startswith("study_"):
+    return  # tests/test_configs.py looks at every run of it
   experiment = runpy.run_path(str(path))["get_config"]()
   assert isinstance(experiment, Experiment)
   validate(experiment)

@@ -10,6 +10,7 @@ from convattn.training import output
 
 COMMANDS = {
   "train": "train an experiment and draw its figures",
+  "study": "compare settings over seeds, in one table",
   "prepare": "prepare a data set and count its examples",
   "evaluate": "score a checkpoint or released weights on a data set",
   "predict": "the classes of pictures, by name",

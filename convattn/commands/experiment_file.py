@@ -5,11 +5,14 @@ import re
 import runpy
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from convattn.errors import UserError, nearest, one_line
+from convattn.study.definition import Study
 from convattn.training.config import Experiment
 from convattn.training.settings import settings
+
+T = TypeVar("T")
 
 
 def default_file() -> Path:
@@ -19,6 +22,10 @@ def default_file() -> Path:
   # An unrelated `configs` may lie beside an installed package; beside ours lies train.py.
   in_checkout = beside_train.is_file() and (package.parent / "train.py").is_file()
   return beside_train if in_checkout else package / "configs" / "digits.py"
+
+
+STUDY = "study_"
+"""What the names of shipped files begin with that describe a study."""
 
 
 def load_experiment(reference: str) -> Experiment:
@@ -31,36 +38,54 @@ def load_experiment(reference: str) -> Experiment:
     UserError: no such file, with the nearest of its directory; an error in it, with its line; no get_config; or a
       result that is no Experiment.
   """
-  path, argument = _split(reference)
+  path, function, arguments = _function(reference, "get_config", "an Experiment", "--config=FILE:ARGUMENT")
+  return _returned(path, function, arguments, Experiment)
+
+
+def load_study(reference: str) -> Study:
+  """The `convattn.study.Study` that `get_study()` of a file returns; arguments and errors as `load_experiment`."""
+  path, function, arguments = _function(reference, "get_study", "a Study", "FILE:ARGUMENT")
+  return _returned(path, function, arguments, Study)
+
+
+def _function(reference: str, name: str, result: str, form: str) -> tuple[Path, Any, list[str]]:
+  """(path of the file, its function `name`, the arguments that the reference gives it)."""
+  path, argument = _split(reference, name == "get_study")
   try:
-    get_config = runpy.run_path(str(path)).get("get_config")
+    function = runpy.run_path(str(path)).get(name)
   except Exception as error:  # whatever the user's file raises
     raise UserError(_located(path, error)) from error
-  if not callable(get_config):
-    raise UserError(f"{path} has no function get_config() that returns an Experiment.")
+  if not callable(function):
+    raise UserError(f"{path} has no function {name}() that returns {result}.")
   arguments = [] if argument is None else [argument]
   try:
-    inspect.signature(get_config).bind(*arguments)
+    inspect.signature(function).bind(*arguments)
   except TypeError as error:
-    wanted = "takes an argument: --config=FILE:ARGUMENT" if argument is None else f"does not take {argument!r}"
-    raise UserError(f"get_config{inspect.signature(get_config)} of {path} {wanted}.") from error
+    wanted = f"takes an argument: {form}" if argument is None else f"does not take {argument!r}"
+    raise UserError(f"{name}{inspect.signature(function)} of {path} {wanted}.") from error
+  return path, function, arguments
+
+
+def _returned(path: Path, function: Any, arguments: list[str], kind: type[T]) -> T:
   try:
-    experiment = get_config(*arguments)
+    value = function(*arguments)
   except Exception as error:  # as above
     raise UserError(_located(path, error)) from error
-  if not isinstance(experiment, Experiment):
-    raise UserError(f"get_config() of {path} must return an Experiment, got {type(experiment).__name__}.")
-  return experiment
+  if not isinstance(value, kind):
+    wanted = f"{'an' if kind is Experiment else 'a'} {kind.__name__}"
+    raise UserError(f"{function.__name__}() of {path} must return {wanted}, got {type(value).__name__}.")
+  return value
 
 
-def _split(reference: str) -> tuple[Path, str | None]:
+def _split(reference: str, of_study: bool) -> tuple[Path, str | None]:
   path, argument = Path(reference).expanduser(), None
   if not path.is_file() and ".py:" in reference:
     before, _, argument = reference.partition(".py:")
     path = Path(f"{before}.py").expanduser()
   if path.is_file():
     return path, argument
-  shipped = {each.stem: each for each in sorted(default_file().parent.glob("*.py")) if each.stem != "__init__"}
+  files = sorted(default_file().parent.glob("*.py"))
+  shipped = {each.stem: each for each in files if each.stem != "__init__" and each.stem.startswith(STUDY) == of_study}
   name, colon, rest = reference.partition(":")
   if name in shipped:
     return shipped[name], rest if colon else None
@@ -72,9 +97,8 @@ def _split(reference: str) -> tuple[Path, str | None]:
   if not meant:
     advice = f"{path.parent} {'holds no Python file' if path.parent.is_dir() else 'is no folder'}. "
   names = ", ".join(shipped)
-  raise UserError(
-    f"there is no experiment file {str(path)!r}; {advice}Those that come with convattn go by name: {names}."
-  )
+  kind = "study" if of_study else "experiment"
+  raise UserError(f"there is no {kind} file {str(path)!r}; {advice}Those that come with convattn go by name: {names}.")
 
 
 def _located(path: Path, error: Exception) -> str:

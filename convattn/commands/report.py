@@ -1,4 +1,4 @@
-"""The report command: the figures of a workdir, drawn again from its files."""
+"""The report command: the figures of a workdir, of a run or a study, drawn again from its files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from convattn.errors import UserError
 
 _HELP = """convattn report --workdir=DIR
 
-  --workdir  where a training writes; it may still be running"""
+  --workdir  where a training or a study writes; it may still be running"""
 
 
 def run(arguments: Sequence[str]) -> None:

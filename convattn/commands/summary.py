@@ -96,7 +96,7 @@ def _find(name: str) -> tuple[nn.Module, tuple[int, int], int]:
       return model, row.preprocessing.image_size, len(row.preprocessing.mean)
   model = create_model(name)
   sizes = [row.preprocessing.image_size for row in TAGS if row.architecture == name]
-  small = re.search(r"_mini_(\d+)$", name)
+  small = re.search(r"_(?:mini_)?(8|28|32)$", name)
   return model, (sizes or [(int(small[1]),) * 2 if small else (224, 224)])[0], 3
 
 

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 from convattn.lazy import lazy_names
 
 if TYPE_CHECKING:
-  from convattn.inference.evaluating import classification as classification, evaluate as evaluate
+  from convattn.inference.evaluating import (
+    classification as classification,
+    evaluate as evaluate,
+    outcomes_of as outcomes_of,
+  )
   from convattn.inference.exporting import Artifact as Artifact, export_classifier as export_classifier
   from convattn.inference.logits import logits_of as logits_of
   from convattn.inference.matching import Matched as Matched, match_classes as match_classes
@@ -23,7 +27,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = lazy_names(
   __name__,
   {
-    "evaluating": "classification evaluate",
+    "evaluating": "classification evaluate outcomes_of",
     "exporting": "Artifact export_classifier",
     "logits": "logits_of",
     "matching": "Matched match_classes",

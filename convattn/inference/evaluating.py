@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from convattn.analysis import Classification, classify, join_outcomes, outcomes
+from convattn.analysis import Classification, Outcomes, classify, join_outcomes, outcomes
 from convattn.data import ArraySource, Dataset, HostAugmentation, Workers, evaluation_batches
 from convattn.errors import UserError
 from convattn.inference.logits import logits_of, placed, precision
@@ -60,6 +60,20 @@ def classification(
     UserError: the split has no images, or a picture that cannot be read.
     FloatingPointError: logits that are not finite.
   """
+  found = outcomes_of(restored, dataset, split, batch_size=batch_size, workers=workers, advance=advance)
+  return classify(found, len(restored.class_names))
+
+
+def outcomes_of(
+  restored: Classifier,
+  dataset: Dataset,
+  split: str,
+  *,
+  batch_size: int = 128,
+  workers: int = 0,
+  advance: Callable[[int], Any] = lambda count: None,
+) -> Outcomes:
+  """What became of each image of a split, in their order; arguments and errors are those of `classification`."""
   source = getattr(dataset, split)
   if not len(source):
     raise UserError(f"the {split} split has no images; choose another --split.")
@@ -74,4 +88,4 @@ def classification(
       real = batch["mask"] > 0
       pieces.append(outcomes(logits[real], batch["label"][real]))
       advance(int(real.sum()))
-  return classify(join_outcomes(pieces), len(restored.class_names))
+  return join_outcomes(pieces)

@@ -46,6 +46,14 @@ _LAYOUTS = {
   for layout in ("CCCC", "CCCT", "CCTT", "CTTT")
 } | {"vit_rel": Spec((Stage((Run("T", 12, 384),), stride=1),), (384,), stem_kernel=16, stem_stride=16)}
 
+
+def _layout_28(layout: str) -> Spec:
+  """A layout for 28x28 pixels: grids of 14, 14, 7 and 4 behind a stem at full size, heads of 16 for widths from 48."""
+  rows = zip(layout, (1, 2, 2, 1), (32, 48, 96, 128), (2, 1, 2, 2), strict=True)
+  stages_of_layout = tuple(Stage((Run(block, depth, width),), stride) for block, depth, width, stride in rows)
+  return Spec(stages_of_layout, (24, 24), stem_stride=1, head_size=16)
+
+
 # Small models for small images; the number is the image size they are made for. Attention sees 4x4 pixels or more.
 _SMALL = {
   "coatnet_mini_8": Spec(
@@ -69,6 +77,9 @@ _SMALL = {
     (48, 48),
     stem_stride=1,
   ),
+  **{f"layout_{layout.lower()}_28": _layout_28(layout) for layout in ("CCCC", "CCCT", "CCTT", "CTTT")},
+  # Patches of 4x4 pixels: 7x7 of them, and as many parameters as the layouts have.
+  "vit_rel_28": Spec((Stage((Run("T", 4, 96),), stride=1),), (96,), stem_kernel=4, stem_stride=4, head_size=16),
 }
 
 

@@ -122,13 +122,21 @@ def _checked(restored: Classifier, model: nn.Module) -> Any:
   """`model`, if it is the architecture of the weights."""
   if family_of(model) is None:
     raise UserError(f"init_from needs a model of convattn.list_models(), got {type(model).__name__}; set it to ''.")
-  differing = differences(_comparable(restored.model), _comparable(model))
+  differing = architecture_difference(restored.model, model)
   if differing:
     raise UserError(
       f"init_from: the weights of {restored.source} are of another model ({differing}); set model.name and the other "
       "settings of model to theirs."
     )
   return model
+
+
+def architecture_difference(theirs: Any, ours: Any) -> str:
+  """What keeps weights of one model from being another's first ones, but for classes and image size; empty: nothing.
+
+  Both are of one of our families.
+  """
+  return differences(_comparable(theirs), _comparable(ours))
 
 
 def _comparable(model: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Names of models and data sets are checked by their rooms.
 
 import dataclasses
 import importlib.util
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from convattn.errors import UserError, nearest
@@ -122,12 +122,31 @@ def apply_overrides(experiment: Experiment, overrides: Iterable[tuple[str, str]]
   Raises:
     UserError: an unknown name, with the nearest ones; a section; a text of the wrong type.
   """
-  for name, text in sorted(overrides, key=lambda each: each[0] != "model.name"):  # which settings there are, goes by it
+  for name, text in _model_first(overrides):
     known = {each: (field, kind) for each, field, kind, _ in fields(experiment)}
     if name not in known:
       raise UserError(_unknown(name, known))
     experiment = _replaced(experiment, name.split("."), parse_value(name, *known[name], text))
   return experiment
+
+
+def with_values(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
+  """The experiment with some settings replaced by values, {dotted name: value}, which `validate` has yet to check.
+
+  Raises:
+    UserError: an unknown name, with the nearest ones; or a section.
+  """
+  for name, value in _model_first(values.items()):
+    known = [each for each, _, _ in settings(experiment)]
+    if name not in known:
+      raise UserError(_unknown(name, known))
+    experiment = _replaced(experiment, name.split("."), value)
+  return experiment
+
+
+def _model_first(pairs: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
+  """The pairs with model.name in front: which settings there are, goes by it."""
+  return sorted(pairs, key=lambda each: each[0] != "model.name")
 
 
 def _replaced(node: Any, path: list[str], value: Any) -> Any:

@@ -9,11 +9,13 @@ from matplotlib.figure import Figure
 
 from convattn.errors import one_line, printable
 from convattn.files import write_whole
+from convattn.study.record import FIGURE as STUDY_FIGURE, RESULT as STUDY_RESULT
 from convattn.training.workdir import CONFUSION, METRICS, MISTAKES
 from convattn.viz.confusion import confusion_figure, missing_letters, read_confusion
 from convattn.viz.curves import curves_figure, read_curves
 from convattn.viz.fonts import families
 from convattn.viz.mistakes import mistakes_figure, read_mistakes, shown_names
+from convattn.viz.study import read_study, study_figure
 
 CURVES_FIGURE, CONFUSION_FIGURE, MISTAKES_FIGURE = "curves.png", "confusion.png", "mistakes.png"
 
@@ -21,12 +23,12 @@ CURVES_FIGURE, CONFUSION_FIGURE, MISTAKES_FIGURE = "curves.png", "confusion.png"
 def draw(
   workdir: Path, failed: Callable[[str], None] | None = None, note: Callable[[str], None] = lambda line: None
 ) -> list[Path]:
-  """Draws curves.png, and confusion.png and mistakes.png where the test has been scored by class; returns their paths.
+  """Draws curves.png, and confusion.png and mistakes.png where the test has been scored by class; of a study study.png.
 
-  The same files give the same bytes, with the same fonts.
+  Returns their paths. The same files give the same bytes, with the same fonts.
 
   Args:
-    workdir: of a run.
+    workdir: of a run or a study.
     failed: gets a line for each figure that cannot be drawn, whatever is the matter; None: errors are raised.
     note: gets a line about letters that no font has.
 
@@ -36,7 +38,8 @@ def draw(
     OSError: a figure cannot be written.
   """
   paths = []
-  for name, make in ((CURVES_FIGURE, _curves), (CONFUSION_FIGURE, _confusion), (MISTAKES_FIGURE, _mistakes)):
+  of_run = ((CURVES_FIGURE, _curves), (CONFUSION_FIGURE, _confusion), (MISTAKES_FIGURE, _mistakes))
+  for name, make in ((STUDY_FIGURE, _study),) if (workdir / STUDY_RESULT).exists() else of_run:
     try:
       figure, missing = make(workdir)
       if figure is not None:
@@ -54,6 +57,10 @@ def draw(
 
 def _curves(workdir: Path) -> tuple[Figure | None, str]:
   return curves_figure(read_curves(workdir / METRICS)), ""
+
+
+def _study(workdir: Path) -> tuple[Figure | None, str]:
+  return study_figure(read_study(workdir / STUDY_RESULT)), ""
 
 
 def _confusion(workdir: Path) -> tuple[Figure | None, str]:

@@ -60,6 +60,11 @@ EXPECTED = {
   "row_tttt": 491_856,
   "row_d": 74_824,
   "row_dt": 470_506,
+  "layout_cccc_28": 563_056,
+  "layout_ccct_28": 618_200,
+  "layout_cctt_28": 798_644,
+  "layout_cttt_28": 1_102_562,
+  "vit_rel_28": 854_176,
 }
 
 

@@ -1,0 +1,93 @@
+"""What a study is: a question, the settings that are compared, and the seeds that each of them is run with."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from convattn.training.config import Experiment
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+  """One row of the table: what it changes in the study's base experiment.
+
+  Attributes:
+    name: a letter or digit, then letters, digits, "_" and "-", at most 32; a folder is called so.
+    changes: {dotted name of an experiment's setting: value}, such as {"model.name": "vit_rel_28"}.
+    paper: what the paper reports for it, a few words for a cell of the table; empty: nothing.
+    starts_from: another setting, from whose finished run of the same seed this one takes its first weights
+      (`init_from`); empty: as `changes` say.
+    group: settings of one group are compared with its baseline.
+    tuned: whether it takes part in the study's tuning, if there is some.
+  """
+
+  name: str
+  changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  paper: str = ""
+  starts_from: str = ""
+  group: str = ""
+  tuned: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuning:
+  """The budget that every tuned setting has alike: one run for each candidate, scored on the validation part.
+
+  Of equal candidates the first is taken. A run that starts from another setting's starts from that one's first seed.
+
+  Attributes:
+    setting: the dotted name of the experiment's setting that is chosen, such as "optimizer.peak_learning_rate".
+    candidates: its values.
+    seed: of these runs; none of the study's.
+    num_steps: of these runs; 0: as many as the setting's own have.
+  """
+
+  setting: str
+  candidates: Sequence[Any]
+  seed: int = 1000
+  num_steps: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+  """Settings × seeds, and what is asked of them.
+
+  Attributes:
+    title: a few words.
+    question: what it answers, a sentence.
+    paper: what the paper says about it, a sentence with its source.
+    base: the experiment that the settings change.
+    settings: the rows, in the order of the table.
+    seeds: each setting is run with each; differences are taken seed by seed.
+    baselines: names of settings, one of each group, from which the others of the group are told apart.
+    tuning: None: none of the settings was tuned.
+    seeded: the settings of an experiment that take the seed's value. With "data.subset_seed" each seed sees images of
+      its own where a run keeps a part of them, the same ones in every setting.
+    train_images: training images, at most, on which a run is scored when it has ended; drawn once, alike for all.
+  """
+
+  title: str
+  question: str
+  paper: str
+  base: Experiment
+  settings: Sequence[Setting]
+  seeds: Sequence[int]
+  baselines: Sequence[str]
+  tuning: Tuning | None = None
+  seeded: Sequence[str] = ("seed",)
+  train_images: int = 10_000
+
+  def with_base(self, base: Experiment) -> "Study":
+    """The same study of another experiment."""
+    return dataclasses.replace(self, base=base)
+
+  def named(self, name: str) -> Setting:
+    """The setting of that name."""
+    return next(setting for setting in self.settings if setting.name == name)
+
+  def baseline_of(self, setting: Setting) -> str:
+    """The name of the baseline of its group."""
+    return next(name for name in self.baselines if self.named(name).group == setting.group)
+
+  def is_tuned(self, setting: Setting) -> bool:
+    return self.tuning is not None and setting.tuned

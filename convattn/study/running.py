@@ -1,0 +1,153 @@
+"""Carries out a study: what has not been run is run, one run after another, and scored."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from convattn.errors import one_line
+from convattn.files import write_whole
+from convattn.study.definition import Study
+from convattn.study.plan import RUNS, Run, experiment_of, runs_of, start_of
+from convattn.study.progress import Pace, line
+from convattn.study.record import FIGURE, RESULT, TABLE, check_folder, write_plan
+from convattn.study.rehearsal import Size, check
+from convattn.study.results import choose, results
+from convattn.study.scores import Score, read_score, score, write_score
+from convattn.study.table import markdown
+from convattn.training import workdir as files
+from convattn.training.changes import is_finished
+from convattn.training.config import Experiment
+from convattn.training.progress import show
+from convattn.training.runs import run as train
+
+LOGS = "logs"
+"""The folder of what the runs print: LOGS/SETTING/seed_N.txt."""
+
+
+def run(study: Study, workdir: str | os.PathLike[str], *, command: str | None = None) -> dict[str, Any]:
+  """Carries out what is left of a study in `workdir`, and returns its result, which is in study.json and study.md too.
+
+  Each run is a workdir of its own, runs/SETTING/seed_N, and is trained in this process by `training.run`: what ends it
+  ends the study, and the same call goes on where it was, as a run does; the result is the same but for its times. A
+  run that diverges is told and left out, and the study goes on. Both files are written after every run.
+
+  Args:
+    study: what is to be run.
+    workdir: of the study.
+    command: that is written beside the result.
+
+  Raises:
+    UserError: the study, or one of its settings, could not be run, before anything is trained or written; or as
+      `training.run`.
+    Terminated, KeyboardInterrupt: as `training.run`; the state of the run in progress is saved.
+  """
+  folder = Path(workdir).expanduser().absolute()
+  check_folder(folder, study)
+  sizes = check(study, folder)
+  with files.locked(folder):
+    check_folder(folder, study)  # somebody else may have begun another one meanwhile
+    write_plan(folder, study)
+    return _Progress(study, folder, sizes, command).run()
+
+
+@dataclasses.dataclass
+class _Progress:
+  """A study that is being carried out; `scores` are those of the runs that have ended."""
+
+  study: Study
+  folder: Path
+  sizes: Mapping[str, Size]
+  command: str | None
+
+  def run(self) -> dict[str, Any]:
+    runs = runs_of(self.study)
+    self.scores = self._kept(runs)
+    self._pace = Pace()
+    for each in self.scores:
+      self._pace.add(each, self._experiment(each), self.scores[each].seconds)
+    found = f", {len(self.scores)} of them done" if self.scores else ""
+    show(f"{self.study.title}: {len(runs)} runs{found}; what each prints is in {self.folder / LOGS}")
+    result = self._write()
+    for number, each in enumerate(runs, 1):
+      if each in self.scores:
+        continue
+      experiment = self._experiment(each)
+      self.scores[each] = self._carried_out(each, experiment)
+      write_score(self.folder, each, self.scores[each])
+      self._pace.add(each, experiment, self.scores[each].seconds)
+      rest = [(other, self._experiment(other)) for other in runs if other not in self.scores]
+      show(line(number, len(runs), each, self.scores[each], self._pace.left(rest)))
+      result = self._write()
+    return result
+
+  def _kept(self, runs: tuple[Run, ...]) -> dict[Run, Score]:
+    """The scores on the disk that are of the runs on the disk as they are."""
+    kept = {}
+    for each in runs:
+      scored, result = read_score(self.folder, each), files.read_result(self._workdir(each))
+      if scored is not None and (scored.diverged or scored.state_sha256 == (result or {}).get("state_sha256")):
+        kept[each] = scored
+    return kept
+
+  def _carried_out(self, run: Run, experiment: Experiment) -> Score:
+    """Trains the run, or what is left of it, and scores it."""
+    setting, start = self.study.named(run.setting), start_of(self.study, run)
+    if start is not None and self.scores[start].diverged:
+      return _diverged(f"{start.title}, from which it starts, diverged")
+    if run.candidate is None and self.study.is_tuned(setting) and choose(self.study, setting, self.scores) is None:
+      return _diverged("every candidate of its tuning diverged")
+    workdir = self._workdir(run)
+    try:
+      recorded, result = files.read_config(workdir), files.read_result(workdir)
+      if start is not None and recorded is not None:
+        experiment = _where_it_was(experiment, recorded.experiment)
+      if result is None or not is_finished(recorded, experiment, result):
+        with _printing_into(self.folder / LOGS / f"{run.name}.txt"):
+          train(experiment, workdir)
+        result = files.read_result(workdir)
+      assert result is not None, workdir  # the run writes it before it returns
+      return score(run, workdir, experiment, result, self.study.train_images)
+    except FloatingPointError as error:
+      return _diverged(one_line(error))
+
+  def _experiment(self, run: Run) -> Experiment:
+    """Of a run whose tuning has not ended, with the first candidate: it serves to tell the time that is left."""
+    chosen = {}
+    for each in self.study.settings:
+      if self.study.tuning is not None and self.study.is_tuned(each):
+        value = choose(self.study, each, self.scores)
+        chosen[each.name] = self.study.tuning.candidates[0] if value is None else value
+    return experiment_of(self.study, run, self.folder, chosen)
+
+  def _workdir(self, run: Run) -> Path:
+    return self.folder / RUNS / run.name
+
+  def _write(self) -> dict[str, Any]:
+    result = results(self.study, self.sizes, self.scores, self.command)
+    page = markdown(result, FIGURE if (self.folder / FIGURE).exists() or result["finished"] else None)
+    files.write_json(self.folder / RESULT, result)
+    write_whole({self.folder / TABLE: page.encode()})
+    return result
+
+
+def _where_it_was(experiment: Experiment, recorded: Experiment) -> Experiment:
+  """A study's folder may have moved: the run that this one starts from is known by its place in it."""
+  here, there = (Path(each.init_from).parts[-3:] for each in (experiment, recorded))
+  return dataclasses.replace(experiment, init_from=recorded.init_from) if here == there else experiment
+
+
+def _diverged(what: str) -> Score:
+  return Score({}, {}, None, 0.0, "", diverged=what)
+
+
+@contextlib.contextmanager
+def _printing_into(path: Path) -> Iterator[None]:
+  """What is printed in the block goes to the end of a file; stderr stays, where warnings are seen."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with path.open("a", encoding="utf-8", errors="backslashreplace") as file, contextlib.redirect_stdout(file):
+    yield
