@@ -88,8 +88,8 @@ def test_a_run_leaves_its_mistakes_with_their_pictures(toy, finished):
   assert counts.sum() - counts.trace() == len(kept["row"])
 
 
-def mistakes_of(task, logits, targets):
-  found = task.metric_sums(logits, targets, np.ones(len(logits), np.float32))["mistakes"]
+def mistakes_of(task, logits, targets, mask=(1, 1)):
+  found = task.metric_sums(logits, targets, np.array(mask, np.float32))["mistakes"]
   return merged([(0, {"mistakes": found})])["mistakes"]
 
 
@@ -102,6 +102,8 @@ def test_the_probability_is_that_of_the_loss(toy):
     np.testing.assert_allclose(found.score, [of_two], rtol=1e-6)
     assert (found.row.tolist(), found.values["true"].tolist(), found.values["predicted"].tolist()) == ([0], [1], [0])
     assert len(mistakes_of(task, np.full_like(logits, np.nan), targets).row) == 0
+    assert mistakes_of(task, logits, targets[::-1]).row.tolist() == [1]
+    assert len(mistakes_of(task, logits, targets[::-1], mask=(1, 0)).row) == 0  # padding is none
 
 
 def test_a_task_without_pictures_or_classes_leaves_the_lists():

@@ -32,11 +32,15 @@ def table(title):
 
 @contextlib.contextmanager
 def entered(holds):
-  """Fills a set with the files of the package of which a function is given, hands on or returns what `holds` means."""
+  """Fills a set with the files of the package of which a function is given, hands on or returns what `holds` means.
+
+  But for interceptors of modules, which are of the layers.
+  """
   files = set()
 
   def note(frame):
-    if frame.f_code.co_filename.startswith(f"{PACKAGE}/"):
+    code = frame.f_code
+    if code.co_filename.startswith(f"{PACKAGE}/") and "<locals>.intercept" not in code.co_qualname:
       files.add(str(Path(frame.f_code.co_filename).relative_to(PACKAGE)))
 
   def look(frame, event, value):
@@ -85,8 +89,6 @@ BESIDE_THE_BATCHES_WAY = {
   "training/description.py": "and makes its digest",
   "training/state.py": "by this",
   "training/program.py": "jits the step, and hands on what it is given",
-  "training/sharding.py": "keeps what modules make of it divided by rows",
-  "training/freezing.py": "lets frozen modules compute as at evaluation",
   "training/progress.py": "counts the work of a step with such a batch",
 }
 
