@@ -197,7 +197,8 @@ def test_the_models_have_the_parameters_that_the_page_says():
   for name, parameters, *_ in rows(PAGES["docs/models.md"]):
     model = convattn.create_model(name.strip("`"), num_classes=1000)
     size = next((int(each) for each in re.findall(r"_(?:mini_)?(8|28|32)`", name)), 224)
-    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    height, width = {"patch": (16, 80), "row": (1, 40)}.get(name.strip("`").partition("_")[0], (size, size))
+    image = jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32)
     if "384" in name or name == "`test_coatnet`":
       image = jax.ShapeDtypeStruct((1, *([384] * 2 if "384" in name else [160] * 2), 3), jnp.float32)
     params = jax.eval_shape(lambda x, model=model: model.init(jax.random.key(0), x, train=False), image)["params"]
