@@ -185,10 +185,14 @@ def fashion(monkeypatch):
   monkeypatch.setattr(loading, "_load_prepared", lambda name, directory: {"fashion_mnist": dataset}[name])
 
 
+QUICK = "study_finetune", "hour"
+"""Of two models; the others trace more of them."""
+
+
 @pytest.mark.parametrize(
   "path, budget",
   [
-    pytest.param(path, budget, id=f"{path.stem}_{budget}", marks=[pytest.mark.slow] * (budget == "full"))
+    pytest.param(path, budget, id=f"{path.stem}_{budget}", marks=[pytest.mark.slow] * ((path.stem, budget) != QUICK))
     for path in STUDIES
     for budget in ("hour", "full")
   ],

@@ -84,6 +84,11 @@ def _check_seeds(study: Study) -> None:
       raise UserError(f"seeded must name settings, got {name!r}; did you mean {' or '.join(nearest(name, names))}?")
   if "seed" not in study.seeded:
     raise UserError(f"seeded must hold 'seed', got {list(study.seeded)}; without it a setting's runs are all the same.")
+  for setting in study.settings:
+    decided = dict.fromkeys(study.seeded, "the study's seeds decide")
+    decided |= {"init_from": "starts_from decides"} if setting.starts_from else {}
+    for name in decided.keys() & setting.changes.keys():
+      raise UserError(f"setting {setting.name} changes {name}, which {decided[name]}; leave it out.")
 
 
 def _check_tuning(study: Study) -> None:
@@ -97,6 +102,8 @@ def _check_tuning(study: Study) -> None:
       raise UserError(f"a candidate of tuning names a folder: a number or a word, got {candidate!r}.")
   if not tuning.candidates or len(set(tuning.candidates)) < len(tuning.candidates):
     raise UserError(f"the candidates of tuning must be one or more values, each once, got {list(tuning.candidates)}.")
+  if tuning.setting in study.seeded:
+    raise UserError(f"tuning cannot choose {tuning.setting}, which the seeds decide; choose another setting.")
   for setting in study.settings:
     if setting.tuned and tuning.setting in setting.changes:
       raise UserError(

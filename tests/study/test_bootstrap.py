@@ -76,6 +76,7 @@ def test_counting_patterns_is_drawing_images_and_seeds():
   assert abs((alone.high - alone.low) - (found.high - found.low)) > 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "seeds, deviation, lowest, highest",
   [

@@ -49,6 +49,12 @@ A, B = Setting("a"), Setting("b", {"model.name": "plain_wide"})
     ({"train_images": 0}, "train_images must be at least 1, got 0."),
     ({"seeded": ["seed", "data.subset_sed"]}, "seeded must name settings, got 'data.subset_sed'; did you mean data."),
     ({"seeded": ["data.subset_seed"]}, "seeded must hold 'seed'"),
+    (settings(A, Setting("b", {"seed": 3})), "setting b changes seed, which the study's seeds decide; leave it out."),
+    (
+      settings(A, Setting("b", {"init_from": "x"}, starts_from="a")),
+      "setting b changes init_from, which starts_from decides; leave it out.",
+    ),
+    ({"tuning": Tuning("seed", [1, 2])}, "tuning cannot choose seed, which the seeds decide"),
     ({"tuning": Tuning("seed", [1], seed=1)}, "the seed of tuning must be none of the study's seeds [0, 1], got 1."),
     ({"tuning": Tuning("seed", [])}, "the candidates of tuning must be one or more values, each once, got []."),
     ({"tuning": Tuning("seed", [1, 1.0])}, "each once, got [1, 1.0]."),
