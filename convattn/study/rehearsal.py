@@ -123,8 +123,10 @@ def _rehearse(
       if differing:
         raise UserError(f"the weights of {source}, from which it starts, are of another model ({differing}).")
     if initial is not None and initial.restored is not None:
-      key = run_keys(experiment.seed)[0]
-      initial_variables(initial.restored, model, task, program.template, key, adapt_channels=experiment.adapt_channels)
+      init_key = run_keys(experiment.seed)[0]
+      initial_variables(
+        initial.restored, model, task, program.template, init_key, adapt_channels=experiment.adapt_channels
+      )
   ready[setting.name] = _Ready(experiment, dataset, model, size)
 
 
