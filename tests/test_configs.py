@@ -33,6 +33,8 @@ def shape_of(experiment):
     return (size, size, 3), 21_841 if experiment.loss.kind == "sigmoid" else 1000
   if name == "cifar10":
     return (32, 32, 3), 10
+  if name == "fashion_mnist":
+    return (28, 28, 1), 10
   dataset = load_dataset(experiment)
   return dataset.image_shape, dataset.num_classes
 
