@@ -44,6 +44,8 @@ def shape_of(experiment):
   if name in MADE:
     images, _ = MADE[name].parts()["test"]
     return images.shape[1:], len(MADE[name].class_names)
+  if name == "fashion_mnist":
+    return (28, 28, 1), 10
   dataset = load_dataset(experiment)
   return dataset.image_shape, dataset.num_classes
 

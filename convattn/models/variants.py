@@ -67,6 +67,17 @@ _SMALL = {
     stem_stride=1,
     conv_stride="depthwise",
   ),
+  "coatnet_mini_28": Spec(
+    (
+      Stage((Run("C", 1, 96),), 2),
+      Stage((Run("C", 2, 96),), 2),
+      Stage((Run("T", 2, 128),), 1),
+      Stage((Run("T", 1, 128),), 2),
+    ),
+    (16, 32),
+    stem_stride=1,
+    conv_expansion=2,
+  ),
   "coatnet_mini_32": Spec(
     (
       Stage((Run("C", 2, 64),), 1),
