@@ -112,12 +112,12 @@ def _rehearse(
     model = make_model(experiment, dataset.num_classes)
     batches = first_batches(task)
     same = dataclasses.replace(experiment, seed=0, num_steps=1, init_from="", adapt_channels=False, data=Data())
-    key = same, tuple(dataset.image_shape), dataset.num_classes
-    if key not in built:
+    kind = same, tuple(dataset.image_shape), dataset.num_classes
+    if kind not in built:
       # One device: how a batch is divided has been checked, and what is not compiled costs nothing.
-      built[key] = build(experiment, model, task, make_mesh(jax.devices()[:1])), _size(model, dataset)
-      check_task(built[key][0], task, batches, experiment.batch_size)
-    program, size = built[key]
+      built[kind] = build(experiment, model, task, make_mesh(jax.devices()[:1])), _size(model, dataset)
+      check_task(built[kind][0], task, batches, experiment.batch_size)
+    program, size = built[kind]
     if source:
       differing = architecture_difference(ready[source].model, model)
       if differing:
