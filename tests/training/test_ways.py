@@ -88,6 +88,7 @@ BESIDE_THE_BATCHES_WAY = {
   "training/task_checks.py": "asks",
   "training/description.py": "and makes its digest",
   "training/state.py": "by this",
+  "training/sharding.py": "which has it fetched to the host",
   "training/program.py": "jits the step, and hands on what it is given",
   "training/progress.py": "counts the work of a step with such a batch",
 }
