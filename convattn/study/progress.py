@@ -20,15 +20,17 @@ def clock(seconds: float) -> str:
 class Pace:
   """Seconds a run will take, from those that have ended: at the pace of its own setting, else at that of all.
 
-  A pace is seconds over work, which is the images of all updates.
+  A pace is seconds over work, which is the images of all updates; one that diverged says nothing about it.
   """
 
   def __init__(self) -> None:
     self._seconds: dict[str, float] = {}
     self._work: dict[str, int] = {}
 
-  def add(self, run: Run, experiment: Experiment, seconds: float) -> None:
-    self._seconds[run.setting] = self._seconds.get(run.setting, 0.0) + seconds
+  def add(self, run: Run, experiment: Experiment, scored: Score) -> None:
+    if scored.diverged:
+      return
+    self._seconds[run.setting] = self._seconds.get(run.setting, 0.0) + scored.seconds
     self._work[run.setting] = self._work.get(run.setting, 0) + _work(experiment)
 
   def left(self, runs: Sequence[tuple[Run, Experiment]]) -> float | None:

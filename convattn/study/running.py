@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -69,17 +70,18 @@ class _Progress:
     self.scores = self._kept(runs)
     self._pace = Pace()
     for each in self.scores:
-      self._pace.add(each, self._experiment(each), self.scores[each].seconds)
+      self._pace.add(each, self._experiment(each), self.scores[each])
     found = f", {len(self.scores)} of them done" if self.scores else ""
     show(f"{self.study.title}: {len(runs)} runs{found}; what each prints is in {self.folder / LOGS}")
     result = self._write()
     for number, each in enumerate(runs, 1):
       if each in self.scores:
         continue
-      experiment = self._experiment(each)
-      self.scores[each] = self._carried_out(each, experiment)
-      write_score(self.folder, each, self.scores[each])
-      self._pace.add(each, experiment, self.scores[each].seconds)
+      experiment, stopped = self._experiment(each), self._stopped(each)
+      self.scores[each] = _diverged(stopped) if stopped else self._carried_out(each, experiment)
+      if not stopped:  # else it follows from the others, one of which may be tried again
+        write_score(self.folder, each, self.scores[each])
+      self._pace.add(each, experiment, self.scores[each])
       rest = [(other, self._experiment(other)) for other in runs if other not in self.scores]
       show(line(number, len(runs), each, self.scores[each], self._pace.left(rest)))
       result = self._write()
@@ -94,14 +96,18 @@ class _Progress:
         kept[each] = scored
     return kept
 
-  def _carried_out(self, run: Run, experiment: Experiment) -> Score:
-    """Trains the run, or what is left of it, and scores it."""
+  def _stopped(self, run: Run) -> str:
+    """Which of the runs that this one needs have diverged, so that it cannot begin; empty: none."""
     setting, start = self.study.named(run.setting), start_of(self.study, run)
     if start is not None and self.scores[start].diverged:
-      return _diverged(f"{start.title}, from which it starts, diverged")
+      return f"{start.title}, from which it starts, diverged"
     if run.candidate is None and self.study.is_tuned(setting) and choose(self.study, setting, self.scores) is None:
-      return _diverged("every candidate of its tuning diverged")
-    workdir = self._workdir(run)
+      return "every candidate of its tuning diverged"
+    return ""
+
+  def _carried_out(self, run: Run, experiment: Experiment) -> Score:
+    """Trains the run, or what is left of it, and scores it."""
+    started, start, workdir = time.perf_counter(), start_of(self.study, run), self._workdir(run)
     try:
       recorded, result = files.read_config(workdir), files.read_result(workdir)
       if start is not None and recorded is not None:
@@ -113,7 +119,7 @@ class _Progress:
       assert result is not None, workdir  # the run writes it before it returns
       return score(run, workdir, experiment, result, self.study.train_images)
     except FloatingPointError as error:
-      return _diverged(one_line(error))
+      return _diverged(one_line(error), time.perf_counter() - started)
 
   def _experiment(self, run: Run) -> Experiment:
     """Of a run whose tuning has not ended, with the first candidate: it serves to tell the time that is left."""
@@ -141,8 +147,8 @@ def _where_it_was(experiment: Experiment, recorded: Experiment) -> Experiment:
   return dataclasses.replace(experiment, init_from=recorded.init_from) if here == there else experiment
 
 
-def _diverged(what: str) -> Score:
-  return Score({}, {}, None, 0.0, "", diverged=what)
+def _diverged(what: str, seconds: float = 0.0) -> Score:
+  return Score({}, {}, None, seconds, "", diverged=what)
 
 
 @contextlib.contextmanager

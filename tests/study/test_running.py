@@ -200,6 +200,13 @@ def test_a_run_that_diverges_is_told_and_left_out(toy_study, tmp_path, monkeypat
   assert "diverged, and left out: narrow (seed 0), begun (seed 0)" in (tmp_path / "study.md").read_text()
   monkeypatch.setattr(running, "train", refuse_to_train)
   assert run(study, tmp_path) == result
+  assert read_score(tmp_path, Run("narrow", 0)).seconds > 0
+  # Tried again it is no obstacle to what starts from it.
+  (tmp_path / "scores" / "narrow" / "seed_0.json").unlink()
+  monkeypatch.setattr(running, "train", before)
+  again = run(study, tmp_path)
+  assert [row["diverged"] for row in again["settings"]] == [{}, {}, {}]
+  assert list(again["settings"][2]["test"]["seeds"]) == ["0", "1"]
 
 
 def test_a_candidate_that_diverges_is_not_taken(done, toy_study, tmp_path, monkeypatch):

@@ -26,10 +26,10 @@ SIZES = {setting.name: Size(12_345 * i, 3_210_000 * i) for i, setting in enumera
 CHANCES = {"as_paper": 0.6, "bias_none": 0.7, "more": 0.9, "more_none": 0.8}
 
 
-def score(name, seed, train=0.95):
+def score(name, seed, train=0.95, seconds=61.5):
   correct = np.random.default_rng([seed, len(name)]).random(503) < CHANCES[name]
   accuracy = {"train": train, "test": int(correct.sum()) / 503}
-  return Score(accuracy, {"train": 30, "test": 503}, correct, 61.5, "abc")
+  return Score(accuracy, {"train": 30, "test": 503}, correct, seconds, "abc")
 
 
 def tried(value):
@@ -149,8 +149,9 @@ def test_a_clock_has_hours_where_there_are_some(seconds, shown):
 def test_what_is_left_goes_by_the_pace_of_a_setting_and_else_of_all():
   pace, experiment = Pace(), Experiment(num_steps=10, batch_size=4)
   assert pace.left([(Run("a", 0), experiment)]) is None
-  pace.add(Run("a", 0), experiment, 8.0)  # 0.2 seconds an image
-  pace.add(Run("b", 0), experiment, 24.0)  # 0.6
+  pace.add(Run("a", 0), experiment, score("more", 3, seconds=8.0))  # 0.2 seconds an image
+  pace.add(Run("b", 0), experiment, score("more", 3, seconds=24.0))  # 0.6
+  pace.add(Run("b", 1), experiment, tried(None))  # it ended early
   twice = Experiment(num_steps=20, batch_size=4)
   assert pace.left([(Run("a", 1), twice), (Run("b", 1), experiment)]) == pytest.approx(16 + 24)
   assert pace.left([(Run("c", 0), experiment)]) == pytest.approx(16)
