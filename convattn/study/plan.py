@@ -31,7 +31,7 @@ class Run:
   @property
   def title(self) -> str:
     """Its name to people."""
-    return f"{self.setting} {'seed' if self.candidate is None else 'tuning,'} {self.name.rpartition('_')[2]}"
+    return f"{self.setting} seed {self.seed}" if self.candidate is None else f"{self.setting} tuning, {self.candidate}"
 
 
 def tuning_runs(study: Study, setting: Setting) -> tuple[Run, ...]:

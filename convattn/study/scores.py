@@ -6,13 +6,14 @@ import dataclasses
 import io
 import time
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from convattn.data import Dataset
-from convattn.errors import UserError
+from convattn.errors import UserError, one_line
 from convattn.files import write_whole
 from convattn.inference import outcomes_of, restore_classifier
 from convattn.study.plan import Run
@@ -114,12 +115,14 @@ def read_score(folder: Path, run: Run) -> Score | None:
   try:
     scored = Score(**stored, correct=None)
     if "test" in scored.accuracy:
-      with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
+      content = io.BytesIO(path.with_suffix(".npz").read_bytes())  # NumPy leaves a damaged file open
+      with np.load(content, allow_pickle=False) as arrays:
         scored = dataclasses.replace(scored, correct=arrays["correct"])
       if scored.correct is None or scored.correct.shape != (scored.images["test"],):
         raise ValueError("it is of other images")
-  except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-    raise UserError(f"{path} or the .npz beside it is damaged ({error}); {advice}") from error
+  # Of a damaged .npz NumPy raises what its layers do: of zip, zlib and pickle.
+  except (OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    raise UserError(f"{path} or the .npz beside it is damaged ({one_line(error)}); {advice}") from error
   return scored
 
 

@@ -56,6 +56,12 @@ def test_each_run_stands_behind_what_it_needs(toy_study):
   assert len(names) == len(set(names)) == 8
 
 
+def test_a_run_has_a_name_for_the_disk_and_one_for_people():
+  tuning = Run("a", 1000, "layout_cctt_28")
+  assert (tuning.name, tuning.title) == ("a/tuning_layout_cctt_28", "a tuning, layout_cctt_28")
+  assert (Run("b_1", 3).name, Run("b_1", 3).title) == ("b_1/seed_3", "b_1 seed 3")
+
+
 def test_an_experiment_is_the_base_with_its_changes(toy_study, tmp_path):
   study = toy_study("tuned", seeded=("seed", "data.subset_seed"))
   chosen = {"narrow": 0.003, "wide": 0.03, "drawn": 0.03}
