@@ -1,6 +1,8 @@
-"""Splits a command line into options: `--name=value` and `--name value`."""
+"""Splits a command line into options, `--name=value` and `--name value`, and writes one down."""
 
 import itertools
+import shlex
+import sys
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
@@ -127,3 +129,9 @@ def pixels(name: str, text: str) -> tuple[int, int]:
   if not (height and width) or len(more) > 1:
     raise UserError(f"--{name} must be a number of pixels such as 384, or height x width as 384x512, got {text!r}.")
   return height, width
+
+
+def as_typed(command: str, arguments: Sequence[str]) -> str:
+  """The command line of this process, as a shell takes it."""
+  started = {"train.py": "python train.py", "__main__.py": f"python -m convattn {command}"}
+  return " ".join([started.get(Path(sys.argv[0]).name, f"convattn {command}"), *map(shlex.quote, arguments)])

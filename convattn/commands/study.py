@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING
 from convattn.commands import figures
 from convattn.commands.experiment_file import load_study
 from convattn.commands.memory import naming_a_lack_of_memory
-from convattn.commands.options import named_options, split_positional
+from convattn.commands.options import as_typed, named_options, split_positional
 from convattn.errors import UserError
+from convattn.study.checks import check_reached
 from convattn.training import output
 from convattn.training.config import Experiment
 from convattn.training.settings import apply_overrides, settings
@@ -27,7 +27,8 @@ _HELP = """convattn study FILE|NAME[:ARGUMENT] --workdir=DIR [--config.SETTING=V
   --workdir  runs/SETTING/seed_N, each the workdir of a run; what they print, in logs; their scores; and the result,
              study.md, study.json and study.png. The same command goes on with a study that was interrupted
 
-A --config.SETTING, as those of convattn train, changes the experiment that all settings of the study have in common."""
+A --config.SETTING, as those of convattn train, changes the experiment that all settings of the study have in common;
+one that each of them has its own value of is refused."""
 
 _LESS_MEMORY = "lower --config.batch_size or --config.eval_batch_size, or set --config.compute.remat=block."
 
@@ -53,8 +54,9 @@ def run(arguments: Sequence[str]) -> None:
     raise UserError("where to? --workdir=DIR, such as --workdir=runs/study.")
   study = load_study(references[0])
   study = study.with_base(apply_overrides(study.base, overrides))
+  check_reached(study, [name for name, _ in overrides])
   with output.guarded(goes_on=True):  # what a study finds is in its workdir
-    _carry_out(study, Path(plain["workdir"]).expanduser(), f"convattn study {shlex.join(arguments)}")
+    _carry_out(study, Path(plain["workdir"]).expanduser(), as_typed("study", arguments))
 
 
 def _carry_out(study: Study, workdir: Path, command: str) -> None:

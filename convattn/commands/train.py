@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Literal
 from convattn.commands import figures
 from convattn.commands.experiment_file import default_file, load_experiment
 from convattn.commands.memory import naming_a_lack_of_memory
-from convattn.commands.options import named_options, split_options
+from convattn.commands.options import as_typed, named_options, split_options
 from convattn.errors import UserError
 from convattn.training import output
 from convattn.training.config import Experiment
@@ -67,7 +66,7 @@ def run(arguments: Sequence[str]) -> None:
       workdir,
       trace_steps=TRACE_STEPS if "--profile" in arguments else 0,
       changes="continue" if "--continue" in arguments else "refuse",
-      command=_as_typed(arguments),
+      command=as_typed("train", arguments),
     )
 
 
@@ -96,12 +95,6 @@ def _help(experiment: Experiment, chosen: bool) -> str:
     where=" after these options" if chosen else " in the default file",
     settings=describe_settings(experiment),
   )
-
-
-def _as_typed(arguments: Sequence[str]) -> str:
-  """The command line, as a shell takes it."""
-  started = {"train.py": "python train.py", "__main__.py": "python -m convattn train"}
-  return " ".join([started.get(Path(sys.argv[0]).name, "convattn train"), *map(shlex.quote, arguments)])
 
 
 def _train(

@@ -34,7 +34,7 @@ def missing(name: str, root: Path, own: Collection[str]) -> UserError:
     own: names that are known besides TFDS's.
   """
   stock = [*_stock_names(), *made.MADE]
-  if name.partition("/")[0] in stock:
+  if name.partition("/")[0] in _stock_names() or name in made.MADE:
     return UserError(
       f"data set {name!r} is not in {str(root)!r}; make it with: convattn prepare {name} --data_dir={root}"
     )
@@ -81,11 +81,11 @@ def prepare_stock(name: str, root: Path, manual_dir: str = "") -> Path:
     return folder
   if name in made.MADE:
     made.prepare(name, root)
-    return root / name
+    return _written(root, name)
   if name.partition("/")[0] not in _stock_names():
     raise missing(name, root, ("digits", "folder"))
   if name == _FASHION_MNIST and _is_made_of_files(root, manual_dir):
-    return root / name
+    return _written(root, name)
   if importlib.util.find_spec("tensorflow") is None:
     raise UserError(
       f"preparing {name!r} takes TensorFlow (reading it does not); install it with: pip install '.[prepare]' in the "
@@ -93,12 +93,15 @@ def prepare_stock(name: str, root: Path, manual_dir: str = "") -> Path:
     )
   root.mkdir(parents=True, exist_ok=True)
   with _alone(root / f".{name.replace('/', '.')}.lock"):
-    folder = record_folder(root, name)
-    if folder is None:  # nobody has made it meanwhile
+    if record_folder(root, name) is None:  # nobody has made it meanwhile
       for left in (root / name).glob("**/incomplete.*"):
         shutil.rmtree(left)
       _download_and_prepare(name, root, manual_dir)
-      folder = record_folder(root, name)
+  return _written(root, name)
+
+
+def _written(root: Path, name: str) -> Path:
+  folder = record_folder(root, name)
   if folder is None:
     raise UserError(f"TFDS reports no error, but there is no {name!r} in {str(root)!r}.")
   return folder

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 
 from convattn.errors import UserError, nearest
 from convattn.study.definition import Study
@@ -24,6 +25,21 @@ def check_definition(study: Study) -> None:
   _check_starts(study)
   _check_seeds(study)
   _check_tuning(study)
+
+
+def check_reached(study: Study, names: Iterable[str]) -> None:
+  """Whether another value in the base, of the experiment's settings `names`, would change any run.
+
+  Raises:
+    UserError: none of them, since all settings of the study, or its seeds, have the last word; one line.
+  """
+  for name in names:
+    own = {setting.name for setting in study.settings if name in setting.changes}
+    if study.tuning is not None and study.tuning.setting == name:
+      own |= {setting.name for setting in study.settings if setting.tuned}
+    whose = "its seeds decide" if name in study.seeded else "each of its settings has its own"
+    if name in study.seeded or len(own) == len(study.settings):
+      raise UserError(f"--config.{name} would change nothing in this study: {whose}; change the study's file.")
 
 
 def _check_names(study: Study) -> None:

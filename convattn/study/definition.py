@@ -1,9 +1,12 @@
 """What a study is: a question, the settings that are compared, and the seeds that each of them is run with."""
 
 import dataclasses
+import types
+import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from convattn.errors import UserError
 from convattn.training.config import Experiment
 
 
@@ -28,6 +31,9 @@ class Setting:
   group: str = ""
   tuned: bool = True
 
+  def __post_init__(self) -> None:
+    _check_kinds(self)
+
 
 @dataclasses.dataclass(frozen=True)
 class Tuning:
@@ -46,6 +52,9 @@ class Tuning:
   candidates: Sequence[Any]
   seed: int = 1000
   num_steps: int = 0
+
+  def __post_init__(self) -> None:
+    _check_kinds(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +86,9 @@ class Study:
   seeded: Sequence[str] = ("seed",)
   train_images: int = 10_000
 
+  def __post_init__(self) -> None:
+    _check_kinds(self)
+
   def with_base(self, base: Experiment) -> "Study":
     """The same study of another experiment."""
     return dataclasses.replace(self, base=base)
@@ -91,3 +103,40 @@ class Study:
 
   def is_tuned(self, setting: Setting) -> bool:
     return self.tuning is not None and setting.tuned
+
+
+def _check_kinds(value: Setting | Tuning | Study) -> None:
+  """Whether each field is of the kind that it is declared with: seeds=3 and paper=84.1 are told where they stand.
+
+  Raises:
+    UserError: one is not; one line.
+  """
+  for name, kind in typing.get_type_hints(type(value)).items():
+    if not _is_of(getattr(value, name), kind):
+      wanted = f"{type(value).__name__}'s {name} must be {_told(kind)}"
+      raise UserError(f"{wanted}, got {getattr(value, name)!r:.100}.")
+
+
+_KINDS = {str: "a text", int: "a whole number", bool: "True or False", type(None): "None"}
+
+
+def _told(kind: Any) -> str:
+  inside = typing.get_args(kind)
+  if isinstance(kind, types.UnionType):
+    return " or ".join(map(_told, inside))
+  if typing.get_origin(kind) is Mapping:
+    return "a dict of names and values"
+  if typing.get_origin(kind) is Sequence:
+    return "a list" if inside[0] is Any else f"a list, each {_told(inside[0])}"
+  return _KINDS.get(kind, f"{kind.__name__}(...)")
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+  inside = typing.get_args(kind)
+  if isinstance(kind, types.UnionType):
+    return any(_is_of(value, each) for each in inside)
+  if typing.get_origin(kind) is Mapping:
+    return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
+  if typing.get_origin(kind) is Sequence:
+    return isinstance(value, Sequence) and not isinstance(value, str) and all(_is_of(each, inside[0]) for each in value)
+  return kind is Any or (isinstance(value, kind) and not (kind is int and isinstance(value, bool)))

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from convattn.study.plan import Run
 from convattn.study.scores import Score
 from convattn.training.config import Experiment
-
-
-def clock(seconds: float) -> str:
-  """Such as 2:05 (minutes:seconds) or 1:02:05 (with hours), rounded up."""
-  minutes, rest = divmod(math.ceil(seconds), 60)
-  hours, minutes = divmod(minutes, 60)
-  return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+from convattn.training.progress import clock
 
 
 class Pace:

@@ -10,7 +10,7 @@ from typing import Any
 from convattn.errors import UserError, one_line
 from convattn.study.definition import Study
 from convattn.training.settings import changing, with_values
-from convattn.training.workdir import CONFIG, changes, experiment_from_json, read_json, write_json
+from convattn.training.workdir import CONFIG, changes, check_place, experiment_from_json, read_json, write_json
 
 PLAN, RESULT, TABLE, FIGURE = "plan.json", "study.json", "study.md", "study.png"
 
@@ -45,11 +45,9 @@ def check_folder(folder: Path, study: Study) -> None:
   (`change` in training/config.py) may have changed.
 
   Raises:
-    UserError: it is one, or plan.json is damaged; one line.
+    UserError: it is one, or no folder, or plan.json is damaged; one line.
   """
-  nearest = next(place for place in (folder, *folder.parents) if place.exists())
-  if not nearest.is_dir():
-    raise UserError(f"{nearest} is a file, but the workdir must be a folder; give {_ANOTHER}.")
+  check_place(folder)
   if (folder / CONFIG).exists():
     raise UserError(f"{folder} holds a run, not a study; give this study {_ANOTHER}.")
   advice = f"restore it, delete {folder}, or give {_ANOTHER}."

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from convattn.analysis import columns
-from convattn.study.progress import clock
+from convattn.training.progress import clock
 
 _WIDEST = 120
 """Columns of a terminal that the table keeps to."""
@@ -154,14 +155,7 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _wrapped(note: str) -> list[str]:
-  lines, line = [], ""
-  for word in note.split():
-    if line and len(line) + 1 + len(word) > _WIDEST:
-      lines.append(line)
-      line = "  " + word
-    else:
-      line = f"{line} {word}" if line else word
-  return [*lines, line]
+  return textwrap.wrap(note, _WIDEST, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def _markdown_row(cells: Sequence[str]) -> str:

@@ -118,11 +118,17 @@ def show(*lines: str | None) -> None:
       print(line, flush=True)
 
 
+def clock(seconds: float) -> str:
+  """Such as 2:05 (minutes:seconds) or 1:02:05 (with hours), rounded up."""
+  minutes, rest = divmod(math.ceil(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
 def time_left(started: float, done: int, remaining: int) -> str:
-  """For instance "3:07 left" (minutes:seconds), at the pace since `started`, a time of `time.perf_counter`."""
+  """For instance "3:07 left", as `clock` has it, at the pace since `started`, a time of `time.perf_counter`."""
   pace = (time.perf_counter() - started) / max(done, 1)
-  minutes, seconds = divmod(math.ceil(pace * remaining), 60)
-  return f"{minutes}:{seconds:02d} left"
+  return f"{clock(pace * remaining)} left"
 
 
 class Progress:

@@ -191,6 +191,17 @@ def turns_pictures_of(recorded: Recorded | None, data: Data) -> bool:
   return bool(preprocessing.get("exif", False))
 
 
+def check_place(folder: Path) -> None:
+  """Refuses a workdir that cannot be made.
+
+  Raises:
+    UserError: a file is where it or a folder above it should be.
+  """
+  nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+  if not nearest.is_dir():
+    raise UserError(f"{nearest} is a file, but the workdir must be a folder; give {_ANOTHER}.")
+
+
 def check_config(
   folder: Path, experiment: Experiment, identity: dict[str, Any] | None = None, *, continued: bool = False
 ) -> Recorded | None:
@@ -202,12 +213,10 @@ def check_config(
     What is recorded there; None where no run has begun.
 
   Raises:
-    UserError: config.json there differs or is damaged; one line lists what differs, with its old and new value. Or
-      a file is where the workdir or a folder above it should be.
+    UserError: as `check_place`; or config.json there differs or is damaged; one line lists what differs, with its old
+      and new value.
   """
-  nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-  if not nearest.is_dir():
-    raise UserError(f"{nearest} is a file, but the workdir must be a folder; give {_ANOTHER}.")
+  check_place(folder)
   recorded = read_config(folder)
   if recorded is None:
     return None

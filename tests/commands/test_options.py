@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from convattn.commands.options import (
+  as_typed,
   named_options,
   output_file,
   positive_number,
@@ -114,3 +115,12 @@ def test_an_output_file_has_a_folder_and_is_none(tmp_path):
     output_file("out", str(tmp_path))
   with pytest.raises(UserError, match="there is no folder '.*missing'; make it"):
     output_file("out", str(tmp_path / "missing" / "a.json"))
+
+
+@pytest.mark.parametrize(
+  "started, said",
+  [("/x/convattn/__main__.py", "python -m convattn study"), ("/bin/convattn", "convattn study")],
+)
+def test_a_command_line_is_told_as_a_shell_takes_it(monkeypatch, started, said):
+  monkeypatch.setattr("sys.argv", [started])
+  assert as_typed("study", ["a b:c", "--workdir=d"]) == f"{said} 'a b:c' --workdir=d"

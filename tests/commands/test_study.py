@@ -28,7 +28,7 @@ def test_a_study_is_found_by_name_and_takes_an_argument(tmp_path, monkeypatch):
   assert (load_study("study_layout").seeds, load_study("study_layout:hour").seeds) == ((0, 1, 2), (0, 1))
   with pytest.raises(UserError, match="did you mean study_layout.*that come with convattn go by name: study_choices"):
     load_study("study_layuot")
-  with pytest.raises(UserError, match="go by name: cifar10, digits, finetune") as raised:
+  with pytest.raises(UserError, match="go by name: cifar10, digits, ") as raised:
     load_experiment("study_layuot")
   assert "study_layout," not in str(raised.value)
 
@@ -42,6 +42,15 @@ def test_a_study_is_found_by_name_and_takes_an_argument(tmp_path, monkeypatch):
     (["study_layout", "--workdri=x"], "there is no option --workdri; did you mean --workdir"),
     (["study_layout", "--workdir=x", "--config.num_step=3"], "there is no setting 'num_step'; did you mean num_steps?"),
     (["study_layout:day", "--workdir=x"], "the budgets are 'full' and 'hour', got 'day'."),
+    (
+      ["study_layout", "--workdir=x", "--config.num_steps=3"],
+      "--config.num_steps would change nothing in this study: each of its settings has its own; change the study's",
+    ),
+    (["study_layout", "--workdir=x", "--config.seed=3"], "--config.seed would change nothing in this study: its seeds"),
+    (
+      ["study_choices", "--workdir=x", "--config.optimizer.peak_learning_rate=0.1"],
+      "--config.optimizer.peak_learning_rate would change nothing in this study: each of its settings",
+    ),
     (["digits", "--workdir=x"], "there is no study file 'digits'"),
   ],
 )
@@ -58,6 +67,10 @@ def test_mistakes_are_one_line(refusal, tmp_path, monkeypatch, arguments, said):
     ({"value": "3"}, "must return a Study, got int."),
     ({"arguments": "budget"}, "takes an argument: FILE:ARGUMENT"),
     ({"value": "Study(1)"}, "line 5: TypeError: "),
+    (
+      {"value": 'Study("t", "q", "p", Experiment(), [Setting("a")], 3, ["a"])'},
+      "line 5: UserError: Study's seeds must be a list, each a whole number, got 3.",
+    ),
     ({"value": 'Study("t", "q", "p", Experiment(), [Setting("a")], [], ["a"])'}, "seeds must be one or more numbers"),
     ({"value": 'Study("t", "q", "p", Experiment(), [Setting("a")], [0], [])'}, "must have one baseline"),
   ],

@@ -45,10 +45,17 @@ def test_a_second_time_nothing_is_made(tmp_path, capsys, monkeypatch):
   assert load("mnist1d", str(tmp_path)).image_shape == (1, 40, 1)
 
 
+@pytest.mark.usefixtures("small")
+def test_where_it_was_written_is_told(tmp_path):
+  made = stock.prepare_stock("mnist1d", tmp_path)
+  assert made == stock.prepare_stock("mnist1d", tmp_path) == tmp_path / "mnist1d" / "1.0.0"
+
+
 def test_one_that_is_not_there_or_mistyped_is_one_line(tmp_path):
   for name, message in (
     ("mnist1d", f"data set 'mnist1d' is not in .*; make it with: convattn prepare mnist1d --data_dir={tmp_path}"),
     ("mnist1d_shufled", "unknown data set 'mnist1d_shufled'; did you mean 'mnist1d_shuffled'"),
+    ("mnist1d/small", "unknown data set 'mnist1d/small'; did you mean 'mnist1d'"),  # there are no configurations
     ("distant_marks", "unknown data set 'distant_marks'; did you mean 'distant_marks_8'"),
   ):
     with pytest.raises(UserError, match=message) as raised:

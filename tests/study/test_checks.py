@@ -157,3 +157,25 @@ def test_the_same_study_is_known_by_what_its_runs_are(toy_study, tmp_path):
   (tmp_path / "plan.json").write_text('{"settings": 3}')
   with pytest.raises(UserError, match="is damaged"):
     check_folder(tmp_path, study)
+
+
+@pytest.mark.parametrize(
+  "make, said",
+  [
+    (lambda study: Setting("a", paper=84.1), "Setting's paper must be a text, got 84.1."),
+    (lambda study: Setting("a", ["seed"]), "Setting's changes must be a dict of names and values, got ['seed']."),
+    (lambda study: Setting("a", tuned=1), "Setting's tuned must be True or False, got 1."),
+    (lambda study: Tuning("seed", 0.1), "Tuning's candidates must be a list, got 0.1."),
+    (lambda study: study(seeds=3), "Study's seeds must be a list, each a whole number, got 3."),
+    (lambda study: study(seeds=[True]), "Study's seeds must be a list, each a whole number, got [True]."),
+    (lambda study: study(baselines="a"), "Study's baselines must be a list, each a text, got 'a'."),
+    (lambda study: study(settings=[{}]), "Study's settings must be a list, each Setting(...), got [{}]."),
+    (lambda study: study(base=3), "Study's base must be Experiment(...), got 3."),
+    (lambda study: study(tuning=[3]), "Study's tuning must be Tuning(...) or None, got [3]."),
+  ],
+)
+def test_what_is_of_another_kind_is_told_where_it_stands(toy_study, make, said):
+  with pytest.raises(UserError) as raised:
+    make(toy_study)
+  assert str(raised.value) == said
+  toy_study(seeds=range(2), baselines=("narrow", "drawn"))

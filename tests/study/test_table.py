@@ -9,7 +9,7 @@ import pytest
 
 from convattn.study import Setting, Study, Tuning, markdown, paired_interval, text
 from convattn.study.plan import Run
-from convattn.study.progress import Pace, clock, line
+from convattn.study.progress import Pace, line
 from convattn.study.rehearsal import Size
 from convattn.study.results import choose, results
 from convattn.study.scores import Score
@@ -137,13 +137,6 @@ def test_the_budget_of_tuning_is_told():
   shown = " ".join(text(results(study, SIZES, scores)).split())
   assert "beta1, the best on the validation part of 0.1, 0.2, one run each with seed 1000 and 70 steps" in shown
   assert "as_paper: 0.2 (20.00 %); bias_none: not chosen yet; more: not chosen yet. Not tuned: more_none." in shown
-
-
-@pytest.mark.parametrize(
-  "seconds, shown", [(0, "0:00"), (5.2, "0:06"), (60, "1:00"), (3599.5, "1:00:00"), (7325, "2:02:05")]
-)
-def test_a_clock_has_hours_where_there_are_some(seconds, shown):
-  assert clock(seconds) == shown
 
 
 def test_what_is_left_goes_by_the_pace_of_a_setting_and_else_of_all():

@@ -135,6 +135,18 @@ def test_other_hosts_are_silent(capsys):
   assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize(
+  "seconds, shown", [(0, "0:00"), (5.2, "0:06"), (60, "1:00"), (3599.5, "1:00:00"), (7325, "2:02:05")]
+)
+def test_a_clock_has_hours_where_there_are_some(seconds, shown):
+  assert progress.clock(seconds) == shown
+
+
+def test_the_time_left_is_told_as_any_time(monkeypatch):
+  monkeypatch.setattr(progress.time, "perf_counter", lambda: 110.0)
+  assert [progress.time_left(100.0, 4, rest) for rest in (0, 3, 1441)] == ["0:00 left", "0:08 left", "1:00:03 left"]
+
+
 def test_a_terminal_gets_a_bar(capsys, monkeypatch):
   monkeypatch.setattr(progress.sys.stdout, "isatty", lambda: True, raising=False)
   with Progress(3, 1, enabled=True) as bar:
