@@ -33,6 +33,9 @@ _HELP = """convattn summary NAME|TAG|DIR [--image_size=H|HxW] [--num_classes=100
   kept MiB       what a training step on the batch keeps of its forward pass for the backward pass, as autodiff asks for
                  it; gradients, optimizer state and working space come on top, and XLA may keep less"""
 
+_FLAT = {"patch": (16, 80), "row": (1, 40)}
+"""What a model's name begins with -> (height, width) it is made for: those of data/distant_marks.py and mnist1d.py."""
+
 _OPTIONS = ("image_size", "num_classes", "dtype", "remat", "batch_size")
 
 
@@ -97,7 +100,8 @@ def _find(name: str) -> tuple[nn.Module, tuple[int, int], int]:
   model = create_model(name)
   sizes = [row.preprocessing.image_size for row in TAGS if row.architecture == name]
   small = re.search(r"_(?:mini_)?(8|28|32)$", name)
-  return model, (sizes or [(int(small[1]),) * 2 if small else (224, 224)])[0], 3
+  flat = _FLAT.get(name.partition("_")[0])
+  return model, (sizes or [(int(small[1]),) * 2 if small else flat or (224, 224)])[0], 3
 
 
 def _described(model: nn.Module) -> list[str]:

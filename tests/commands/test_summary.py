@@ -63,6 +63,9 @@ def test_the_largest_model_makes_no_variables(call):
     ("coatnet_rmlp_2_rw_384", "384 × 384 × 3 | 1000 classes"),
     ("test_coatnet.untrained", "160 × 160 × 3 | 1000 classes"),
     ("coatnet_mini_32", "32 × 32 × 3 | 1000 classes"),
+    ("layout_cctt_28", "28 × 28 × 3 | 1000 classes"),
+    ("patch_ct", "16 × 80 × 3 | 1000 classes"),
+    ("row_dt", "1 × 40 × 3 | 1000 classes"),
   ],
 )
 def test_what_a_name_stands_for_needs_no_network(name, first, call, monkeypatch):
