@@ -10,9 +10,9 @@ from typing import Any
 from convattn.errors import UserError, one_line
 from convattn.study.definition import Study
 from convattn.training.settings import changing, with_values
-from convattn.training.workdir import CONFIG, changes, check_place, experiment_from_json, read_json, write_json
+from convattn.training.workdir import CONFIG, STUDY, changes, check_place, experiment_from_json, read_json, write_json
 
-PLAN, RESULT, TABLE, FIGURE = "plan.json", "study.json", "study.md", "study.png"
+PLAN, RESULT, TABLE, FIGURE = "plan.json", STUDY, "study.md", "study.png"
 
 _ANOTHER = "another --workdir"
 _SHOWN = 3

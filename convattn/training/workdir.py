@@ -30,6 +30,9 @@ CONFIG, RESULT, CONFUSION, MISTAKES, METRICS, CHECKPOINTS, EARLIER, PROFILE, LOC
   "profile",
   ".lock",
 )
+STUDY = "study.json"
+"""In the folder of a study, in which no run is to begin."""
+
 IDENTITY, HISTORY = "identity", "history"
 """Keys of config.json beside the settings: the descriptions of model and data, and what changed after which step."""
 
@@ -213,12 +216,14 @@ def check_config(
     What is recorded there; None where no run has begun.
 
   Raises:
-    UserError: as `check_place`; or config.json there differs or is damaged; one line lists what differs, with its old
+    UserError: as `check_place`; it is the folder of a study; or config.json there differs or is damaged; one line lists what differs, with its old
       and new value.
   """
   check_place(folder)
   recorded = read_config(folder)
   if recorded is None:
+    if (folder / STUDY).exists():
+      raise UserError(f"{folder} holds a study, whose runs are in folders of their own; give this run {_ANOTHER}.")
     return None
   settings = dataclasses.asdict(recorded.experiment), dataclasses.asdict(experiment)
   kinds = changing(experiment)

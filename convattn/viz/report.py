@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from convattn.errors import one_line, printable
 from convattn.files import write_whole
-from convattn.study.record import FIGURE as STUDY_FIGURE, RESULT as STUDY_RESULT
+from convattn.study.record import FIGURE as STUDY_FIGURE, PLAN as STUDY_PLAN, RESULT as STUDY_RESULT
 from convattn.training.workdir import CONFUSION, METRICS, MISTAKES
 from convattn.viz.confusion import confusion_figure, missing_letters, read_confusion
 from convattn.viz.curves import curves_figure, read_curves
@@ -33,13 +33,14 @@ def draw(
     note: gets a line about letters that no font has.
 
   Raises:
-    FileNotFoundError: no metrics in `workdir`.
-    ValueError: a file there that does not hold what a run writes.
+    FileNotFoundError: no metrics in `workdir`, or no result of its study.
+    ValueError: a file there that does not hold what a run or a study writes.
     OSError: a figure cannot be written.
   """
   paths = []
   of_run = ((CURVES_FIGURE, _curves), (CONFUSION_FIGURE, _confusion), (MISTAKES_FIGURE, _mistakes))
-  for name, make in ((STUDY_FIGURE, _study),) if (workdir / STUDY_RESULT).exists() else of_run:
+  is_study = (workdir / STUDY_RESULT).exists() or (workdir / STUDY_PLAN).exists()
+  for name, make in ((STUDY_FIGURE, _study),) if is_study else of_run:
     try:
       figure, missing = make(workdir)
       if figure is not None:

@@ -20,9 +20,10 @@ def read_study(path: Path) -> dict[str, Any]:
     FileNotFoundError: no such file.
     UserError: it holds something else.
   """
-  found = read_json(path)
+  again = "give the command of the study, which writes it anew."
+  found = read_json(path, again)
   if found is None:
-    raise FileNotFoundError(f"there is nothing to draw: {path} is missing; run the study first.")
+    raise FileNotFoundError(f"there is nothing to draw: {path} is missing; {again}")
   return found
 
 

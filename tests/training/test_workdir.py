@@ -45,6 +45,15 @@ def test_a_file_is_no_workdir_nor_holds_one(tmp_path):
   assert not (tmp_path / "new").exists()
 
 
+def test_no_run_begins_in_the_folder_of_a_study(tmp_path):
+  (tmp_path / "study.json").write_text("{}")
+  with pytest.raises(UserError, match=r"holds a study, whose runs are in folders of their own; give this run another"):
+    workdir.check_config(tmp_path, Experiment())
+  # A file of that name in a run's own folder is the user's.
+  workdir.write_config(tmp_path, workdir.Recorded(Experiment(), {}))
+  assert workdir.check_config(tmp_path, Experiment()).experiment == Experiment()
+
+
 def test_a_setting_that_is_new_or_gone_refuses_nobody(tmp_path):
   stored = dataclasses.asdict(Experiment())
   del stored["loss"]["kind"], stored["model"]["pool"]

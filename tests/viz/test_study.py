@@ -57,11 +57,17 @@ def test_a_folder_of_a_study_gets_its_figure(tmp_path):
   assert (tmp_path / STUDY_FIGURE).read_bytes() == before != b""
 
 
+def test_one_that_has_only_begun_is_not_taken_for_a_run(tmp_path):
+  (tmp_path / "plan.json").write_text("{}")
+  with pytest.raises(FileNotFoundError, match="study.json is missing"):
+    draw(tmp_path)
+
+
 def test_what_is_no_study_is_refused(tmp_path):
-  with pytest.raises(FileNotFoundError, match="study.json is missing; run the study first"):
+  with pytest.raises(FileNotFoundError, match="study.json is missing; give the command of the study"):
     read_study(tmp_path / "study.json")
   (tmp_path / "study.json").write_text("[]")
-  with pytest.raises(UserError, match="is damaged"):
+  with pytest.raises(UserError, match="is damaged .*; give the command of the study, which writes it anew"):
     read_study(tmp_path / "study.json")
   with pytest.raises(ValueError, match="this is not what a study writes: KeyError 'settings'"):
     study_figure({})
