@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from convattn.errors import UserError
 from convattn.study.bootstrap import DRAWS, SEED, SHARE, paired_interval
 from convattn.study.definition import Setting, Study
 from convattn.study.plan import Run, runs_of, tuning_runs
@@ -41,6 +42,9 @@ def results(study: Study, sizes: Mapping[str, Size], scores: Scores, command: st
     sizes: of each setting's model.
     scores: of the runs that have ended.
     command: that gave them, if one did.
+
+  Raises:
+    UserError: scores that are compared are of other numbers of images.
   """
   runs = runs_of(study)
   return {
@@ -116,5 +120,12 @@ def _difference(study: Study, setting: Setting, scores: Scores) -> dict[str, Any
       pairs[seed] = ours.correct, theirs.correct
   if not pairs:
     return None
+  numbers = {len(side) for pair in pairs.values() for side in pair}
+  if len(numbers) > 1:
+    found = " and ".join(map(str, sorted(numbers)))
+    raise UserError(
+      f"runs of {setting.name} and {baseline} were tested on {found} images: the data have changed since the study began. "
+      "Give another --workdir, or delete the folder scores in this one: all runs are then scored on what is there now."
+    )
   ours_of_all, theirs_of_all = (np.stack(side) for side in zip(*pairs.values(), strict=True))
   return {**dataclasses.asdict(paired_interval(ours_of_all, theirs_of_all)), "seeds": list(pairs)}

@@ -25,6 +25,7 @@ from convattn.training.changes import is_finished
 from convattn.training.config import Experiment
 from convattn.training.progress import show
 from convattn.training.runs import run as train
+from convattn.training.saving_errors import naming_a_full_disk
 
 LOGS = "logs"
 """The folder of what the runs print: LOGS/SETTING/seed_N.txt."""
@@ -43,14 +44,14 @@ def run(study: Study, workdir: str | os.PathLike[str], *, command: str | None = 
     command: that is written beside the result.
 
   Raises:
-    UserError: the study, or one of its settings, could not be run, before anything is trained or written; or as
-      `training.run`.
+    UserError: the study, or one of its settings, could not be run, before anything is trained or written; a full disk;
+      or as `training.run`.
     Terminated, KeyboardInterrupt: as `training.run`; the state of the run in progress is saved.
   """
   folder = Path(workdir).expanduser().absolute()
   check_folder(folder, study)
   sizes = check(study, folder)
-  with files.locked(folder):
+  with files.locked(folder), naming_a_full_disk(folder):
     check_folder(folder, study)  # somebody else may have begun another one meanwhile
     write_plan(folder, study)
     return _Progress(study, folder, sizes, command).run()

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +26,7 @@ from convattn.training.loop import Loop
 from convattn.training.program import Program, build, make_model, run_keys
 from convattn.training.progress import device_line, show, summary, unused_gpu_warning
 from convattn.training.readme import account_of
-from convattn.training.saving_errors import full_disk_line, is_full_disk
+from convattn.training.saving_errors import naming_a_full_disk
 from convattn.training.settings import validate, validate_batch_sizes
 from convattn.training.sharding import make_mesh
 from convattn.training.state import TrainState, sha256
@@ -147,7 +146,7 @@ def _run(
         )
     # Locked here, when all else has been checked: what is refused leaves no workdir behind.
     stack.enter_context(files.locked(folder) if is_main() else contextlib.nullcontext())
-    stack.enter_context(_naming_a_full_disk(folder))
+    stack.enter_context(naming_a_full_disk(folder))
     then = {**identity, "data": data_before(task, recorded, experiment) or identity["data"]}
     recorded, result = files.check_config(folder, experiment, then, continued=continued), files.read_result(folder)
     with Checkpoints(folder / files.CHECKPOINTS, experiment.checkpoint, ranking_of(task)) as checkpoints:
@@ -163,16 +162,6 @@ def _run(
       )
       with jax.debug_nans(True) if experiment.compute.debug_nans else contextlib.nullcontext():
         return loop.train(variables)
-
-
-@contextlib.contextmanager
-def _naming_a_full_disk(folder: Path) -> Iterator[None]:
-  try:
-    yield
-  except OSError as error:
-    if is_full_disk(error):
-      raise UserError(full_disk_line(folder)) from error
-    raise
 
 
 def _are_continued(changes: str) -> bool:

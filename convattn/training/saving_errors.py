@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from convattn.errors import UserError
+
 _NUMBERS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -22,6 +24,17 @@ def is_full_disk(error: BaseException) -> bool:
 def full_disk_line(folder: Path) -> str:
   """What to tell the user of a full disk."""
   return f"the disk of {folder} is full (or a quota is); make room, then give the same command to go on from there."
+
+
+@contextlib.contextmanager
+def naming_a_full_disk(folder: Path) -> Iterator[None]:
+  """Within it an error that says that the disk is full is a UserError, `full_disk_line`."""
+  try:
+    yield
+  except OSError as error:
+    if is_full_disk(error):
+      raise UserError(full_disk_line(folder)) from error
+    raise
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

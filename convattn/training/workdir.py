@@ -216,8 +216,8 @@ def check_config(
     What is recorded there; None where no run has begun.
 
   Raises:
-    UserError: as `check_place`; it is the folder of a study; or config.json there differs or is damaged; one line lists what differs, with its old
-      and new value.
+    UserError: as `check_place`; it is the folder of a study; or config.json there differs or is damaged; one line lists
+      what differs, with its old and new value.
   """
   check_place(folder)
   recorded = read_config(folder)

@@ -1,6 +1,7 @@
 """A study from its first run to its table: in which order, from where, what is skipped, what a fault leaves."""
 
 import dataclasses
+import errno
 import json
 import re
 import shutil
@@ -171,6 +172,16 @@ def test_two_studies_do_not_share_a_folder(done, copy):
   from convattn.training.workdir import locked
 
   with locked(copy), pytest.raises(UserError, match="another run is working in"):
+    run(done[1], copy)
+
+
+@pytest.mark.parametrize("written", ["write_plan", "write_whole"])
+def test_a_full_disk_is_one_line(done, copy, monkeypatch, written):
+  def fail(*_):
+    raise OSError(errno.ENOSPC, "no space left on device", "study.md")
+
+  monkeypatch.setattr(running, written, fail)
+  with pytest.raises(UserError, match=f"^the disk of {copy} is full .*; make room, then give the same com"):
     run(done[1], copy)
 
 

@@ -1,5 +1,6 @@
 """The numbers of a study and its table, from scores that are made up."""
 
+import dataclasses
 import json
 import re
 import statistics
@@ -7,6 +8,7 @@ import statistics
 import numpy as np
 import pytest
 
+from convattn.errors import UserError
 from convattn.study import Setting, Study, Tuning, markdown, paired_interval, text
 from convattn.study.plan import Run
 from convattn.study.progress import Pace, line
@@ -74,6 +76,14 @@ def test_of_half_a_study_there_is_what_there_is():
   shown = text(found)
   assert "not run yet: as_paper (seed 3), bias_none (seed 5), more (seeds 3, 5)" in shown
   assert re.search(r"more +37,035 +9.63 M +- +- +- +baseline +-", shown)
+
+
+def test_where_the_images_have_changed_meanwhile_it_is_said():
+  scores = dict(SCORES)
+  more = score("bias_none", 5)
+  scores[Run("bias_none", 5)] = dataclasses.replace(more, correct=np.append(more.correct, True))
+  with pytest.raises(UserError, match=r"bias_none and as_paper were tested on 503 and 504 images: the data ha"):
+    results(STUDY, SIZES, scores)
 
 
 @pytest.mark.parametrize(
