@@ -124,7 +124,7 @@ def _difference(study: Study, setting: Setting, scores: Scores) -> dict[str, Any
   if len(numbers) > 1:
     found = " and ".join(map(str, sorted(numbers)))
     raise UserError(
-      f"runs of {setting.name} and {baseline} were tested on {found} images: the data have changed since the study began. "
+      f"runs of {setting.name} and {baseline} were tested on {found} images: the data have changed since it began. "
       "Give another --workdir, or delete the folder scores in this one: all runs are then scored on what is there now."
     )
   ours_of_all, theirs_of_all = (np.stack(side) for side in zip(*pairs.values(), strict=True))
