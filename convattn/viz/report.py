@@ -1,6 +1,7 @@
 """Files in, figures out."""
 
 import io
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,9 @@ CURVES_FIGURE, CONFUSION_FIGURE, MISTAKES_FIGURE = "curves.png", "confusion.png"
 
 
 def draw(
-  workdir: Path, failed: Callable[[str], None] | None = None, note: Callable[[str], None] = lambda line: None
+  workdir: str | os.PathLike[str],
+  failed: Callable[[str], None] | None = None,
+  note: Callable[[str], None] = lambda line: None,
 ) -> list[Path]:
   """Draws curves.png, and confusion.png and mistakes.png where the test has been scored by class; of a study study.png.
 
@@ -37,14 +40,14 @@ def draw(
     ValueError: a file there that does not hold what a run or a study writes.
     OSError: a figure cannot be written.
   """
-  paths = []
+  folder, paths = Path(workdir).expanduser(), []
   of_run = ((CURVES_FIGURE, _curves), (CONFUSION_FIGURE, _confusion), (MISTAKES_FIGURE, _mistakes))
-  is_study = (workdir / STUDY_RESULT).exists() or (workdir / STUDY_PLAN).exists()
+  is_study = (folder / STUDY_RESULT).exists() or (folder / STUDY_PLAN).exists()
   for name, make in ((STUDY_FIGURE, _study),) if is_study else of_run:
     try:
-      figure, missing = make(workdir)
+      figure, missing = make(folder)
       if figure is not None:
-        paths.append(_save(figure, workdir / name))
+        paths.append(_save(figure, folder / name))
     except Exception as error:
       if failed is None:
         raise

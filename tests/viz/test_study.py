@@ -53,7 +53,7 @@ def test_a_folder_of_a_study_gets_its_figure(tmp_path):
   (tmp_path / "study.json").write_text(json.dumps(RESULT))
   assert draw(tmp_path) == [tmp_path / STUDY_FIGURE]
   before = (tmp_path / STUDY_FIGURE).read_bytes()
-  draw(tmp_path)
+  assert draw(str(tmp_path)) == [tmp_path / STUDY_FIGURE]  # as `run` takes a workdir
   assert (tmp_path / STUDY_FIGURE).read_bytes() == before != b""
 
 
