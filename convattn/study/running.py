@@ -112,7 +112,7 @@ class _Progress:
     try:
       recorded, result = files.read_config(workdir), files.read_result(workdir)
       if start is not None and recorded is not None:
-        experiment = _where_it_was(experiment, recorded.experiment)
+        recorded = _where_it_is(workdir, recorded, experiment.init_from)
       if result is None or not is_finished(recorded, experiment, result):
         with _printing_into(self.folder / LOGS / f"{run.name}.txt"):
           train(experiment, workdir)
@@ -142,10 +142,14 @@ class _Progress:
     return result
 
 
-def _where_it_was(experiment: Experiment, recorded: Experiment) -> Experiment:
-  """A study's folder may have moved: the run that this one starts from is known by its place in it."""
-  here, there = (Path(each.init_from).parts[-3:] for each in (experiment, recorded))
-  return dataclasses.replace(experiment, init_from=recorded.init_from) if here == there else experiment
+def _where_it_is(workdir: Path, recorded: files.Recorded, start: str) -> files.Recorded:
+  """A study's folder may have moved, and with it the weights that a run starts from: known by their place in it."""
+  there = recorded.experiment.init_from
+  if there == start or Path(there).parts[-3:] != Path(start).parts[-3:]:
+    return recorded
+  moved = dataclasses.replace(recorded, experiment=dataclasses.replace(recorded.experiment, init_from=start))
+  files.write_config(workdir, moved)
+  return moved
 
 
 def _diverged(what: str, seconds: float = 0.0) -> Score:

@@ -131,6 +131,20 @@ def test_what_is_lost_is_made_again_and_comes_out_equal(done, copy, monkeypatch,
   assert [re.fullmatch(pattern, line)[1] for line in lines] == ["wide seed 0", "begun seed 1"]
 
 
+@pytest.mark.parametrize("lost", [("checkpoints", "result.json"), ("checkpoints/12", "result.json"), ()])
+def test_a_study_that_has_moved_goes_on(done, copy, lost):
+  """One of its runs starts from another, and had ended, been killed, or been killed before its first checkpoint."""
+  place = copy / "runs" / "begun" / "seed_1"
+  (copy / "scores" / "begun" / "seed_1.json").unlink()
+  for path in (place / each for each in lost):
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+  config = json.loads((place / "config.json").read_text())
+  (place / "config.json").write_text(json.dumps(config | {"init_from": "/nowhere/runs/narrow/seed_1"}))
+  assert timeless(run(done[1], copy)) == timeless(done[2])
+  now = json.loads((place / "config.json").read_text())
+  assert now == config | {"init_from": str(copy / "runs" / "narrow" / "seed_1")}
+
+
 def test_a_run_that_was_asked_to_end_goes_on(done, toy_study, tmp_path, monkeypatch):
   """The study ends as a run does, and says what there is so far."""
   before, calls = running.train, []
