@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from convattn.analysis import costs
 from convattn.data import Dataset
@@ -28,10 +29,14 @@ from convattn.training.task_checks import check_task, first_batches
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-  """Of a setting's model, on one image of its data: learnable numbers, and multiply-adds of a forward pass."""
+  """Of a setting's model, on one image of its data: learnable numbers, and multiply-adds of a forward pass.
+
+  `test_is_validation`: the data have no test part of their own, and the validation part stands in.
+  """
 
   parameters: int
   multiply_adds: int
+  test_is_validation: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -118,6 +123,7 @@ def _rehearse(
       built[kind] = build(experiment, model, task, make_mesh(jax.devices()[:1])), _size(model, dataset)
       check_task(built[kind][0], task, batches, experiment.batch_size)
     program, size = built[kind]
+    size = dataclasses.replace(size, test_is_validation=_are_same(dataset, batches))
     if source:
       differing = architecture_difference(ready[source].model, model)
       if differing:
@@ -133,6 +139,13 @@ def _rehearse(
 def _size(model: Any, dataset: Dataset) -> Size:
   parts = costs(model, dataset.image_shape)
   return Size(sum(part.parameters for part in parts), sum(part.multiply_adds for part in parts))
+
+
+def _are_same(dataset: Dataset, batches: Mapping[str, Mapping[str, np.ndarray]]) -> bool:
+  """Whether the test part is the validation part, going by its first batch."""
+  validation, test = batches["validation"], batches["test"]
+  same = all(np.array_equal(validation[name], test[name]) for name in test)
+  return same and len(dataset.validation) == len(dataset.test)
 
 
 def _check_paired(study: Study, setting: Setting, ready: dict[str, _Ready]) -> None:

@@ -95,6 +95,7 @@ def _row(study: Study, setting: Setting, size: Size, scores: Scores) -> dict[str
     "paper": setting.paper,
     "parameters": size.parameters,
     "multiply_adds": size.multiply_adds,
+    "test_is_validation": size.test_is_validation,
     "images": first.images if first else None,
     **{split: {"seeds": found, "mean": means[split], "deviation": _deviation(found)} for split, found in parts.items()},
     "gap": None if test is None or train is None else train - test,

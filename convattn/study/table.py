@@ -88,15 +88,27 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
   command = [f"command: {result['command']}"] if result["command"] else []
   time = f"time: {clock(result['seconds'])} in {result['runs']['ended']} runs, scoring included"
   means, difference, tuning = _means_note(result), _difference_note(result), _tuning_note(result)
-  return [f"The paper: {result['paper']}", means, difference, tuning, *_missing_notes(result), *command, time]
+  stand_in = _stand_in_notes(result)
+  return [
+    f"The paper: {result['paper']}",
+    means,
+    difference,
+    tuning,
+    *stand_in,
+    *_missing_notes(result),
+    *command,
+    time,
+  ]
 
 
 def _means_note(result: Mapping[str, Any]) -> str:
   also = [name for name in result["seeded"] if name != "seed"]
+  seeds = _seeds(result["seeds"])
+  over = f"mean ± sample standard deviation over {seeds}" if len(result["seeds"]) > 1 else f"of {seeds} alone"
   with_seed = f" A seed is the value of {', '.join(also)} too." if also else ""
   return (
     "test %, train %: accuracy of the final weights (averaged ones where a run keeps an average) on images that are "
-    f"not augmented, mean ± sample standard deviation over seeds {', '.join(map(str, result['seeds']))}; train on at "
+    f"not augmented, {over}; train on at "
     f"most {result['train_images']:,} of the training images, drawn once. gap: train - test, in points.{with_seed}"
   )
 
@@ -130,6 +142,15 @@ def _choice(tried: Mapping[str, Any]) -> str:
   if tried["chosen"] is None:
     return "not chosen yet" if len(validation) == len(tried["validation"]) else "none, all diverged"
   return f"{tried['chosen']} ({100 * validation[str(tried['chosen'])]:.2f} %)"
+
+
+def _stand_in_notes(result: Mapping[str, Any]) -> list[str]:
+  names = [each["name"] for each in result["settings"] if each["test_is_validation"]]
+  of_which = "" if len(names) == len(result["settings"]) else f" of {', '.join(names)}"
+  chosen = ", on which the tuning has chosen" if result["tuning"] else ""
+  return (
+    [f"test images{of_which}: the validation part{chosen}; the data have no test part of their own"] if names else []
+  )
 
 
 def _missing_notes(result: Mapping[str, Any]) -> list[str]:

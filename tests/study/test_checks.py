@@ -100,8 +100,19 @@ def test_a_model_that_cannot_be_made_is_refused(toy_study, tmp_path):
 def test_sizes_are_counted_and_nothing_is_written(toy_study, tmp_path):
   sizes = check(toy_study(), tmp_path / "study")
   assert [sizes[name].parameters for name in ("narrow", "wide", "begun")] == [246, 612, 246]
+  assert not any(size.test_is_validation for size in sizes.values())
   assert sizes["wide"].multiply_adds > sizes["narrow"].multiply_adds > 0
   assert list(tmp_path.iterdir()) == []
+
+
+def test_a_validation_part_that_is_tested_on_is_seen(toy_study, tmp_path, monkeypatch):
+  from convattn.study import rehearsal
+
+  load = rehearsal.load_dataset
+  monkeypatch.setattr(
+    rehearsal, "load_dataset", lambda *given: dataclasses.replace(found := load(*given), test=found.validation)
+  )
+  assert all(size.test_is_validation for size in check(toy_study(), tmp_path).values())
 
 
 def test_a_start_may_have_other_classes_and_stand_behind(toy_study, tmp_path):

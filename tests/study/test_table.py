@@ -86,6 +86,21 @@ def test_where_the_images_have_changed_meanwhile_it_is_said():
     results(STUDY, SIZES, scores)
 
 
+def test_it_says_where_the_validation_part_is_tested_on():
+  tuning, sizes = Tuning("optimizer.beta1", (0.1, 0.2)), SIZES | {"more": Size(1, 2, test_is_validation=True)}
+  said = "test images of more: the validation part; the data have no test part of their own"
+  assert said in text(results(STUDY, sizes, {})).splitlines()
+  assert "the validation part" not in text(results(STUDY, SIZES, {}))
+  sizes = {name: Size(1, 2, test_is_validation=True) for name in SIZES}
+  said = "test images: the validation part, on which the tuning has chosen; the data have no test part of their own"
+  assert said in text(results(dataclasses.replace(STUDY, tuning=tuning), sizes, {})).splitlines()
+
+
+def test_of_one_seed_there_is_no_mean():
+  shown = " ".join(text(results(dataclasses.replace(STUDY, seeds=(5,)), SIZES, {})).split())
+  assert "that are not augmented, of seed 5 alone; train on" in shown
+
+
 @pytest.mark.parametrize(
   "values, chosen", [((0.5, 0.7), 0.2), ((0.7, 0.7), 0.1), ((0.7, 0.6), 0.1), ((None, 0.0), 0.2), ((None, None), None)]
 )
