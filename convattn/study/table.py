@@ -88,17 +88,8 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
   command = [f"command: {result['command']}"] if result["command"] else []
   time = f"time: {clock(result['seconds'])} in {result['runs']['ended']} runs, scoring included"
   means, difference, tuning = _means_note(result), _difference_note(result), _tuning_note(result)
-  stand_in = _stand_in_notes(result)
-  return [
-    f"The paper: {result['paper']}",
-    means,
-    difference,
-    tuning,
-    *stand_in,
-    *_missing_notes(result),
-    *command,
-    time,
-  ]
+  found = [*_stand_in_notes(result), *_missing_notes(result)]
+  return [f"The paper: {result['paper']}", means, difference, tuning, *found, *command, time]
 
 
 def _means_note(result: Mapping[str, Any]) -> str:
@@ -148,9 +139,8 @@ def _stand_in_notes(result: Mapping[str, Any]) -> list[str]:
   names = [each["name"] for each in result["settings"] if each["test_is_validation"]]
   of_which = "" if len(names) == len(result["settings"]) else f" of {', '.join(names)}"
   chosen = ", on which the tuning has chosen" if result["tuning"] else ""
-  return (
-    [f"test images{of_which}: the validation part{chosen}; the data have no test part of their own"] if names else []
-  )
+  note = f"test images{of_which}: the validation part{chosen}; the data have no test part of their own"
+  return [note] if names else []
 
 
 def _missing_notes(result: Mapping[str, Any]) -> list[str]:
