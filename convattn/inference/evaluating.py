@@ -23,7 +23,8 @@ def evaluate(restored: Restored, task: Task, split: str) -> tuple[dict[str, floa
   """The metrics of a task on one of its splits, as the loop computes them, on as many devices as divide its batches.
 
   Returns:
-    ({metric: mean over the examples, "count": their number}, {name: sum} of the sums that are arrays).
+    ({metric: mean over the examples, "count": their number}, {name: sum} of the sums that are arrays, and each
+    `training.records.Largest` of the whole split).
 
   Raises:
     UserError: the task has no such split, or no examples in it.

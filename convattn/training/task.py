@@ -93,7 +93,7 @@ class Task(Protocol):
     """One loss per example, [b]. Training minimises their mean over the batch."""
     ...
 
-  def metric_sums(self, outputs: Any, targets: Any, mask: jax.Array) -> dict[str, jax.Array]:
+  def metric_sums(self, outputs: Any, targets: Any, mask: jax.Array) -> dict[str, Any]:
     """Sums over the examples with mask 1: a scalar for each of `metric_names`, and "count".
 
     Arrays may be added: their sums over the test split are written to NAME.json, which may not be a file of the run. So
