@@ -81,7 +81,7 @@ def _accuracy(part: Mapping[str, Any]) -> str:
 
 
 def _points(share: float) -> str:
-  return f"{100 * share:+.2f}"
+  return f"{100 * share:+z.2f}"  # no -0.00
 
 
 def _notes(result: Mapping[str, Any]) -> list[str]:

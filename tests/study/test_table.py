@@ -134,6 +134,12 @@ def test_the_table_has_every_number(result):
     assert said in shown, said
 
 
+def test_a_difference_that_rounds_to_nothing_has_no_sign_of_less(result):
+  first, *rest = result["settings"]
+  shown = text({**result, "settings": [{**first, "gap": -0.00001}, *rest]})
+  assert "+0.00" in shown and "-0.00 " not in shown
+
+
 def test_markdown_says_the_same(result):
   page = markdown(result, "study.png")
   header, rule, *rows = [each for each in page.splitlines() if each.startswith("|")]
