@@ -1,6 +1,7 @@
 """Splits a command line into options, `--name=value` and `--name value`, and writes one down."""
 
 import itertools
+import os
 import shlex
 import sys
 from collections.abc import Collection, Iterable, Sequence
@@ -132,6 +133,15 @@ def pixels(name: str, text: str) -> tuple[int, int]:
 
 
 def as_typed(command: str, arguments: Sequence[str]) -> str:
-  """The command line of this process, as a shell takes it."""
+  """The command line of this process on one line, as a shell takes it; what cannot be seen in it as $'\\x0a'."""
   started = {"train.py": "python train.py", "__main__.py": f"python -m convattn {command}"}
-  return " ".join([started.get(Path(sys.argv[0]).name, f"convattn {command}"), *map(shlex.quote, arguments)])
+  return " ".join([started.get(Path(sys.argv[0]).name, f"convattn {command}"), *map(_quoted, arguments)])
+
+
+def _quoted(argument: str) -> str:
+  if argument.isprintable():
+    return shlex.quote(argument)
+  # Bytes of a path that are no UTF-8, which no file of text can hold, are such too.
+  letters = argument.replace("\\", "\\\\").replace("'", "\\'")
+  hidden = {each: "".join(f"\\x{byte:02x}" for byte in os.fsencode(each)) for each in letters if not each.isprintable()}
+  return f"$'{''.join(hidden.get(each, each) for each in letters)}'"

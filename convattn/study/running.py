@@ -138,7 +138,7 @@ class _Progress:
     result = results(self.study, self.sizes, self.scores, self.command)
     page = markdown(result, FIGURE if (self.folder / FIGURE).exists() or result["finished"] else None)
     files.write_json(self.folder / RESULT, result)
-    write_whole({self.folder / TABLE: page.encode()})
+    write_whole({self.folder / TABLE: page.encode(errors="backslashreplace")})
     return result
 
 

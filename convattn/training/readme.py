@@ -162,7 +162,8 @@ def write_readme(folder: Path, account: Account, sizes: Sizes, result: dict[str,
   """Writes `account.text` of these, but not over a file that no run wrote."""
   path = folder / README
   if not path.exists() or _is_ours(path):
-    write_whole({path: account.text(folder, sizes, result, records).encode()})
+    # A command that Python was given may be no text that a file can hold: no run fails for want of that.
+    write_whole({path: account.text(folder, sizes, result, records).encode(errors="backslashreplace")})
 
 
 def keep_readme(folder: Path, kept: Path) -> None:

@@ -1,5 +1,8 @@
 """The command line as options."""
 
+import os
+import subprocess
+
 import pytest
 from hypothesis import given, strategies as st
 
@@ -124,3 +127,14 @@ def test_an_output_file_has_a_folder_and_is_none(tmp_path):
 def test_a_command_line_is_told_as_a_shell_takes_it(monkeypatch, started, said):
   monkeypatch.setattr("sys.argv", [started])
   assert as_typed("study", ["a b:c", "--workdir=d"]) == f"{said} 'a b:c' --workdir=d"
+
+
+@pytest.mark.parametrize("odd", ["a\nb", "caf\udce9 \x1b", "it's\t\\n", "\u2028x", "$'\x07'"])
+def test_bash_reads_a_command_line_back_whatever_is_in_it(monkeypatch, odd):
+  monkeypatch.setattr("sys.argv", ["convattn"])
+  line = as_typed("train", [f"--workdir={odd}", odd])
+  assert line.isprintable()
+  _, _, arguments = line.partition(" train ")
+  script = f"printf '%s\\0' {arguments}"
+  found = subprocess.run(["bash", "-c", script], capture_output=True, check=True).stdout.split(b"\0")[:-1]
+  assert found == [os.fsencode(f"--workdir={odd}"), os.fsencode(odd)]
