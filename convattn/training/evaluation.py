@@ -52,7 +52,11 @@ def evaluate(
   size = task.evaluation_batch_size
   for number, rows in enumerate(task.evaluation_rows(split, local_rows(program.mesh, size))):
     before_batch()
-    found = program.eval_step(params, model_state, put_rows(rows, program.mesh, size))
+    batch = put_rows(rows, program.mesh, size)
+    # One after another, as training steps are by themselves: where several devices share a few cores, batches that are
+    # computed together wait for each other's collectives until XLA ends the process.
+    jax.block_until_ready(totals)
+    found = program.eval_step(params, model_state, batch)
     kept.append((number * size, {name: each for name, each in found.items() if isinstance(each, Largest)}))
     kept = [(0, merged(kept))] if len(kept) == _AT_ONCE else kept
     sums = {name: each for name, each in found.items() if not isinstance(each, Largest)}

@@ -1,6 +1,7 @@
 """The examples with the largest scores are those of the whole split, however it is cut, padded or divided."""
 
 import dataclasses
+import itertools
 import json
 
 import jax
@@ -72,6 +73,39 @@ def test_the_mistakes_are_the_most_confident_of_all_on_several_devices(toy, scor
   assert found.values["true"].tolist() == labels[found.row].tolist() and sorted(true) == sorted(labels[found.row])
   assert sorted(found.values["predicted"].tolist()) == sorted(predicted)
   assert (found.values["predicted"] != found.values["true"]).all()
+
+
+class Late:
+  """A sum that tells when it is waited for."""
+
+  def __init__(self, value, waits):
+    self.value, self.waits = np.asarray(value), waits
+
+  def __add__(self, other):
+    return Late(self.value + other.value, self.waits)
+
+  def block_until_ready(self):
+    self.waits.append(self)
+    return self
+
+  def __array__(self, *_, **__):
+    return self.value
+
+
+def test_a_batch_is_computed_when_the_one_before_it_has_been(scored):
+  """Several in flight on devices that share a core wait for each other's collectives without end."""
+  task, program, state = scored
+  waits, seen = [], []
+
+  def eval_step(*arguments):
+    seen.append(len(waits))
+    found = program.eval_step(*arguments)
+    return {name: Late(found[name], waits) for name in (*task.metric_names, "count")}
+
+  slow = dataclasses.replace(program, eval_step=eval_step)
+  found, _ = evaluate(slow, task, state.params, state.model_state, "test")
+  assert found["count"] == 130
+  assert len(seen) == 33 and all(before < now for before, now in itertools.pairwise(seen))
 
 
 def test_a_run_leaves_its_mistakes_with_their_pictures(toy, finished):
