@@ -3,17 +3,17 @@
 Grids of 28, 14, 7, 7 and 4 cells a side: the stem keeps every pixel, since texture tells a shirt from a pullover;
 attention begins at 7x7, where 49 cells see each other for less than the convolutions cost. A narrow stem and
 expansion 2 in the convolution blocks, since at these widths the passes over wide, shallow maps take the time, not the
-products: with a stem of 32 channels and expansion 4 the same model ran half as fast and learnt no more in as many
+products: with a stem of 32 channels and expansion 4 a like model ran half as fast and learnt no more in as many
 updates (docs/results.md).
 
 The arguments: none, "quick" for a first look, "long" for as much as the model can learn.
 
 command: python train.py --config=configs/fashion_mnist.py[:quick|:long] --workdir=runs/fashion_mnist
-machine: 2 CPU cores
+machine: one core of an AMD EPYC, the other one busy
 memory, counted from shapes, of one batch over all devices:
   coatnet_mini_28: state 0.011 GiB, kept for the backward pass 0.26 GiB
-time: not run to the end yet
-result: not run to the end yet
+time: 98 minutes, 30,924 updates at 359 images/s
+result: 93.45 % of the test images with seed 0, 93.36 % with averaged weights; other seeds, quick and long: not run
 """
 
 from convattn.training.config import Augmentation, Checkpoint, Data, Experiment, Loss, Model, Optimizer
