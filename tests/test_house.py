@@ -65,7 +65,7 @@ def test_every_room_has_a_place():
     assert not [each for each in imported(PACKAGE / f"{name}.py", "convattn") if each.startswith("convattn")]
 
 
-@pytest.mark.parametrize("room", ["data", "inference", "pretrained", "study", "training"])
+@pytest.mark.parametrize("room", ["data", "inference", "pretrained", "study", "training", "viz"])
 def test_type_checkers_and_users_see_the_same_names_of_a_lazy_room(room):
   package = importlib.import_module(f"convattn.{room}")
   (block,) = [node for node in ast.parse((PACKAGE / room / "__init__.py").read_text()).body if isinstance(node, ast.If)]

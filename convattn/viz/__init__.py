@@ -1,25 +1,36 @@
-"""Figures of what a run left on the disk. The only package that imports matplotlib."""
+"""Figures and pages of what a run left on the disk and of what `analysis` found. The only package with matplotlib.
 
-from convattn.study.record import FIGURE as STUDY_FIGURE
-from convattn.viz.confusion import confusion_figure, read_confusion
-from convattn.viz.curves import curves_figure, read_curves
-from convattn.viz.mistakes import Mistakes, mistakes_figure, read_mistakes
-from convattn.viz.report import CONFUSION_FIGURE, CURVES_FIGURE, MISTAKES_FIGURE, draw
-from convattn.viz.study import read_study, study_figure
+Names are fetched on first use: a page needs no matplotlib.
+"""
 
-__all__ = [
-  "CONFUSION_FIGURE",
-  "CURVES_FIGURE",
-  "MISTAKES_FIGURE",
-  "STUDY_FIGURE",
-  "Mistakes",
-  "confusion_figure",
-  "curves_figure",
-  "draw",
-  "mistakes_figure",
-  "read_confusion",
-  "read_curves",
-  "read_mistakes",
-  "read_study",
-  "study_figure",
-]
+from typing import TYPE_CHECKING
+
+from convattn.lazy import lazy_names
+
+if TYPE_CHECKING:
+  from convattn.viz.confusion import confusion_figure as confusion_figure, read_confusion as read_confusion
+  from convattn.viz.curves import curves_figure as curves_figure, read_curves as read_curves
+  from convattn.viz.mistakes import (
+    Mistakes as Mistakes,
+    mistakes_figure as mistakes_figure,
+    read_mistakes as read_mistakes,
+  )
+  from convattn.viz.report import (
+    CONFUSION_FIGURE as CONFUSION_FIGURE,
+    CURVES_FIGURE as CURVES_FIGURE,
+    MISTAKES_FIGURE as MISTAKES_FIGURE,
+    STUDY_FIGURE as STUDY_FIGURE,
+    draw as draw,
+  )
+  from convattn.viz.study import read_study as read_study, study_figure as study_figure
+
+__getattr__, __dir__, __all__ = lazy_names(
+  __name__,
+  {
+    "confusion": "confusion_figure read_confusion",
+    "curves": "curves_figure read_curves",
+    "mistakes": "Mistakes mistakes_figure read_mistakes",
+    "report": "CONFUSION_FIGURE CURVES_FIGURE MISTAKES_FIGURE STUDY_FIGURE draw",
+    "study": "read_study study_figure",
+  },
+)

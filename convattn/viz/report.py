@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from convattn.errors import one_line, printable
 from convattn.files import write_whole
-from convattn.study.record import FIGURE as STUDY_FIGURE, PLAN as STUDY_PLAN, RESULT as STUDY_RESULT
+from convattn.study import record as study
 from convattn.training.workdir import CONFUSION, METRICS, MISTAKES
 from convattn.viz.confusion import confusion_figure, missing_letters, read_confusion
 from convattn.viz.curves import curves_figure, read_curves
@@ -19,6 +19,7 @@ from convattn.viz.mistakes import mistakes_figure, read_mistakes, shown_names
 from convattn.viz.study import read_study, study_figure
 
 CURVES_FIGURE, CONFUSION_FIGURE, MISTAKES_FIGURE = "curves.png", "confusion.png", "mistakes.png"
+STUDY_FIGURE = study.FIGURE
 
 
 def draw(
@@ -42,7 +43,7 @@ def draw(
   """
   folder, paths = Path(workdir).expanduser(), []
   of_run = ((CURVES_FIGURE, _curves), (CONFUSION_FIGURE, _confusion), (MISTAKES_FIGURE, _mistakes))
-  is_study = (folder / STUDY_RESULT).exists() or (folder / STUDY_PLAN).exists()
+  is_study = (folder / study.RESULT).exists() or (folder / study.PLAN).exists()
   for name, make in ((STUDY_FIGURE, _study),) if is_study else of_run:
     try:
       figure, missing = make(folder)
@@ -64,7 +65,7 @@ def _curves(workdir: Path) -> tuple[Figure | None, str]:
 
 
 def _study(workdir: Path) -> tuple[Figure | None, str]:
-  return study_figure(read_study(workdir / STUDY_RESULT)), ""
+  return study_figure(read_study(workdir / study.RESULT)), ""
 
 
 def _confusion(workdir: Path) -> tuple[Figure | None, str]:
