@@ -1,8 +1,12 @@
 """One headless browser for all tests of the page; without one they are skipped, and say so."""
 
+import pathlib
 import shutil
+import sys
 
 import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 # Nothing of it may go out by itself: what leaves in a test is the page's doing.
 ARGUMENTS = [
