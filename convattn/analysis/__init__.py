@@ -1,6 +1,7 @@
 """Numbers out of a model."""
 
 from convattn.analysis.attention_map import MODES, AttentionMap, Grid
+from convattn.analysis.bare_arrays import maps_of_arrays
 from convattn.analysis.capture import attention_maps
 from convattn.analysis.classification import Classification, Outcomes, classify, join_outcomes, most_confused, outcomes
 from convattn.analysis.costs import Cost, by_stage, costs, costs_of_call, multiply_adds
@@ -23,6 +24,7 @@ __all__ = [
   "costs",
   "costs_of_call",
   "join_outcomes",
+  "maps_of_arrays",
   "memory",
   "model_costs",
   "model_table",
