@@ -117,8 +117,7 @@ def fit_height(figure: Figure, rows: Iterable[Iterable[Axes]]) -> None:
 def _colours(name: str, *stops: tuple[int, int, int, float]) -> Colormap:
   """Red, green, blue of 255 and how much they cover, from end to end at equal steps."""
   colours = LinearSegmentedColormap.from_list(name, [(r / 255, g / 255, b / 255, cover) for r, g, b, cover in stops])
-  colours.set_bad(LIGHT)
-  return colours
+  return colours.with_extremes(bad=LIGHT)
 
 
 SEQUENTIAL = _colours(
