@@ -56,7 +56,7 @@ def story(
 
 
 def hardest(images: Sequence[Mapping[str, Any]]) -> int:
-  """The image whose class has least of a lead over the best other one; without a label, the first class over the next."""
+  """The image whose class leads the best other one by least; without a label, the first class the second."""
   leads = []
   for image in images:
     if image["probabilities"] is None or len(image["probabilities"]) < 2:
