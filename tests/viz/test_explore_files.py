@@ -100,8 +100,8 @@ def test_a_notebook_shows_it_in_a_frame(visit, browser, page, tmp_path):
   ("call", "reason"),
   [
     (lambda: explore([]), "no maps"),
-    (lambda: explore([np.zeros((3, 4, 4))]), r"\(3, 4, 4\); it should be \[b, heads"),
-    (lambda: explore([np.zeros((1, 1, 5, 5))], grid=(2, 2)), "5 queries and 5 keys; a grid of 2 x 2 after 0"),
+    (lambda: explore([np.zeros((3, 4, 4))]), r"\(3, 4, 4\), but must"),
+    (lambda: explore([np.zeros((1, 1, 5, 5))], grid=(2, 2)), "grid is 2x2 after prefix_tokens = 0"),
     (lambda: handmade.page(labels=[0, 1]), "of 3 images, and there are labels of 2"),
     (lambda: explore([np.full((1, 1, 2, 2), 0.5)], np.zeros((1, 2, 2, 2))), r"images have shape \(1, 2, 2, 2\)"),
     (lambda: handmade.page(report=[[]]), "5 maps and metrics of 1"),

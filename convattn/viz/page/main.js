@@ -19,7 +19,7 @@ import { unpack } from "./unpack.js";
 
 const manifest = JSON.parse(document.getElementById("manifest").textContent);
 const app = createApp(manifest, draw);
-const picture = manifest.image_size ? createPicture(app) : createTokens(app);
+const picture = app.hasPlaces ? createPicture(app) : createTokens(app);
 const prefix = createPrefix(app);
 const models = Array.from({ length: app.models }, (_, which) => createTiles(app, which));
 const controls = createControls(app);
@@ -27,7 +27,7 @@ const legend = createLegend();
 const detail = createDetail(app);
 const pins = createPins(app);
 const convolutions = createConvolutions(app, manifest.layers.filter(({ kind }) => kind === "convolution"));
-const left = manifest.image_size ? [createThumbnails(app), createPrediction(app), createOverlays(app)] : [createThumbnails(app)];
+const left = app.hasPlaces ? [createThumbnails(app), createPrediction(app), createOverlays(app)] : [createThumbnails(app)];
 const story = createStory(app, targets);
 const spoken = make("p", { className: "unseen", role: "status", "aria-live": "polite" });
 const tooltip = make("div", { className: "tooltip", "aria-hidden": "true" });
