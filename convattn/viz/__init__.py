@@ -11,7 +11,7 @@ if TYPE_CHECKING:
   from convattn.viz.assembly import Page as Page
   from convattn.viz.confusion import confusion_figure as confusion_figure, read_confusion as read_confusion
   from convattn.viz.curves import curves_figure as curves_figure, read_curves as read_curves
-  from convattn.viz.explore import Overlay as Overlay, explore as explore
+  from convattn.viz.explore_page import Overlay as Overlay, explore as explore
   from convattn.viz.mistakes import (
     Mistakes as Mistakes,
     mistakes_figure as mistakes_figure,
@@ -32,7 +32,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     "assembly": "Page",
     "confusion": "confusion_figure read_confusion",
     "curves": "curves_figure read_curves",
-    "explore": "Overlay explore",
+    "explore_page": "Overlay explore",
     "mistakes": "Mistakes mistakes_figure read_mistakes",
     "report": "CONFUSION_FIGURE CURVES_FIGURE MISTAKES_FIGURE STUDY_FIGURE draw",
     "study": "read_study study_figure",
