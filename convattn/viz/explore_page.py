@@ -21,7 +21,6 @@ from convattn.viz.packed_layers import (
 from convattn.viz.packing import pack, pack_as
 from convattn.viz.page_story import story
 
-
 Maps = Sequence[AttentionMap] | Sequence[np.ndarray] | Mapping[str, np.ndarray]
 """What `explore` takes: maps, or weights [b, heads, q, k] of each layer, which may have names."""
 

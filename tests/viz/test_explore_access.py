@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+
 from tests.viz import handmade
 from tests.viz.handmade import settled
 
@@ -60,7 +61,8 @@ def reached(tab):
     seen.append(
       tab.evaluate(f"""() => {{
       const element = {FOCUSED};
-      return [element.tagName, element.className, element.ariaLabel || element.textContent, element.matches(':focus-visible')];
+      const text = element.ariaLabel || element.textContent;
+      return [element.tagName, element.className, text, element.matches(':focus-visible')];
     }}""")
     )
   raise AssertionError("Tab never came to an end")

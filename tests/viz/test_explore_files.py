@@ -9,10 +9,10 @@ import xml.etree.ElementTree
 import numpy as np
 import PIL.Image
 import pytest
-from tests.viz import handmade
-from tests.viz.handmade import settled
 
 from convattn.viz import explore
+from tests.viz import handmade
+from tests.viz.handmade import settled
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+
 from tests.viz import handmade
 from tests.viz.handmade import settled
 
@@ -62,7 +63,8 @@ def test_the_colours_of_the_cells_are_those_of_the_scale(visit, page):
   values = handmade.maps()[1].probabilities[1, 2, handmade.maps()[1].query_grid.cell_at(5.5, 5.5)]
   pixels = """(canvas, places) => {
     const { data, width, height } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-    return places.map(([x, y]) => Array.from(data.slice((Math.floor(y * height) * width + Math.floor(x * width)) * 4).slice(0, 4)));
+    const starts = places.map(([x, y]) => (Math.floor(y * height) * width + Math.floor(x * width)) * 4);
+    return starts.map((start) => Array.from(data.slice(start, start + 4)));
   }"""
   # A place in each cell, away from its lines; the last column and row are cut off at the border of 12 x 10.
   places = [[(cell % 3 * 4 + 0.6) / 10, (cell // 3 * 4 + 0.6) / 12] for cell in range(9)]
@@ -121,7 +123,7 @@ def test_an_example_is_told_in_three_sentences(visit, page):
   story = page.manifest["story"]
   assert tab.evaluate(STATE)["image"] == 0
   assert at(tab) == story["at"]
-  tab.evaluate(f"convattn.app.set({{image: 2, layer: 'stage_1/strided', head: 0, mode: 'content'}})")
+  tab.evaluate("convattn.app.set({image: 2, layer: 'stage_1/strided', head: 0, mode: 'content'})")
   word = tab.locator(".story p").nth(2).locator(".word").first
   word.focus()
   assert tab.locator(".tile.lit").count() == 1

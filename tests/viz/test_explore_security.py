@@ -7,10 +7,10 @@ import re
 
 import numpy as np
 import pytest
-from tests.viz import handmade
-from tests.viz.handmade import settled
 
 from convattn.viz import assembly, explore
+from tests.viz import handmade
+from tests.viz.handmade import settled
 
 HOSTILE = [
   '<img src=x onerror="window.ran=1">',
