@@ -37,7 +37,7 @@ def test_a_pixel_is_pointed_at_kept_and_left(visit, page):
   tab.mouse.move(2, 2)
   settled(tab)
   assert tab.locator(".tile canvas").first.evaluate("canvas => canvas.toDataURL()") == hovered
-  assert "at=9,7" in tab.evaluate("location.hash")
+  tab.wait_for_function("location.hash.includes('at=9,7')")
   tab.mouse.move(box["x"] + 0.5 * side, box["y"] + 0.5 * side)
   tab.mouse.down()
   tab.mouse.move(box["x"] + 4.5 * side, box["y"] + 2.5 * side, steps=3)
@@ -86,11 +86,12 @@ def test_the_address_brings_everything_back(visit, page):
   expected = {"image": 2, "average": "difference", "at": [1, 2, 5, 6], "direction": "in", "layer": "stage_2/pooled"}
   expected |= {"head": 1, "mode": "content", "scale": "each", "sort": "entropy", "overlay": "head", "s": 0.5}
   assert {name: state[name] for name in expected} == expected
-  assert tab.evaluate("location.hash") == words
+  tab.wait_for_function("words => location.hash === words", arg=words)
   tab.get_by_role("button", name="Pin this map").click()
   tab.get_by_role("button", name="weights").click()
   tab.get_by_role("button", name="Pin this map").click()
   settled(tab)
+  tab.wait_for_function("location.hash.split('!').length === 2")
   again = visit(page, tab.evaluate("location.hash"))
   settled(again)
   assert again.evaluate(STATE) == tab.evaluate(STATE)
@@ -170,6 +171,7 @@ def test_two_models_and_the_states_of_a_training(visit):
   settled(tab)
   assert tab.locator('.tile[aria-checked="true"]').count() == 1
   assert "stage_2/pooled, head 1" in tab.locator(".detail h3").inner_text()
+  tab.wait_for_function("location.hash.includes('model=1')")
   again = visit(page, tab.evaluate("location.hash"))
   assert again.evaluate(f"[{STATE}.model, {STATE}.layer, {STATE}.head]") == [1, "stage_2/pooled", 1]
 
