@@ -12,7 +12,7 @@ if TYPE_CHECKING:
   from convattn.viz.comparison import comparison_html as comparison_html, comparison_markdown as comparison_markdown
   from convattn.viz.confusion import confusion_figure as confusion_figure, read_confusion as read_confusion
   from convattn.viz.curves import curves_figure as curves_figure, read_curves as read_curves
-  from convattn.viz.explore import Overlay as Overlay, explore as explore
+  from convattn.viz.explore_page import Overlay as Overlay, explore as explore
   from convattn.viz.head_centres import head_centres_figure as head_centres_figure
   from convattn.viz.head_depth import (
     convolution_likeness_figure as convolution_likeness_figure,
@@ -43,7 +43,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     "comparison": "comparison_html comparison_markdown",
     "confusion": "confusion_figure read_confusion",
     "curves": "curves_figure read_curves",
-    "explore": "Overlay explore",
+    "explore_page": "Overlay explore",
     "head_centres": "head_centres_figure",
     "head_depth": "convolution_likeness_figure head_distance_figure",
     "head_grid": "head_grid_figure",

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import seen
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_hex
 
@@ -11,6 +10,7 @@ from convattn.viz.cells import pale_picture, shown_picture
 from convattn.viz.head_grid import Laid, Row, grid_of_looks
 from convattn.viz.looks import Place, look
 from convattn.viz.style import MARK, file_bytes
+from tests.viz import seen
 
 
 def cells(axes):

@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-import seen
 from matplotlib.collections import PolyCollection
 from matplotlib.patches import Ellipse
 
@@ -16,6 +15,7 @@ from convattn.viz import (
   kernel_sheet_figure,
 )
 from convattn.viz.head_depth import LIKENESS, uniform_distance
+from tests.viz import seen
 
 GRID = Grid(4, 3, (2.0, 3.0), image=(8, 9))
 

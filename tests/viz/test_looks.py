@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-import seen
 
 from convattn.analysis import AttentionMap, Grid
 from convattn.viz.looks import Place, cells_in, is_signed, look
+from tests.viz import seen
 
 
 def test_a_pixel_is_its_query_and_sees_the_grid_of_keys():

@@ -5,17 +5,17 @@ import json
 
 import numpy as np
 import pytest
-import seen
 from matplotlib.collections import PolyCollection
 
 from convattn.commands import main
 from convattn.errors import UserError
-from convattn.viz.explore import Overlay, explore
+from convattn.viz.explore_page import Overlay, explore
 from convattn.viz.looks import Place, look
 from convattn.viz.packed_layers import softmax
 from convattn.viz.page_figure import page_figure
 from convattn.viz.page_reader import read_manifest, unpacked_layer
 from convattn.viz.page_view import View, parse_view, split_address
+from tests.viz import seen
 
 ROUNDED = 1.5e-3
 """How far a page's numbers may be from those that it was given."""
