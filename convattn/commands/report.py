@@ -42,7 +42,7 @@ def run(arguments: Sequence[str]) -> None:
     raise UserError("--out is for a comparison: name two or more workdirs.")
   workdirs = [*folders, *(values[name] for name in ("workdir",) if name in values)]
   if not workdirs:
-    raise UserError("which run? --workdir=DIR, such as --workdir=runs/digits. To compare runs, name them: report DIR DIR.")
+    raise UserError("which run? --workdir=DIR, such as --workdir=runs/digits. To compare runs: report DIR DIR.")
   failures = figures.draw(Path(workdirs[0]).expanduser())
   if failures:
     raise UserError("; ".join(failures))

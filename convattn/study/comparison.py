@@ -59,7 +59,7 @@ class TrainedRun:
 
   def speed(self) -> dict[str, float]:
     """{"seconds", "images_per_second", "tflop_per_second": number}, as far as they were measured."""
-    work = [line["tflop_per_second"] for line in self.lines if line.get("tflop_per_second") is not None]
+    work = [each for line in self.lines if (each := line.get("tflop_per_second")) is not None]
     found: dict[str, Any] = {"tflop_per_second": statistics.median(work)} if work else {}
     found |= {name: self.result.get(name) for name in _TIME[:2]} if self.result else {}
     return {name: found[name] for name in _TIME if found.get(name) is not None}

@@ -1,6 +1,7 @@
 """Numbers of heads against the depth of their layer, of one model or of several beside each other."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -94,7 +95,7 @@ def _layers(groups: Runs) -> list[str]:
 def _draw(axes: Axes, groups: Runs, number: Callable[[HeadReport], np.ndarray], layers: Sequence[str]) -> None:
   apart = 0.5 / max(len(groups), 1)
   for place, (name, runs) in enumerate(groups.items()):
-    style = {"color": CYCLE[place % len(CYCLE)], "marker": MARKS[place % len(MARKS)]}
+    style: dict[str, Any] = {"color": CYCLE[place % len(CYCLE)], "marker": MARKS[place % len(MARKS)]}
     at = np.arange(len(layers)) + (place - (len(groups) - 1) / 2) * apart
     values = [np.concatenate([number(reports[i]) for reports in runs]) for i in range(len(layers))]
     for x, heads in zip(at, values, strict=True):

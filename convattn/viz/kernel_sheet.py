@@ -6,7 +6,6 @@ from typing import Protocol
 import numpy as np
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.gridspec import GridSpec
 
 from convattn.analysis.attention_map import Grid
 from convattn.viz.cells import draw_cells, frame
@@ -61,7 +60,7 @@ def _row(row: SubFigure, each: Kernel) -> None:
     f"{each.layer}: {len(shown)} of {channels} kernels of {height} × {across}", fontsize=7, fontweight="bold",
     x=0.01, ha="left", parse_math=False,
   )  # fmt: skip
-  places = GridSpec(_DOWN, 1 + _ACROSS + 1, row, width_ratios=[2, *[1] * _ACROSS, 0.15])
+  places = row.add_gridspec(_DOWN, 1 + _ACROSS + 1, width_ratios=[2, *[1] * _ACROSS, 0.15])
   norms = row.add_subplot(places[:, 0])
   frame(norms, height, across)
   norm = Normalize(0, taps.max() or 1.0)

@@ -72,7 +72,10 @@ def look(attention: AttentionMap, mode: str, place: Place) -> Look:
   """
   inward = place.direction == "in" and (place.at is not None or place.token is not None)
   fixed, seen = attention.query_grid, attention.key_grid
-  arrays = _from_token(attention, mode, place) if place.token is not None else attention.dense(mode)
+  if place.token is not None:
+    arrays = _from_token(attention, mode, place.token, place.direction)
+  else:
+    arrays = attention.dense(mode)
   values = _of_image(attention, np.where(np.isfinite(arrays), arrays, np.nan), place, mode)
   if inward:
     values, fixed, seen = values.swapaxes(1, 2), seen, fixed
@@ -106,16 +109,14 @@ def _of_image(attention: AttentionMap, values: np.ndarray, place: Place, mode: s
   return np.asarray(mean) if place.image is None else values[place.image] - mean
 
 
-def _from_token(attention: AttentionMap, mode: str, place: Place) -> np.ndarray:
+def _from_token(attention: AttentionMap, mode: str, token: int, direction: Direction) -> np.ndarray:
   """[b, heads, 1, k], or [b, heads, q, 1] of what looks at the token."""
   attention.dense(mode)  # refuses a mode that there is none of
-  token, first = place.token, attention.prefix_tokens
-  if not 0 <= (token if token is not None else -1) < first or attention.key_cells is not None:
+  first = attention.prefix_tokens
+  if not 0 <= token < first or attention.key_cells is not None:
     raise ValueError(f"there is no token {token} without a place in {attention.layer}; it has {first} such.")
   values = getattr(attention, mode)
-  return (
-    values[:, :, token : token + 1, first:] if place.direction == "out" else values[:, :, first:, token : token + 1]
-  )
+  return values[:, :, token : token + 1, first:] if direction == "out" else values[:, :, first:, token : token + 1]
 
 
 def _mean(values: np.ndarray, axis: int, mode: str) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Curves of several runs: the mean over the seeds of a setting, and how far they lie apart."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -75,7 +76,7 @@ def seed_band_figure(
 
 def _band(axes: Axes, place: int, label: str, steps: np.ndarray, values: np.ndarray) -> None:
   colour, mark = CYCLE[place % len(CYCLE)], MARKS[place % len(MARKS)]
-  style = {"color": colour, "marker": mark, "markeredgecolor": "white", "markeredgewidth": 0.4}
+  style: dict[str, Any] = {"color": colour, "marker": mark, "markeredgecolor": "white", "markeredgewidth": 0.4}
   (line,) = axes.plot(steps, values.mean(0), markevery=max(1, len(steps) // 12), zorder=3, **style)
   line.set_label(label.replace("$", r"\$"))  # no name is mathematics
   if len(values) > 1:

@@ -41,7 +41,7 @@ MILLIMETRE = 1 / 25.4
 COLUMN, PAGE = 84.0, 174.0
 """Millimetres: the width of one column, and of the text of a page of two."""
 
-PAPER: dict[str, Any] = {
+PAPER: dict[Any, Any] = {
   "font.family": "DejaVu Sans",
   "font.size": 7,
   "axes.titlesize": 7,
@@ -71,7 +71,7 @@ PAPER: dict[str, Any] = {
 }
 """The look of a figure on paper: 7 points, hairlines of 0.6."""
 
-_FILES: dict[str, Any] = {
+_FILES: dict[Any, Any] = {
   # TrueType, which journals ask for: the letters can be searched, copied and edited.
   "pdf.fonttype": 42,
   "ps.fonttype": 42,
@@ -151,13 +151,13 @@ def scale(values: np.ndarray, signed: bool = False) -> tuple[Colormap, Normalize
 
 def colour_bar(figure: Figure | SubFigure, colours: Colormap, norm: Normalize, label: str, **place: Any) -> Colorbar:
   """With few numbers and a thin frame, beside `ax` (one or several axes) or in `cax` (axes of its own)."""
-  beside = {"fraction": 0.03, "pad": 0.015, "aspect": 30} if "ax" in place else {}
+  beside: dict[str, Any] = {"fraction": 0.03, "pad": 0.015, "aspect": 30} if "ax" in place else {}
   bar = figure.colorbar(ScalarMappable(norm, colours), **place, **beside)
   bar.locator = MaxNLocator(nbins=5)
   bar.update_ticks()
   bar.set_label(label)
-  bar.outline.set_edgecolor(LIGHT)  # type: ignore[operator]
-  bar.outline.set_linewidth(0.6)  # type: ignore[operator]
+  bar.outline.set_edgecolor(LIGHT)
+  bar.outline.set_linewidth(0.6)
   return bar
 
 
