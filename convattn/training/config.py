@@ -222,6 +222,11 @@ class Checkpoint:
   )
   keep_newest: int = setting(2, "newest checkpoints to keep", COUNT)
   keep_best: int = setting(1, "best checkpoints to keep as well, by the score that the task ranks by", NOT_NEGATIVE)
+  keep_every: int = setting(
+    0,
+    "keep every so manieth checkpoint for good: those of the steps that this times every divides; 0: none",
+    NOT_NEGATIVE,
+  )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -139,6 +139,7 @@ ELSEWHERE = {
   "compute.fsdp": ("training/test_sharding.py", "test_bytes_on_each_device_fall_with_the_number_of_devices"),
   "checkpoint.keep_newest": ("training/test_every_setting.py", "test_newest_and_best_checkpoints_are_kept"),
   "checkpoint.keep_best": ("training/test_every_setting.py", "test_newest_and_best_checkpoints_are_kept"),
+  "checkpoint.keep_every": ("training/test_checkpoints.py", "test_every_nth_is_kept_for_good"),
   "checkpoint.every": ("training/test_loop.py", "test_saved_steps_are_exactly_the_promised_ones"),
   "eval_every": ("training/test_loop.py", "test_each_line_is_one_step_with_what_was_due"),
 }
