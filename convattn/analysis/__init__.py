@@ -2,6 +2,7 @@
 
 from convattn.analysis.classification import Classification, Outcomes, classify, join_outcomes, most_confused, outcomes
 from convattn.analysis.costs import Cost, by_stage, costs, costs_of_call, multiply_adds
+from convattn.analysis.margins import margins, worth_a_look
 from convattn.analysis.memory import Memory, memory
 from convattn.analysis.tables import columns, cost_table, model_costs, model_table, parameter_table, summary_table
 
@@ -17,6 +18,7 @@ __all__ = [
   "costs",
   "costs_of_call",
   "join_outcomes",
+  "margins",
   "memory",
   "model_costs",
   "model_table",
@@ -25,4 +27,5 @@ __all__ = [
   "outcomes",
   "parameter_table",
   "summary_table",
+  "worth_a_look",
 ]
