@@ -1,5 +1,7 @@
 """Numbers out of a model."""
 
+from convattn.analysis.attention_map import MODES, AttentionMap, Grid
+from convattn.analysis.capture import attention_maps
 from convattn.analysis.classification import Classification, Outcomes, classify, join_outcomes, most_confused, outcomes
 from convattn.analysis.costs import Cost, by_stage, costs, costs_of_call, multiply_adds
 from convattn.analysis.margins import margins, worth_a_look
@@ -7,10 +9,14 @@ from convattn.analysis.memory import Memory, memory
 from convattn.analysis.tables import columns, cost_table, model_costs, model_table, parameter_table, summary_table
 
 __all__ = [
+  "MODES",
+  "AttentionMap",
   "Classification",
   "Cost",
+  "Grid",
   "Memory",
   "Outcomes",
+  "attention_maps",
   "by_stage",
   "classify",
   "columns",

@@ -1,0 +1,123 @@
+"""From what an attention layer shows of itself, for one image, to an AttentionMap."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from convattn.analysis.attention_map import MODES, AttentionMap, Grid
+from convattn.analysis.geometry import grid_of_axes
+from convattn.layers.seen import Parts
+
+
+def map_of_parts(layer: str, parts: Parts, below: Grid | None, prefix_tokens: int, stated: Grid | None) -> AttentionMap:
+  """The map of one call for one image.
+
+  Args:
+    layer: its name.
+    parts: arrays as NumPy has them, of a batch of one image.
+    below: the grid of the layer's input; None: there is no image.
+    prefix_tokens: of queries and keys that are tokens, how many have no place in the image.
+    stated: the grid of the others.
+  """
+  arrays = _arrays(parts)
+  if parts.query_cells is not None:
+    assert below is not None and parts.key_cells is not None
+    scattered, key_cells = _by_pixel(arrays, parts, below.cells)
+    return AttentionMap(layer, below, below, key_cells=key_cells, gate=_wide(parts.gate), **scattered)
+  arrays = {mode: array[:1] for mode, array in arrays.items()}
+  queries, keys = arrays["probabilities"].shape[2:]
+  given, prefix = _grids(queries, keys, below, prefix_tokens, stated)
+  if parts.query_axes is not None or parts.key_axes is not None:
+    base = below or Grid(1, keys)
+    query_axes, key_axes = parts.query_axes, parts.key_axes
+    given = (
+      given[0] if query_axes is None else grid_of_axes(base, query_axes),
+      given[1] if key_axes is None else grid_of_axes(base, key_axes),
+    )
+    prefix = 0
+  return AttentionMap(layer, *given, prefix_tokens=prefix, gate=_wide(parts.gate), **arrays)
+
+
+def map_of_weights(
+  layer: str, weights: np.ndarray, below: Grid | None, prefix_tokens: int, stated: Grid | None
+) -> AttentionMap:
+  """The map of weights [b, heads, q, k] alone; arguments as of `map_of_parts`.
+
+  Raises:
+    ValueError: weights of another rank.
+  """
+  if weights.ndim != 4:
+    raise ValueError(f"{layer} gives attention of shape {weights.shape}, but must give [b, heads, queries, keys].")
+  queries, keys = weights.shape[2:]
+  given, prefix = _grids(queries, keys, below, prefix_tokens, stated)
+  return AttentionMap(layer, *given, np.asarray(weights, np.float32), prefix_tokens=prefix)
+
+
+def join_maps(pieces: Sequence[AttentionMap]) -> AttentionMap:
+  """One map of all images, from a map of each. What is alike in all is kept once."""
+  first, arrays = pieces[0], dict[str, Any]()
+  for mode in first.modes:
+    each = [getattr(piece, mode) for piece in pieces]
+    if all(np.array_equal(each[0], other) for other in each[1:]):
+      arrays[mode] = np.broadcast_to(each[0], (sum(map(len, each)), *each[0].shape[1:]))
+    else:
+      arrays[mode] = np.concatenate(each)
+  return dataclasses.replace(first, **arrays)
+
+
+def _wide(array: Any) -> np.ndarray | None:
+  return None if array is None else np.asarray(array, np.float32)
+
+
+def _arrays(parts: Parts) -> dict[str, Any]:
+  """[g, n, q, k] by mode, as many as the weights."""
+  weights = np.asarray(parts.weights, np.float32)
+  found: dict[str, Any] = {"probabilities": weights}
+  content, position = _wide(parts.content), _wide(parts.position)
+  if content is not None:
+    found["content"] = content if parts.mask is None else np.where(parts.mask, content, -np.inf)
+  if position is not None:
+    found["position"] = position if position.ndim == 4 else position[None]
+  if parts.gate is None:
+    found["logits"] = sum(found[name] for name in ("content", "position") if name in found)
+  if parts.lengths is not None:
+    found["norm_weighted"] = weights * np.asarray(parts.lengths, np.float32)
+  return {mode: np.broadcast_to(found[mode], weights.shape) for mode in MODES if mode in found}
+
+
+def _by_pixel(arrays: dict[str, Any], parts: Parts, cells: int) -> tuple[dict[str, Any], np.ndarray]:
+  """Groups with queries of their own, put in the order of the image's pixels; and the keys of each."""
+  own = np.asarray(parts.query_cells)
+  real = own >= 0
+  groups, _, queries, keys = arrays["probabilities"].shape
+  seen = np.broadcast_to(np.asarray(parts.key_cells)[:, None], (groups, queries, keys))
+  if parts.mask is not None:
+    seen = np.where(np.broadcast_to(parts.mask, (groups, 1, queries, keys))[:, 0], seen, -1)
+  key_cells = np.empty((cells, keys), np.int32)
+  key_cells[own[real]] = seen[real]
+
+  def ordered(array: np.ndarray) -> np.ndarray:
+    out = np.empty((cells, array.shape[1], keys), np.float32)
+    out[own[real]] = array.swapaxes(1, 2)[real]
+    return out.swapaxes(0, 1)[None]
+
+  return {mode: ordered(array) for mode, array in arrays.items()}, key_cells
+
+
+def _grids(
+  queries: int, keys: int, below: Grid | None, prefix_tokens: int, stated: Grid | None
+) -> tuple[tuple[Grid, Grid], int]:
+  """Grids of queries and keys, and the tokens before them: the stated one, that of the last image, or none."""
+
+  def grid(count: int) -> Grid | None:
+    fitting = (each for each in (stated, below) if each is not None and each.cells == count)
+    return next(fitting, None)
+
+  both = grid(queries - prefix_tokens), grid(keys - prefix_tokens)
+  if prefix_tokens and None not in both:
+    return both, prefix_tokens  # type: ignore[return-value]
+  return (grid(queries) or Grid(1, queries), grid(keys) or Grid(1, keys)), 0
