@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from convattn.lazy import lazy_names
 
 if TYPE_CHECKING:
+  from convattn.viz.assembly import Page as Page
   from convattn.viz.confusion import confusion_figure as confusion_figure, read_confusion as read_confusion
   from convattn.viz.curves import curves_figure as curves_figure, read_curves as read_curves
+  from convattn.viz.explore import Overlay as Overlay, explore as explore
   from convattn.viz.mistakes import (
     Mistakes as Mistakes,
     mistakes_figure as mistakes_figure,
@@ -27,8 +29,10 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = lazy_names(
   __name__,
   {
+    "assembly": "Page",
     "confusion": "confusion_figure read_confusion",
     "curves": "curves_figure read_curves",
+    "explore": "Overlay explore",
     "mistakes": "Mistakes mistakes_figure read_mistakes",
     "report": "CONFUSION_FIGURE CURVES_FIGURE MISTAKES_FIGURE STUDY_FIGURE draw",
     "study": "read_study study_figure",
