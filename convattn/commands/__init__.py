@@ -16,6 +16,7 @@ COMMANDS = {
   "predict": "the classes of pictures, by name",
   "export": "one file that runs a model wherever JAX is",
   "summary": "what a model costs, stage by stage",
+  "explore": "one page on which you see what a model looks at",
   "report": "draw the figures of a finished or running training again",
 }
 """Each command and what it does; `convattn.commands.NAME.run(arguments)` carries it out."""

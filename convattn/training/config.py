@@ -275,6 +275,13 @@ class Experiment:
   adapt_channels: bool = setting(
     False, "images keep their channels, and the stem of init_from's weights is fitted to them: summed or repeated"
   )
+  explore: int = setting(
+    12,
+    "test images in explore.html, the page of what the model looks at that the command writes at the end, where a page "
+    "has room for so many; 0: no page",
+    NOT_NEGATIVE,
+    change="freely",
+  )
   data: Data = section(Data)
   model: Model = section(Model)
   augmentation: Augmentation = section(Augmentation, "continued")

@@ -12,11 +12,13 @@ if TYPE_CHECKING:
   from convattn.viz.confusion import confusion_figure as confusion_figure, read_confusion as read_confusion
   from convattn.viz.curves import curves_figure as curves_figure, read_curves as read_curves
   from convattn.viz.explore import Overlay as Overlay, explore as explore
+  from convattn.viz.exploring import exploration as exploration, num_parts as num_parts
   from convattn.viz.mistakes import (
     Mistakes as Mistakes,
     mistakes_figure as mistakes_figure,
     read_mistakes as read_mistakes,
   )
+  from convattn.viz.page_plan import PagePlan as PagePlan, plan_page as plan_page
   from convattn.viz.report import (
     CONFUSION_FIGURE as CONFUSION_FIGURE,
     CURVES_FIGURE as CURVES_FIGURE,
@@ -33,7 +35,9 @@ __getattr__, __dir__, __all__ = lazy_names(
     "confusion": "confusion_figure read_confusion",
     "curves": "curves_figure read_curves",
     "explore": "Overlay explore",
+    "exploring": "exploration num_parts",
     "mistakes": "Mistakes mistakes_figure read_mistakes",
+    "page_plan": "PagePlan plan_page",
     "report": "CONFUSION_FIGURE CURVES_FIGURE MISTAKES_FIGURE STUDY_FIGURE draw",
     "study": "read_study study_figure",
   },

@@ -135,6 +135,7 @@ ELSEWHERE = {
   "model.table_resize": ("models/test_coatnet.py", "test_a_model_that_resizes_its_tables_takes_any_size"),
   "compute.deterministic": ("training/test_every_setting.py", "test_deterministic_is_a_request_to_xla"),
   "compute.debug_nans": ("training/test_numbers.py", "test_debug_nans_stops_at_the_operation"),
+  "explore": ("commands/test_explore.py", "test_a_training_ends_with_the_page_unless_it_is_told_not_to"),
   "wandb_project": ("training/test_sinks.py", "test_weights_and_biases_gets_each_line_once"),
   "compute.fsdp": ("training/test_sharding.py", "test_bytes_on_each_device_fall_with_the_number_of_devices"),
   "checkpoint.keep_newest": ("training/test_every_setting.py", "test_newest_and_best_checkpoints_are_kept"),
