@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convattn.analysis.attention_map import Grid
+from convattn.analysis import Grid, attention_maps
 from convattn.errors import UserError
 from convattn.fields import settings_of
 from convattn.layers import attention as attention_layer
@@ -169,16 +169,22 @@ def test_models_for_small_images_are_those_of_jax(name, shape, in_browser):
   assert_equal_run(found, logits, weights, 0, rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["defaults", "other_mbconv", "causal"])
-def test_logits_are_content_and_position_and_a_value_has_its_length_behind_the_output_matrix(name, in_browser):
+@pytest.mark.parametrize("name", ["defaults", "other_mbconv", "pooled", "convnext"])
+def test_every_mode_is_that_of_the_analysis(name, in_browser):
   model, variables, shape = small_model(name)
-  (found,) = in_browser(describe(model, variables, shape, preprocessing_for(shape)), images_for(shape))
-  for path, layer in found["layers"].items():
-    heads, cells = layer["heads"], layer["cells"]
-    content, position = (np.reshape(layer[part], (heads, cells, cells)) for part in ("content", "position"))
-    weights = np.reshape(layer["probabilities"], content.shape)
-    np.testing.assert_allclose(jax.nn.softmax(content + position), weights, atol=1e-5)
-    assert position.std() > 0.1 and content.std() > 1e-3, path
+  images = images_for(shape)
+  (found,) = in_browser(describe(model, variables, shape, preprocessing_for(shape)), images)
+  for expected in attention_maps(model, in_page_precision(variables), images):
+    layer = found["layers"][expected.layer]
+    size = expected.probabilities.shape[1:]
+    np.testing.assert_allclose(np.reshape(layer["content"], size), expected.content[0], rtol=1e-4, atol=1e-5)
+    norms = np.reshape(layer["valueNorms"], (size[0], 1, size[2]))
+    weighted = np.reshape(layer["probabilities"], size) * norms
+    np.testing.assert_allclose(weighted, expected.norm_weighted[0], rtol=1e-4, atol=1e-5)
+    assert (layer["position"] is None) == (expected.position is None)
+    if expected.position is not None:
+      np.testing.assert_allclose(np.reshape(layer["position"], size), expected.position[0], rtol=1e-4, atol=1e-5)
+      assert expected.position.std() > 0.1
 
 
 HEADS = [("defaults", "stage_2/block_0/attention", 1), ("pooled", "stage_3/block_0/attention", 0)]

@@ -36,8 +36,8 @@ export function headGrams(matrix, heads, size, columns) {
   return out;
 }
 
-// query . key / sqrt(size) of every head: [heads, q, k].
-function contentLogits(query, key, cells, heads, size) {
+// query . key / sqrt(size) of every head: [heads, q, k]; -Infinity where a key is hidden.
+function contentLogits(query, key, cells, heads, size, hidden) {
   const out = new Float32Array(heads * cells * cells), width = heads * size, scale = 1 / Math.sqrt(size);
   for (let head = 0, at = 0; head < heads; head++) {
     for (let q = 0; q < cells; q++) {
@@ -45,20 +45,20 @@ function contentLogits(query, key, cells, heads, size) {
         const one = q * width + head * size, two = k * width + head * size;
         let sum = 0;
         for (let i = 0; i < size; i++) sum += query[one + i] * key[two + i];
-        out[at] = sum * scale;
+        out[at] = hidden && hidden[k] ? -Infinity : sum * scale;
       }
     }
   }
   return out;
 }
 
-// Softmax over rows of `cells` keys; a hidden key has no weight, and a row that sees no key is zero.
-function weightsOf(content, bias, cells, hidden) {
+// Softmax over rows of `cells` keys; a row that sees no key is zero.
+function weightsOf(content, bias, cells) {
   const out = new Float32Array(content.length), terms = new Float64Array(cells);
   for (let from = 0; from < out.length; from += cells) {
     let largest = -Infinity, sum = 0;
     for (let k = 0; k < cells; k++) {
-      terms[k] = hidden && hidden[k] ? -Infinity : content[from + k] + (bias ? bias[from + k] : 0);
+      terms[k] = content[from + k] + (bias ? bias[from + k] : 0);
       if (terms[k] > largest) largest = terms[k];
     }
     if (largest === -Infinity) continue;
@@ -106,14 +106,15 @@ function weightedSum(weights, value, cells, heads, size, scales) {
 }
 
 // image -> {image, maps}: the layer's output, and its probabilities, content and position [heads, q, k] and value norms
-// [heads, k]. `scales` is one number for each head's output (0: switched off), `hidden` which cells no query may see.
+// [heads, k]; position is null where nothing is added to the logits. `scales` is one number for each head's output (0: switched off), `hidden` which cells no query may see.
 export function attend(image, layer, scales, hidden) {
   const { heads, size, query, key, value, out, grams, bias, relative } = layer;
   const cells = image.height * image.width;
   const project = (part) => product(image.data, cells, image.channels, part.matrix, part.columns, part.bias);
   const values = project(value);
-  const content = contentLogits(project(query), project(key), cells, heads, size);
-  const probabilities = weightsOf(content, relative === "pre" ? bias : null, cells, hidden);
+  const content = contentLogits(project(query), project(key), cells, heads, size, hidden);
+  const position = relative === "pre" ? bias : null;
+  const probabilities = weightsOf(content, position, cells);
   if (relative === "post") addStatic(probabilities, bias, cells, hidden);
   const sums = weightedSum(probabilities, values, cells, heads, size, scales);
   return {
@@ -123,6 +124,6 @@ export function attend(image, layer, scales, hidden) {
       width: image.width,
       channels: out.columns,
     },
-    maps: { probabilities, content, position: bias, valueNorms: lengths(values, grams, cells, heads, size, scales) },
+    maps: { probabilities, content, position, valueNorms: lengths(values, grams, cells, heads, size, scales) },
   };
 }

@@ -1,0 +1,85 @@
+// What the model says of the picture: a bar for each class, and which cells speak for one of them.
+
+import { make, percent, setPressed, shown, signedCanvas, toggle } from "./live_parts.js";
+
+/** So many of many classes have a bar: the likeliest. */
+const MOST = 10;
+
+/**
+ * {element, update(logits, probabilities, before)}: bars of probabilities with names, and a mark where each was for the
+ * example as it was. A click on a name chooses the class, `onchoose(class)`.
+ */
+export function classBars(classNames, onchoose) {
+  const list = make("ul", { className: "live-classes" });
+  let chosen = null;
+  let rows = [];
+
+  function row(label) {
+    const bar = make("span", { className: "live-bar" });
+    const mark = make("span", { className: "live-mark" });
+    const number = make("span", { className: "live-number" });
+    const name = toggle(classNames[label] ?? `class ${label}`, label === chosen, () => choose(label), {
+      className: "live-name",
+      title: "which cells speak for it",
+    });
+    const element = make("li", {}, name, make("span", { className: "live-track", "aria-hidden": "true" }, bar, mark), number);
+    return { label, element, name, bar, mark, number };
+  }
+
+  function choose(label) {
+    chosen = label;
+    for (const each of rows) setPressed(each.name, each.label === chosen);
+    onchoose(label);
+  }
+
+  function update(logits, probabilities, before) {
+    const labels = Array.from(logits.keys());
+    if (labels.length > MOST) labels.sort((one, two) => probabilities[two] - probabilities[one]).splice(MOST);
+    if (rows.length !== labels.length || rows.some((each, at) => each.label !== labels[at])) {
+      rows = labels.map(row);
+      list.replaceChildren(...rows.map((each) => each.element));
+    }
+    const best = probabilities.indexOf(Math.max(...probabilities));
+    for (const { label, element, bar, mark, number } of rows) {
+      element.classList.toggle("live-best", label === best);
+      bar.style.width = `${100 * probabilities[label]}%`;
+      mark.style.left = `${100 * before[label]}%`;
+      number.textContent = percent(probabilities[label]);
+      number.title = `logit ${shown(logits[label])}`;
+    }
+  }
+  return { element: list, update, choose, chosen: () => chosen };
+}
+
+/** {element, update(map, grid, name, logit)}: each cell's contribution to a logit, as cells, with numbers on hover. */
+export function classMapView() {
+  const title = make("p", { className: "live-note" });
+  const cells = make("div", { className: "live-map" });
+  const told = make("p", { className: "live-note" });
+  const element = make("div", {}, title, cells, told);
+
+  function update({ values, bias, exact }, [rows, columns], name, logit) {
+    const largest = values.reduce((one, two) => Math.max(one, Math.abs(two)), 0);
+    const sum = values.reduce((one, two) => one + two, 0);
+    title.textContent = `Which cells speak for ${name} (orange) and against it (blue): ${rows} × ${columns} cells.`;
+    told.textContent =
+      `cells ${shown(sum)} + bias ${shown(bias)} = logit ${shown(logit)}` +
+      (exact ? "." : ", approximately: behind the classifier's tanh a cell has no share of its own.");
+    const canvas = signedCanvas(values, rows, columns, largest);
+    canvas.style.aspectRatio = `${columns} / ${rows}`;
+    const number = make("span", { className: "live-cell" });
+    const at = (event) => {
+      const box = canvas.getBoundingClientRect();
+      const [row, column] = [(event.clientY - box.top) / box.height * rows, (event.clientX - box.left) / box.width * columns].map(Math.floor);
+      const value = values[row * columns + column];
+      number.textContent = value === undefined ? "" : `row ${row}, column ${column}: ${shown(value)}`;
+    };
+    canvas.addEventListener("pointermove", at);
+    canvas.addEventListener("pointerleave", () => { number.textContent = ""; });
+    cells.setAttribute("role", "img");
+    const best = values.indexOf(Math.max(...values));
+    cells.setAttribute("aria-label", `The most for ${name}: row ${Math.floor(best / columns)}, column ${best % columns}, ${shown(values[best])}.`);
+    cells.replaceChildren(canvas, number);
+  }
+  return { element, update };
+}
