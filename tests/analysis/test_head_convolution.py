@@ -143,6 +143,21 @@ def test_noise_has_none_however_few_pairs_there_are():
   assert np.mean(found) < 0.03  # what is below 0 is 0
 
 
+def test_the_same_image_again_changes_nothing():
+  """Also of weights without order, which agree with themselves from image to image."""
+  weights = np.random.default_rng(5).dirichlet(np.ones(64), (1, 3, 64))
+  once = shift_consistency(layer(weights, square(8)))
+  np.testing.assert_allclose(shift_consistency(layer(np.repeat(weights, 6, 0), square(8))), once, atol=1e-12)
+  assert once.max() < 0.1
+
+
+def test_shifts_that_few_queries_have_do_not_count():
+  """Of 4x4 cells 2x2 are interior: twelve of the shifts have one query each, and nothing to differ from."""
+  weights = np.zeros((1, 1, 16, 16))
+  weights[0, 0, [5, 6, 9, 10], [15, 12, 3, 0]] = 1  # each interior query looks at the far corner
+  assert shift_consistency(layer(weights, square(4)))[0] == 0
+
+
 def test_a_mixture_lies_between():
   queries = square(12)
   relative, other = quadratic(1, (0, 1), queries), content(queries, 1, width=4)[0, 0]
