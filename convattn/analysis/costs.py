@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import inspect
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
+
+from convattn.analysis.calling import inference_keywords
 
 Path = tuple[str, ...]
 
@@ -76,10 +77,7 @@ def costs_of_call(model: nn.Module, inputs: Any) -> list[Cost]:
     inputs: arrays, scalars, or their shapes and dtypes, in any tree; their first axis is the batch and is taken as 1.
   """
   inputs = jax.tree.map(_of_one, inputs)
-  takes = inspect.signature(type(model).__call__).parameters
-  fields: dict[str, Any] = {"deterministic": True} if "deterministic" in takes else {}
-  if "train" in takes or any(each.kind is each.VAR_KEYWORD for each in takes.values()):
-    fields["train"] = False
+  fields = inference_keywords(model)
   variables = jax.eval_shape(lambda inputs: model.init(jax.random.key(0), inputs, **fields), inputs)
   outputs: dict[Path, tuple[int, ...]] = {}
   with nn.intercept_methods(_marking(outputs)):
