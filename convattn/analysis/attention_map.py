@@ -69,10 +69,11 @@ class AttentionMap:
     probabilities: rows sum to one (but for static weights added after the softmax). A gate between two kinds of
       attention has been applied.
     logits: what the softmax saw; -inf where masked. None where it is not one softmax.
-    content: its part from query and key; None: there is none.
+    content: its part from query and key, -inf where masked; None: there is none.
     position: its part that is added as a bias; None: there is none.
     norm_weighted: probabilities times the length of the head's value behind its output matrix,
       A[q, k] |v_k W_O| (Kobayashi et al. 2020); None where values are not known.
+    gate: [heads], of a layer with two softmaxes, g in (1 - g) softmax(content) + g softmax(position); None: it has one.
   """
 
   layer: str
@@ -85,6 +86,7 @@ class AttentionMap:
   norm_weighted: np.ndarray | None = None
   key_cells: np.ndarray | None = None
   prefix_tokens: int = 0
+  gate: np.ndarray | None = None
 
   @property
   def num_heads(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -12,27 +11,58 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from convattn.analysis.capture import evaluation
+
 PIXELS_AT_A_TIME = 2**16
 """Of the images of one call: one image of 224 pixels squared, a thousand of 8."""
-
-
-def inference_keywords(model: nn.Module) -> dict[str, Any]:
-  """`train=False` where a module's `__call__` takes it or any keywords, `deterministic=True` where it takes that."""
-  takes = inspect.signature(type(model).__call__).parameters
-  fields: dict[str, Any] = {"deterministic": True} if "deterministic" in takes else {}
-  if "train" in takes or any(each.kind is each.VAR_KEYWORD for each in takes.values()):
-    fields["train"] = False
-  return fields
 
 
 def infer(model: nn.Module, variables: Any, images: Any) -> Any:
   """What a module gives for images; nothing is recomputed, which would hide the numbers inside, and changes none."""
   if getattr(model, "remat", "none") != "none":
     model = model.clone(remat="none")
-  return model.apply(variables, images, **inference_keywords(model))
+  return model.apply(variables, images, **evaluation(model))
 
 
-@functools.partial(jax.jit, static_argnames="model")
+class _Hashed:
+  """A module as a static argument of a compiled function: by its fields, or by itself where these have no hash."""
+
+  def __init__(self, model: nn.Module):
+    self.model = model
+    try:
+      self._hash: int | None = hash(model)
+    except TypeError:  # a field such as a list
+      self._hash = None
+
+  def __hash__(self) -> int:
+    return id(self.model) if self._hash is None else self._hash
+
+  def __eq__(self, other: object) -> bool:
+    if not isinstance(other, _Hashed):
+      return False
+    alike = self._hash is not None and self._hash == other._hash and self.model == other.model
+    return other.model is self.model or alike
+
+
+def compiled(*static: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+  """Compiles a function of (model, ...), once for each model and each value of the keywords `static`."""
+
+  def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+    def hashed(model: _Hashed, *arguments: Any, **keywords: Any) -> Any:
+      return function(model.model, *arguments, **keywords)
+
+    program = jax.jit(hashed, static_argnums=0, static_argnames=static)
+
+    @functools.wraps(function)
+    def call(model: nn.Module, *arguments: Any, **keywords: Any) -> Any:
+      return program(_Hashed(model), *arguments, **keywords)
+
+    return call
+
+  return decorate
+
+
+@compiled()
 def _logits(model: nn.Module, variables: Any, images: jax.Array) -> jax.Array:
   return infer(model, variables, images).astype(jnp.float32)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any
 
 import flax.linen as nn
@@ -11,9 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convattn.analysis.calling import checked_images, chosen_classes, in_pieces, logits_of, pixels_of
+from convattn.analysis.attention_map import Grid
+from convattn.analysis.calling import checked_images, chosen_classes, compiled, in_pieces, pixels_of
+from convattn.analysis.feature_maps import Context, intercepted, traced
+from convattn.analysis.geometry import Following, Path
 from convattn.analysis.overlay import Overlay
-from convattn.analysis.parts import Context, grid_before, intercepted
 from convattn.layers.classifier import Classifier
 from convattn.layers.normalization import BatchNorm, LayerNorm
 
@@ -66,73 +67,78 @@ def class_map(model: nn.Module, variables: Any, images: Any, classes: Any = None
   features = in_pieces(
     lambda images: _features(model, variables, images, path=head.path), images, pixels=pixels_of(images)
   )
+  logits = np.asarray(head.classifier.apply(head.variables, features, train=False))
   values, rest = _divided(head, features.astype(np.float64), chosen)
   return ClassMap(
     name="class map",
-    grid=grid_before(model, variables, images, head.path),
+    grid=head.grid,
     values=values.reshape(features.shape[:3]).astype(np.float32),
     note="what each cell of the last map adds to the class's logit"
-    + (", with tanh as a line from 0" if head.kind == "tanh" else ""),
-    exact=head.kind != "tanh",
+    + (", with tanh as a line from 0" if head.classifier.kind == "tanh" else ""),
+    exact=head.classifier.kind != "tanh",
     classes=chosen,
-    logits=np.take_along_axis(logits_of(model, variables, images), chosen[:, None], 1)[:, 0],
+    logits=np.take_along_axis(logits, chosen[:, None], 1)[:, 0],
     rest=rest.astype(np.float32),
   )
 
 
 @dataclasses.dataclass(frozen=True)
 class _Head:
-  """A classifier in a model: its path, its kind, what its norm does but for the bias, and its arrays in float64."""
+  """A model's classifier with its variables; its path, the cells that it is given, and its norm."""
 
-  path: tuple[str, ...]
-  kind: str
-  norm: nn.Module
-  params: Any
-  statistics: Any
+  path: Path
+  grid: Grid
+  classifier: Classifier
+  variables: Any
+  norm: BatchNorm | LayerNorm
+
+  def wide(self, *path: str, collection: str = "params") -> np.ndarray:
+    """One of its arrays, in float64."""
+    return np.asarray(_below(self.variables[collection], path), np.float64)
 
   def scaled(self, x: np.ndarray, at: np.ndarray) -> np.ndarray:
     """The norm of x without its bias, with the deviation that `at` has; both [..., c]."""
     if isinstance(self.norm, BatchNorm):
-      mean, variance = self.statistics["mean"], self.statistics["var"]
+      mean, variance = (self.wide("norm", name, collection="batch_stats") for name in ("mean", "var"))
     else:
       mean, variance = x.mean(-1, keepdims=True), at.var(-1, keepdims=True)
-    return (x - mean) / np.sqrt(variance + self.norm.epsilon) * self.params["norm"]["scale"]
+    return (x - mean) / np.sqrt(variance + self.norm.epsilon) * self.wide("norm", "scale")
 
 
 def _find_head(model: nn.Module, variables: Any, images: np.ndarray) -> _Head:
-  found: list[Classifier] = []
-  norms: dict[tuple[str, ...], nn.Module] = {}
+  found: list[tuple[Classifier, Any]] = []
+  modules: dict[Path, nn.Module] = {}
 
-  def see(context: Context, arguments: Any, output: Any) -> Any:
+  def see(context: Context, arguments: Any, output: Any, following: Following) -> None:
     module = context.module
+    modules[module.path] = module
     if isinstance(module, Classifier):
-      found.append(module)
-    norms[module.path] = module
-    return output
+      found.append((module, following.grids[module.path][-1]))
 
-  def traced(variables: Any, images: jax.Array) -> Any:
-    return intercepted(model, variables, images, see)
-
-  jax.eval_shape(traced, variables, jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32))
-  if not found or not found[-1].num_classes:
+  traced(model, variables, images, see)
+  if not found or not found[-1][0].num_classes:
     raise ValueError(f"class_map needs a model that ends in a layers.Classifier with classes; {_name(model)} does not.")
-  path = found[-1].path
-  norm = norms[(*path, "norm")]
+  classifier, grid = found[-1]
+  norm = modules[(*classifier.path, "norm")]
   if not isinstance(norm, BatchNorm | LayerNorm):
     raise ValueError(f"class_map knows the norms LayerNorm and BatchNorm, but the classifier has {_name(norm)}.")
-  params, statistics = variables["params"], variables.get("batch_stats", {})
+  own = {collection: _below(tree, classifier.path) for collection, tree in variables.items()}
+  # Outside the trace it is a module of its own.
+  return _Head(classifier.path, grid, classifier.clone(parent=None, name=None), own, norm)
+
+
+def _below(tree: Any, path: Path) -> Any:
   for name in path:
-    params, statistics = params[name], statistics.get(name, {})
-  wide = jax.tree.map(lambda array: np.asarray(array, np.float64), (params, statistics.get("norm")))
-  return _Head(path, found[-1].kind, norm, *wide)
+    tree = tree.get(name, {})
+  return tree
 
 
 def _name(module: nn.Module) -> str:
   return type(module).__name__
 
 
-@functools.partial(jax.jit, static_argnames=("model", "path"))
-def _features(model: nn.Module, variables: Any, images: jax.Array, *, path: tuple[str, ...]) -> jax.Array:
+@compiled("path")
+def _features(model: nn.Module, variables: Any, images: jax.Array, *, path: Path) -> jax.Array:
   """float32 [b, h, w, c]: what the module of this path is given."""
   given: list[jax.Array] = []
 
@@ -148,13 +154,13 @@ def _features(model: nn.Module, variables: Any, images: jax.Array, *, path: tupl
 def _divided(head: _Head, features: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """(parts of the logit [b, cells], the rest [b]) of float64 features [b, h, w, c]."""
   x = features.reshape(len(features), -1, features.shape[-1])
-  at = x if head.kind == "norm_first" else x.mean(1, keepdims=True)
+  at = x if head.classifier.kind == "norm_first" else x.mean(1, keepdims=True)
   y = head.scaled(x, at)
-  beta, last = head.params["norm"]["bias"], head.params["logits"]
-  towards, rest = last["kernel"][:, classes].T, last["bias"][classes]  # [b, c], [b]
-  if head.kind == "tanh":
-    hidden = head.params["hidden"]
-    h = (y.mean(1) + beta) @ hidden["kernel"] + hidden["bias"]
+  beta, kernel, bias = head.wide("norm", "bias"), head.wide("logits", "kernel"), head.wide("logits", "bias")
+  towards, rest = kernel[:, classes].T, bias[classes]  # [b, c], [b]
+  if head.classifier.kind == "tanh":
+    kernel, bias = head.wide("hidden", "kernel"), head.wide("hidden", "bias")
+    h = (y.mean(1) + beta) @ kernel + bias
     slopes = towards * np.divide(np.tanh(h), h, out=np.ones_like(h), where=h != 0)
-    towards, rest = slopes @ hidden["kernel"].T, rest + slopes @ hidden["bias"]
+    towards, rest = slopes @ kernel.T, rest + slopes @ bias
   return np.einsum("bpc,bc->bp", y, towards) / x.shape[1], rest + towards @ beta

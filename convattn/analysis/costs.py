@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import inspect
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -14,8 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
-
-from convattn.analysis.calling import inference_keywords
 
 Path = tuple[str, ...]
 
@@ -77,7 +76,10 @@ def costs_of_call(model: nn.Module, inputs: Any) -> list[Cost]:
     inputs: arrays, scalars, or their shapes and dtypes, in any tree; their first axis is the batch and is taken as 1.
   """
   inputs = jax.tree.map(_of_one, inputs)
-  fields = inference_keywords(model)
+  takes = inspect.signature(type(model).__call__).parameters
+  fields: dict[str, Any] = {"deterministic": True} if "deterministic" in takes else {}
+  if "train" in takes or any(each.kind is each.VAR_KEYWORD for each in takes.values()):
+    fields["train"] = False
   variables = jax.eval_shape(lambda inputs: model.init(jax.random.key(0), inputs, **fields), inputs)
   outputs: dict[Path, tuple[int, ...]] = {}
   with nn.intercept_methods(_marking(outputs)):

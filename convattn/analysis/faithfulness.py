@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any
 
 import flax.linen as nn
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from convattn.analysis.attention_map import Grid
-from convattn.analysis.calling import checked_images, chosen_classes, in_pieces, infer, pixels_of
+from convattn.analysis.calling import checked_images, chosen_classes, compiled, in_pieces, infer, pixels_of
 from convattn.analysis.hiding import FILLS
 from convattn.analysis.intervals import Interval, mean_interval
 from convattn.analysis.overlay import Overlay, cells_of_pixels
@@ -180,7 +179,7 @@ def _curves(
   return found.reshape(*shape, -1)
 
 
-@functools.partial(jax.jit, static_argnames="model")
+@compiled()
 def _probabilities(
   model: nn.Module, variables: Any, image: Any, filling: Any, orders: Any, which: Any, deleted: Any, taken: Any
 ) -> jax.Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import flax.linen as nn
@@ -10,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convattn.analysis.calling import checked_images, chosen_classes, in_pieces, pixels_of
+from convattn.analysis.calling import checked_images, chosen_classes, compiled, in_pieces, pixels_of
+from convattn.analysis.feature_maps import FeatureMap, edited_at, find_feature_map
 from convattn.analysis.overlay import Overlay
-from convattn.analysis.parts import Part, edited_at, find_part
 
 
 def grad_cam(model: nn.Module, variables: Any, images: Any, classes: Any = None, *, part: str | None = None) -> Overlay:
@@ -30,48 +29,48 @@ def grad_cam(model: nn.Module, variables: Any, images: Any, classes: Any = None,
     model: any module that puts out logits [b, classes], called for inference.
     images: floating point [b, h, w, c], as the model takes them.
     classes: a class for all images, or integers [b]; None: those that the model predicts.
-    part: path of the module whose output F is, such as "stage_2"; see `parts.find_part`.
+    part: path of the module whose output F is, such as "stage_2"; see `find_feature_map`.
 
   Raises:
     ValueError: images, classes or part that do not fit, or a part whose cells no logit depends on.
   """
   images = checked_images(images)
-  found = find_part(model, variables, images, part)
+  found = find_feature_map(model, variables, images, part)
   chosen = chosen_classes(model, variables, images, classes)
 
   def weighted(images: np.ndarray, chosen: np.ndarray) -> jax.Array:
-    return jnp.stack(_weighted(model, variables, images, chosen.astype(np.int32), part=found), 1)
+    return jnp.stack(_weighted(model, variables, images, chosen.astype(np.int32), at=found), 1)
 
   values, slopes = in_pieces(weighted, images, chosen, pixels=pixels_of(images)).swapaxes(0, 1)
   if not slopes.any():
-    raise ValueError(f"no logit depends on the cells of {found.path!r}; name an earlier part.")
+    raise ValueError(f"no logit depends on the cells of {found.part!r}; name an earlier part.")
   return Overlay(
     name="Grad-CAM",
     grid=found.grid,
     values=np.maximum(values, 0),
-    note=f"channels of {found.path or 'the output'} times the mean slope of the class's logit, where positive",
+    note=f"channels of {found.part or 'the output'} times the mean slope of the class's logit, where positive",
     exact=False,
     classes=chosen,
   )
 
 
-@functools.partial(jax.jit, static_argnames=("model", "part"))
+@compiled("at")
 def _weighted(
-  model: nn.Module, variables: Any, images: jax.Array, chosen: jax.Array, *, part: Part
+  model: nn.Module, variables: Any, images: jax.Array, chosen: jax.Array, *, at: FeatureMap
 ) -> tuple[jax.Array, jax.Array]:
   """[b, h, w] each: sum_c w_c F[p, c], and the sizes of the slopes at each cell."""
 
   def logit(added: jax.Array) -> tuple[jax.Array, jax.Array]:
     def edit(output: jax.Array) -> jax.Array:
-      if part.prefix_tokens is None:
+      if at.prefix_tokens is None:
         return output + added.astype(output.dtype)
-      cells = added.reshape(len(added), -1, part.channels).astype(output.dtype)
-      return output.at[:, part.prefix_tokens :].add(cells)
+      cells = added.reshape(len(added), -1, at.channels).astype(output.dtype)
+      return output.at[:, at.prefix_tokens :].add(cells)
 
-    logits, features = edited_at(model, variables, images, part, edit)
+    logits, features = edited_at(model, variables, images, at, edit)
     return jnp.take_along_axis(logits.astype(jnp.float32), chosen[:, None], 1).sum(), features
 
-  zeros = jnp.zeros((len(images), part.grid.height, part.grid.width, part.channels), jnp.float32)
+  zeros = jnp.zeros((len(images), at.grid.height, at.grid.width, at.channels), jnp.float32)
   slopes, features = jax.grad(logit, has_aux=True)(zeros)
   weights = slopes.mean((1, 2), keepdims=True)
   return (weights * features.astype(jnp.float32)).sum(-1), jnp.abs(slopes).sum(-1)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from convattn.analysis.attention_map import Grid
-from convattn.analysis.calling import checked_images, chosen_classes, in_pieces, infer, pixels_of
+from convattn.analysis.calling import checked_images, chosen_classes, compiled, in_pieces, infer, pixels_of
 from convattn.analysis.overlay import Overlay
 
 
@@ -77,7 +77,7 @@ def occlusion(
   )
 
 
-@functools.partial(jax.jit, static_argnames=("model", "window"))
+@compiled("window")
 def _hidden_logits(
   model: nn.Module, variables: Any, image: jax.Array, filled: jax.Array, corners: jax.Array, *, window: int
 ) -> jax.Array:

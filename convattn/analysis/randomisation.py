@@ -12,10 +12,11 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from convattn.analysis.calling import checked_images, chosen_classes, inference_keywords
+from convattn.analysis.calling import checked_images, chosen_classes
+from convattn.analysis.capture import evaluation
+from convattn.analysis.feature_maps import parts_in_order
 from convattn.analysis.intervals import Interval, mean_interval
 from convattn.analysis.overlay import Overlay
-from convattn.analysis.parts import parts_in_order
 
 Method = Callable[..., Overlay]
 """(model, variables, images) -> Overlay; one that takes `classes` is given those of the trained model."""
@@ -72,7 +73,7 @@ def randomisation(model: nn.Module, variables: Any, images: Any, method: Method,
   images = checked_images(images)
   bound = _bound(model, variables, images, method)
   trained = bound(model, variables, images)
-  init = functools.partial(model.init, **inference_keywords(model))
+  init = functools.partial(model.init, **evaluation(model))
   fresh = jax.jit(init)(jax.random.key(seed), images[:1])
   now, steps, correlations = dict(variables), [], []
   for part in reversed(parts_in_order(model, variables, images)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any
 
 import flax.linen as nn
@@ -11,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convattn.analysis.calling import checked_images, in_pieces, pixels_of
+from convattn.analysis.calling import checked_images, compiled, in_pieces, pixels_of
+from convattn.analysis.feature_maps import FeatureMap, find_feature_map, output_at
 from convattn.analysis.overlay import Overlay, pixel_grid
-from convattn.analysis.parts import Part, find_part, output_at
 
 VISIBLE = 0.0455
 """Share of the peak above which a pixel counts: what a Gaussian has at about two and a half deviations; Luo et al.'s
@@ -66,7 +65,7 @@ def receptive_field(
   Args:
     model: any module, called for inference.
     images: floating point [b, h, w, c], as the model takes them.
-    part: path of the module whose output F is; see `parts.find_part`.
+    part: path of the module whose output F is; see `find_feature_map`.
     cell: row and column of a cell of it; None: the middle one, (height // 2, width // 2).
     seed: of the drawn g.
 
@@ -74,33 +73,33 @@ def receptive_field(
     ValueError: images, part or cell that do not fit.
   """
   images = checked_images(images)
-  found = find_part(model, variables, images, part)
+  found = find_feature_map(model, variables, images, part)
   cell = (found.grid.height // 2, found.grid.width // 2) if cell is None else cell
   if not (0 <= cell[0] < found.grid.height and 0 <= cell[1] < found.grid.width):
     height, width = found.grid.height, found.grid.width
-    raise ValueError(f"cell is {cell}, but {found.path!r} has {height} rows and {width} columns of them, from 0.")
+    raise ValueError(f"cell is {cell}, but {found.part!r} has {height} rows and {width} columns of them, from 0.")
   drawn = np.random.default_rng(seed).standard_normal((len(images), found.channels)).astype(np.float32)
 
   def gradients(images: np.ndarray, drawn: np.ndarray) -> jax.Array:
-    return _gradients(model, variables, images, drawn, part=found, cell=cell)
+    return _gradients(model, variables, images, drawn, at=found, cell=cell)
 
   return ReceptiveField(
     name="receptive field",
     grid=pixel_grid(images.shape[1:3]),
     values=in_pieces(gradients, images, drawn, pixels=pixels_of(images)),
-    note=f"how much cell {cell} of {found.path or 'the output'} changes with each pixel, in units of the cell",
+    note=f"how much cell {cell} of {found.part or 'the output'} changes with each pixel, in units of the cell",
     exact=True,
-    part=found.path,
+    part=found.part,
     cell=cell,
   )
 
 
-@functools.partial(jax.jit, static_argnames=("model", "part", "cell"))
+@compiled("at", "cell")
 def _gradients(
-  model: nn.Module, variables: Any, images: jax.Array, drawn: jax.Array, *, part: Part, cell: tuple[int, int]
+  model: nn.Module, variables: Any, images: jax.Array, drawn: jax.Array, *, at: FeatureMap, cell: tuple[int, int]
 ) -> jax.Array:
   def at_cell(images: jax.Array) -> jax.Array:
-    return output_at(model, variables, images, part)[:, cell[0], cell[1]].astype(jnp.float32)
+    return output_at(model, variables, images, at)[:, cell[0], cell[1]].astype(jnp.float32)
 
   _, pull = jax.vjp(at_cell, images)
   return jnp.abs(pull(drawn)[0]).sum(-1)

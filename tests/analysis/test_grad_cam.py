@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convattn.analysis import calling, grad_cam
-from convattn.analysis.attention_map import Grid
+from convattn.analysis import Grid, calling, grad_cam
 from convattn.layers import Conv
 from convattn.models import CoAtNet, Run, Spec, Stage
 

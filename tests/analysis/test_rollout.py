@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from convattn.analysis import rollout, rollout_overlay
-from convattn.analysis.attention_map import AttentionMap, Grid
+from convattn.analysis import AttentionMap, Grid, rollout, rollout_overlay
 
 IMAGE = (10, 6)
 FINE = Grid(5, 3, (2.0, 2.0), image=IMAGE)

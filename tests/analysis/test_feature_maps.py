@@ -6,10 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convattn.analysis import find_part
-from convattn.analysis.attention_map import Grid
+from convattn.analysis import Grid, find_feature_map
 from convattn.analysis.calling import checked_images, chosen_classes, in_pieces
-from convattn.analysis.parts import edited_at, output_at, parts_in_order
+from convattn.analysis.feature_maps import edited_at, output_at, parts_in_order
 from convattn.layers import Conv
 from convattn.models import CoAtNet, Run, Spec, Stage
 
@@ -39,12 +38,12 @@ class Tokens(nn.Module):
 
 
 def test_the_last_stage_of_a_coatnet_is_found(variables):
-  part = find_part(MODEL, variables, IMAGES)
-  assert part == find_part(MODEL, variables, IMAGES, "stage_3")
-  assert (part.path, part.channels, part.prefix_tokens) == ("stage_3", 12, None)
-  assert part.grid == Grid(3, 2, (8.0, 8.0), image=IMAGE)
+  found = find_feature_map(MODEL, variables, IMAGES)
+  assert found == find_feature_map(MODEL, variables, IMAGES, "stage_3")
+  assert (found.part, found.channels, found.prefix_tokens) == ("stage_3", 12, None)
+  assert found.grid == Grid(3, 2, (8.0, 8.0), image=IMAGE)
   features = MODEL.apply(variables, IMAGES, train=False, method=MODEL.features)
-  np.testing.assert_allclose(output_at(MODEL, variables, IMAGES, part), features[-1], rtol=1e-6)
+  np.testing.assert_allclose(output_at(MODEL, variables, IMAGES, found), features[-1], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -61,28 +60,28 @@ def test_the_last_stage_of_a_coatnet_is_found(variables):
   ],
 )
 def test_every_part_has_its_grid(variables, path, stride, channels):
-  part = find_part(MODEL, variables, IMAGES, path)
+  found = find_feature_map(MODEL, variables, IMAGES, path)
   cells = tuple(-(-size // stride) for size in IMAGE)
-  assert part.grid == Grid(*cells, (float(stride), float(stride)), image=IMAGE)
-  assert output_at(MODEL, variables, IMAGES, part).shape == (2, *cells, channels)
+  assert found.grid == Grid(*cells, (float(stride), float(stride)), image=IMAGE)
+  assert output_at(MODEL, variables, IMAGES, found).shape == (2, *cells, channels)
 
 
 def test_an_edit_of_a_part_is_an_edit_of_the_model(variables):
-  part = find_part(MODEL, variables, IMAGES, "stage_2/block_1/attention")
+  found = find_feature_map(MODEL, variables, IMAGES, "stage_2/block_1/attention")
   plain = MODEL.apply(variables, IMAGES, train=False)
-  same, before = edited_at(MODEL, variables, IMAGES, part, lambda output: output)
+  same, before = edited_at(MODEL, variables, IMAGES, found, lambda output: output)
   np.testing.assert_array_equal(same, plain)
-  other, after = edited_at(MODEL, variables, IMAGES, part, lambda output: 2 * output)
+  other, after = edited_at(MODEL, variables, IMAGES, found, lambda output: 2 * output)
   np.testing.assert_array_equal(before, after)
   assert np.abs(other - plain).max() > 1e-3
 
 
 @pytest.mark.parametrize("remat", ["block", "dots"])
 def test_what_is_recomputed_in_training_is_seen_too(variables, remat):
-  part = find_part(MODEL, variables, IMAGES, "stage_2/block_0")
+  found = find_feature_map(MODEL, variables, IMAGES, "stage_2/block_0")
   model = MODEL.clone(remat=remat)
-  assert find_part(model, variables, IMAGES, "stage_2/block_0") == part
-  seen = [output_at(each, variables, IMAGES, part) for each in (MODEL, model)]
+  assert find_feature_map(model, variables, IMAGES, "stage_2/block_0") == found
+  seen = [output_at(each, variables, IMAGES, found) for each in (MODEL, model)]
   np.testing.assert_array_equal(*seen)
 
 
@@ -90,34 +89,34 @@ def test_what_is_recomputed_in_training_is_seen_too(variables, remat):
 def test_tokens_are_brought_to_the_cells_of_the_image_before_them(prefix):
   model = Tokens(prefix)
   variables = model.init(jax.random.key(0), IMAGES)
-  part = find_part(model, variables, IMAGES)
-  assert (part.path, part.prefix_tokens) == ("mix", prefix)
-  assert part.grid == Grid(6, 4, (4.0, 4.0), image=IMAGE)
+  found = find_feature_map(model, variables, IMAGES)
+  assert (found.part, found.prefix_tokens) == ("mix", prefix)
+  assert found.grid == Grid(6, 4, (4.0, 4.0), image=IMAGE)
   kernel, bias = (variables["params"]["mix"][name] for name in ("kernel", "bias"))
-  patches = output_at(model, variables, IMAGES, find_part(model, variables, IMAGES, "patches"))
+  patches = output_at(model, variables, IMAGES, find_feature_map(model, variables, IMAGES, "patches"))
   expected = patches @ kernel + bias[None, None, None]
-  np.testing.assert_allclose(output_at(model, variables, IMAGES, part), expected, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(output_at(model, variables, IMAGES, found), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_layer_is_its_own_map():
   layer = Conv(3, 3, 7)
-  part = find_part(layer, layer.init(jax.random.key(0), IMAGES), IMAGES)
-  assert part.path == "" and part.grid == Grid(3, 2, (7.0, 7.0), image=IMAGE)
+  found = find_feature_map(layer, layer.init(jax.random.key(0), IMAGES), IMAGES)
+  assert found.part == "" and found.grid == Grid(3, 2, (7.0, 7.0), image=IMAGE)
 
 
 def test_a_stride_is_the_same_on_both_axes_where_it_can_be():
   row = np.zeros((1, 1, 28, 2), np.float32)
   layer = Conv(3, 3, 4)
-  assert find_part(layer, layer.init(jax.random.key(0), row), row).grid == Grid(1, 7, (4.0, 4.0), image=(1, 28))
+  assert find_feature_map(layer, layer.init(jax.random.key(0), row), row).grid == Grid(1, 7, (4.0, 4.0), image=(1, 28))
 
 
 def test_what_is_no_map_is_refused(variables):
   with pytest.raises(ValueError, match=r"no part 'stage_4'; did you mean 'stage_[123]'"):
-    find_part(MODEL, variables, IMAGES, "stage_4")
+    find_feature_map(MODEL, variables, IMAGES, "stage_4")
   with pytest.raises(ValueError, match=r"'classifier' puts out \[b, 3\]"):
-    find_part(MODEL, variables, IMAGES, "classifier")
+    find_feature_map(MODEL, variables, IMAGES, "classifier")
   with pytest.raises(ValueError, match=r"query' puts out \[b, 6, 3, 4\]"):
-    find_part(MODEL, variables, IMAGES, "stage_2/block_1/attention/query")
+    find_feature_map(MODEL, variables, IMAGES, "stage_2/block_1/attention/query")
 
 
 def test_parts_are_named_in_the_order_of_their_calls(variables):
@@ -127,15 +126,17 @@ def test_parts_are_named_in_the_order_of_their_calls(variables):
 class Columns(nn.Module):
   """Fewer tokens than there are pixels, and no image before them."""
 
+  widths: list  # has no hash
+
   @nn.compact
   def __call__(self, images):
-    return nn.Dense(2)(images.mean(1))
+    return nn.Dense(self.widths[0])(images.mean(1))
 
 
 def test_tokens_without_an_image_before_them_have_no_cells():
-  model = Columns()
+  model = Columns([2])
   with pytest.raises(ValueError, match=r"Columns has no module that puts out an image \[b, h, w, c\] or tokens"):
-    find_part(model, model.init(jax.random.key(0), IMAGES), IMAGES)
+    find_feature_map(model, model.init(jax.random.key(0), IMAGES), IMAGES)
 
 
 @pytest.mark.parametrize("pixels, sizes", [(1, {7}), (2**14, {4}), (2**20, {1})])

@@ -1,0 +1,74 @@
+"""What an attention layer shows to those who ask: its logits in two parts, lengths of its values, where cells lie.
+
+Nobody asks in training, prediction or an export: then nothing of it is in the program.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+PARTS = "attention_parts"
+"""The collection. It has "attention" under the path of every layer that attends, a `Parts` for each call."""
+
+
+class AxisCells(NamedTuple):
+  """Cells along one axis: how many, from one to the next, and where the first begins, in cells of the layer's input."""
+
+  cells: int
+  stride: float
+  origin: float
+
+
+class Parts(struct.PyTreeNode):
+  """One call of an attention layer, in groups: the images of a batch, or all windows of it.
+
+  Attributes:
+    weights: [g, n, q, k], what the values are weighted with; g is 1 where all images have the same.
+    content: [g, n, q, k], logits from query and key.
+    position: [n, q, k] where nothing of the input is in it, else [g, n, q, k]: what is added to them.
+    mask: booleans that fit [g, n, q, k]: which keys a query may see.
+    lengths: [g, n, q or 1, k], of the values behind the head's output matrix.
+    gate: [n], the share of the second softmax, that of `position` alone; the first is that of `content` alone.
+    query_cells, key_cells: [g, q] and [g, k], the pixel of the layer's input, row by row; -1 for none.
+    query_axes, key_axes: of the rows and the columns, where they are not the pixels of the layer's input.
+  """
+
+  weights: jax.Array
+  content: jax.Array | None = None
+  position: jax.Array | None = None
+  mask: Any = None
+  lengths: jax.Array | None = None
+  gate: jax.Array | None = None
+  query_cells: jax.Array | None = None
+  key_cells: jax.Array | None = None
+  query_axes: tuple[AxisCells, AxisCells] | None = struct.field(pytree_node=False, default=None)
+  key_axes: tuple[AxisCells, AxisCells] | None = struct.field(pytree_node=False, default=None)
+
+
+def parts_wanted(module: nn.Module) -> bool:
+  """Whether somebody made PARTS mutable; at `init` everything is, and nobody asked."""
+  return module.is_mutable_collection(PARTS) and not module.is_initializing()
+
+
+def sow_parts(module: nn.Module, parts: Parts) -> None:
+  """Hands them over; behind `parts_wanted`."""
+  module.sow(PARTS, "attention", parts)
+
+
+def value_lengths(module: nn.Module, value: jax.Array) -> jax.Array:
+  """|v_k W_O| for value [g, k, n, e]: [g, n, 1, k] in at least float32.
+
+  W_O is the head's slice [e, o] of the module's dense layer "out", if it has one; else values are the output as they
+  are. (Kobayashi et al. 2020, section 3.)
+  """
+  value = value.astype(jnp.promote_types(value.dtype, jnp.float32))
+  params: Any = module.variables.get("params", {})
+  if "out" in params:
+    kernel = nn.meta.unbox(params["out"]["kernel"]).astype(value.dtype)
+    value = jnp.einsum("gkne,neo->gkno", value, kernel, precision="highest")
+  return jnp.moveaxis(jnp.linalg.norm(value, axis=-1), 1, 2)[:, :, None]
