@@ -11,7 +11,7 @@ if TYPE_CHECKING:
   from convattn.viz.assembly import Page as Page
   from convattn.viz.confusion import confusion_figure as confusion_figure, read_confusion as read_confusion
   from convattn.viz.curves import curves_figure as curves_figure, read_curves as read_curves
-  from convattn.viz.explore import Overlay as Overlay, explore as explore
+  from convattn.viz.explore_page import Overlay as Overlay, explore as explore
   from convattn.viz.exploring import exploration as exploration, num_parts as num_parts
   from convattn.viz.mistakes import (
     Mistakes as Mistakes,
@@ -34,7 +34,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     "assembly": "Page",
     "confusion": "confusion_figure read_confusion",
     "curves": "curves_figure read_curves",
-    "explore": "Overlay explore",
+    "explore_page": "Overlay explore",
     "exploring": "exploration num_parts",
     "mistakes": "Mistakes mistakes_figure read_mistakes",
     "page_plan": "PagePlan plan_page",

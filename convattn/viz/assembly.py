@@ -30,7 +30,8 @@ class Page:
   @property
   def html(self) -> str:
     """The whole file."""
-    style, script = (FOLDER / "style.css").read_text(), script_of("main.js")
+    style = "".join(path.read_text() for path in sorted(FOLDER.glob("*.css")))
+    script = script_of("main.js")
     policy = (
       f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; "
       "img-src data: blob:; base-uri 'none'; form-action 'none'"

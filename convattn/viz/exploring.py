@@ -18,7 +18,7 @@ from convattn.models import spec_for
 from convattn.models.families import name_of
 from convattn.training.state import sha256
 from convattn.viz.assembly import Page
-from convattn.viz.explore import explore
+from convattn.viz.explore_page import explore
 from convattn.viz.overlays import overlays_of
 from convattn.viz.page_model import describe
 from convattn.viz.page_plan import check_alike, image_shape

@@ -13,7 +13,7 @@ from convattn import analysis
 from convattn.analysis import AttentionMap, Faithfulness
 from convattn.analysis.faithfulness import MEASURES
 from convattn.analysis.hiding import FILLS
-from convattn.viz.explore import Overlay
+from convattn.viz.explore_page import Overlay
 
 WINDOWS = 8
 """Windows that occlusion moves along the longer side of an image."""

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from convattn.analysis.attention_map import AttentionMap, Grid
+from convattn.analysis.head_report import HeadReport
 from convattn.viz.packing import Blob, pack, pack_as
 
 LOGITS, WEIGHTS = 4e-4, 1e-4
@@ -34,7 +35,7 @@ def packed_layer(attention: AttentionMap, heads: Sequence[Mapping[str, Any]] = (
   is stored for one.
 
   Args:
-    heads: metrics of each head.
+    heads: metrics of each head, plain numbers.
   """
   return {
     "kind": "attention",
@@ -47,8 +48,24 @@ def packed_layer(attention: AttentionMap, heads: Sequence[Mapping[str, Any]] = (
     "prefix_tokens": attention.prefix_tokens,
     "modes": list(attention.modes),
     "arrays": _arrays(attention),
-    "heads": [plain(each) for each in heads],
+    "heads": [dict(each) for each in heads],
   }
+
+
+def metrics_of_heads(report: HeadReport) -> list[dict[str, Any]]:
+  """What the page shows of each head of a layer."""
+  values = {
+    "distance": report.distance,
+    "entropy": report.entropy,
+    "conv_peak": report.peak,
+    "shift": report.peak_shift,
+    "consistency": report.consistency,
+    "coverage_3x3": report.local_mass,
+    "content_dependence": report.content_dependence,
+    "centre": report.centre,
+    "covariance": report.covariance,
+  }
+  return [{name: each[head] for name, each in values.items()} for head in range(report.num_heads)]
 
 
 class Convolution(Protocol):

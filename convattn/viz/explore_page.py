@@ -7,9 +7,18 @@ from typing import Any
 import numpy as np
 
 from convattn.analysis.attention_map import AttentionMap, Grid
+from convattn.analysis.head_report import head_report
 from convattn.viz.assembly import Page
-from convattn.viz.packed_layers import Convolution, packed_convolution, packed_grid, packed_layer
+from convattn.viz.packed_layers import (
+  Convolution,
+  metrics_of_heads,
+  packed_convolution,
+  packed_grid,
+  packed_layer,
+  plain,
+)
 from convattn.viz.packing import pack, pack_as
+from convattn.viz.page_story import story
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,7 +94,13 @@ def explore(
     ValueError: no maps, or arrays that do not fit each other.
   """
   found = as_maps(maps, images, grid, prefix_tokens)
-  layers = [packed_layer(each, report[i] if report is not None else ()) for i, each in enumerate(found)]
+  if report is None:
+    report = [metrics_of_heads(each) for each in head_report(found)]
+  heads = [[plain(metrics) for metrics in each] for each in report]
+  if len(heads) != len(found):
+    raise ValueError(f"there are {len(found)} maps and metrics of {len(heads)}; give those of every map.")
+  shown = _images(len(found[0].probabilities), images, image_names, labels, probabilities)
+  layers = [packed_layer(each, metrics) for each, metrics in zip(found, heads, strict=True)]
   manifest: dict[str, Any] = {
     "version": 1,
     "title": title,
@@ -94,7 +109,8 @@ def explore(
     "class_names": list(class_names) if class_names is not None else None,
     "image_size": list(images.shape[1:3]) if images is not None else None,
     "tokens": [list(names) if names is not None else None for names in (tokens, key_tokens or tokens)],
-    "images": _images(len(found[0].probabilities), images, image_names, labels, probabilities),
+    "images": shown,
+    "story": story(found, heads, shown, class_names),
     "layers": layers + [packed_convolution(each) for each in convolutions],
     "overlays": [_overlay(each) for each in overlays],
     "model": dict(model) if model is not None else None,
