@@ -18,10 +18,10 @@ from convattn.fields import settings_of
 from convattn.layers import attention as attention_layer
 from convattn.models import Spec, create_model
 from convattn.ops.attention import attend
-from convattn.viz.assembly import FOLDER
 from convattn.viz.page_model import LARGEST, describe, in_page_precision
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
+from served import served
 from small_models import SPECS, disturbed, preprocessing_for, small_model
 
 RUN = """async ([description, runs]) => {
@@ -44,26 +44,15 @@ RUN = """async ([description, runs]) => {
 
 @pytest.fixture(scope="module")
 def in_browser(browser):
-  """(PageModel, images [b, h, w, c], switches of each) -> what the page computes; page/ is served as it lies there."""
-  tab = browser.new_page()
+  """(PageModel, images [b, h, w, c], switches of each) -> what the page computes."""
+  with served(browser) as tab:
 
-  def serve(route):
-    path = FOLDER / route.request.url.rpartition("/")[2]
-    if path.suffix != ".js":
-      return route.fulfill(body="<title>test</title>", content_type="text/html")
-    return route.fulfill(body=path.read_text(), content_type="text/javascript")
+    def run(described, images, switches=None):
+      switches = switches or [{}] * len(images)
+      runs = [[np.ravel(image).tolist(), each] for image, each in zip(images, switches, strict=True)]
+      return tab.evaluate(RUN, [json.dumps(described.as_json), runs])
 
-  tab.route("**/*", serve)
-  tab.goto("http://page.test/")
-
-  def run(described, images, switches=None):
-    runs = [
-      [np.ravel(image).tolist(), each] for image, each in zip(images, switches or [{}] * len(images), strict=True)
-    ]
-    return tab.evaluate(RUN, [json.dumps(described.as_json), runs])
-
-  yield run
-  tab.close()
+    yield run
 
 
 def images_for(shape, count=1, seed=1):

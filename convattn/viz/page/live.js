@@ -6,7 +6,8 @@ import { Drawing } from "./live_drawing.js";
 import { drawingCanvas } from "./live_canvas.js";
 import { classBars, classMapView } from "./live_classes.js";
 import { decoded, modelBytes } from "./live_picture.js";
-import { button, choice, make } from "./live_parts.js";
+import { buttonsOf, freshId, make } from "./dom.js";
+import { button } from "./live_parts.js";
 import { switches, switchable } from "./live_switches.js";
 
 /**
@@ -88,6 +89,7 @@ export function livePanel({ description, floats, example, classNames, onResult }
   function show({ bytes }) {
     drawing.start(channels === 3 ? bytes : bytes.filter((_, at) => at % 3 === 0));
     drawing.inks.fill = description.preprocessing.mean.map((mean) => Math.round(255 * mean));
+    ink.update();
     parts.reset();
     before = null;
     canvas.draw();
@@ -95,7 +97,8 @@ export function livePanel({ description, floats, example, classNames, onResult }
   }
 
   const changed = () => { canvas.draw(); later(); };
-  const tools = toolbar({ drawing, canvas, changed, attends: attending.length > 0, width });
+  const ink = inkOf(drawing);
+  const tools = toolbar({ drawing, canvas, ink, changed, attends: attending.length > 0, width });
   const picture = pictureInput({ drawing, description, changed, status });
   const restart = button("back to the example", () => {
     drawing.begin();
@@ -107,7 +110,7 @@ export function livePanel({ description, floats, example, classNames, onResult }
   const element = make("div", { className: "live" },
     make("div", { className: "live-left" }, canvas.element, tools, picture.element, restart, status, spoken, ...notes),
     make("div", { className: "live-right" },
-      make("h4", {}, "What the model says"), bars.element, map.element, parts.element),
+      make("h3", {}, "What the model says"), bars.element, map.element, parts.element),
   );
   picture.acceptDropsOn(element);
   show(example);
@@ -115,7 +118,7 @@ export function livePanel({ description, floats, example, classNames, onResult }
 }
 
 /** Tools, brush and ink, undo and clear. */
-function toolbar({ drawing, canvas, changed, attends, width }) {
+function toolbar({ drawing, canvas, ink, changed, attends, width }) {
   const tools = [
     ["pen", "pen", "paints with the ink"], ["eraser", "eraser", "paints the picture's background"],
     ["fill", "grey out", "paints the mean of the training data"],
@@ -123,21 +126,31 @@ function toolbar({ drawing, canvas, changed, attends, width }) {
   if (attends) {
     tools.push(["hide", "hide", "no query attends to these cells, at any layer"], ["show", "show", "attention sees them again"]);
   }
+  const tool = buttonsOf("tool", tools, (chosen) => { canvas.tool = chosen; tool.press(chosen); });
+  const sizes = [1, 2, 3, 5].map((size) => [size, String(size), size > 1 ? `${size} pixels` : "one pixel"]);
+  const size = buttonsOf("brush", sizes, (chosen) => { canvas.size = chosen; size.press(chosen); });
   canvas.size = width < 16 ? 1 : 2;
-  const sizes = [1, 2, 3, 5].map((size) => [size, String(size), `${size} pixels`]);
-  const ink = make("input", { type: drawing.channels === 3 ? "color" : "range", id: "live-ink" });
-  if (drawing.channels === 1) Object.assign(ink, { min: 0, max: 255, value: 255 });
-  ink.addEventListener("input", () => {
-    const colour = ink.type === "color" ? [1, 3, 5].map((at) => parseInt(ink.value.slice(at, at + 2), 16)) : [Number(ink.value)];
-    drawing.inks.pen = colour;
-  });
-  return make("div", { className: "live-tools" },
-    choice("tool", tools, "pen", (tool) => { canvas.tool = tool; }),
-    choice("width of the brush", sizes, canvas.size, (size) => { canvas.size = size; }),
-    make("label", {}, "ink ", ink),
+  tool.press(canvas.tool);
+  size.press(canvas.size);
+  return make("div", { className: "live-tools" }, tool.element, size.element, ink.element,
     button("undo", () => { drawing.undo(); changed(); }),
     button("clear", () => { drawing.clear(); changed(); }),
   );
+}
+
+/** What the pen paints: a grey, or a colour; {element, update}. */
+function inkOf(drawing) {
+  const id = freshId("ink");
+  const colour = drawing.channels === 3;
+  const input = make("input", { id, type: colour ? "color" : "range", ...(colour ? {} : { min: 0, max: 255 }) });
+  input.addEventListener("input", () => {
+    drawing.inks.pen = colour ? [1, 3, 5].map((at) => parseInt(input.value.slice(at, at + 2), 16)) : [Number(input.value)];
+  });
+  function update() {
+    const { pen } = drawing.inks;
+    input.value = colour ? `#${pen.map((byte) => byte.toString(16).padStart(2, "0")).join("")}` : pen[0];
+  }
+  return { element: make("div", { className: "field" }, make("label", { htmlFor: id }, "ink"), input), update };
 }
 
 /** A picture of one's own, by a file or dropped: made the model's size as the model's pictures are. */

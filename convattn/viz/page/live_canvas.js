@@ -1,6 +1,6 @@
 // The canvas that one draws on: pixels as cells, by pointer and by keyboard.
 
-import { make } from "./live_parts.js";
+import { make, placeIn } from "./dom.js";
 
 const WIDEST = 336;
 const MOVES = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
@@ -69,8 +69,8 @@ export function drawingCanvas(drawing, { onchange, say }) {
   }
 
   function place(event) {
-    const box = canvas.getBoundingClientRect();
-    return [((event.clientY - box.top) / box.height) * height, ((event.clientX - box.left) / box.width) * width];
+    const [down, across] = placeIn(canvas, event);
+    return [down * height, across * width];
   }
 
   function paint(from, to) {

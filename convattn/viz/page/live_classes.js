@@ -1,6 +1,8 @@
 // What the model says of the picture: a bar for each class, and which cells speak for one of them.
 
-import { make, percent, setPressed, shown, signedCanvas, toggle } from "./live_parts.js";
+import { short } from "./colours.js";
+import { make, placeIn } from "./dom.js";
+import { percent, setPressed, signedCanvas, toggle } from "./live_parts.js";
 
 /** So many of many classes have a bar: the likeliest. */
 const MOST = 10;
@@ -45,7 +47,7 @@ export function classBars(classNames, onchoose) {
       bar.style.width = `${100 * probabilities[label]}%`;
       mark.style.left = `${100 * before[label]}%`;
       number.textContent = percent(probabilities[label]);
-      number.title = `logit ${shown(logits[label])}`;
+      number.title = `logit ${short(logits[label])}`;
     }
   }
   return { element: list, update, choose, chosen: () => chosen };
@@ -59,26 +61,23 @@ export function classMapView() {
   const element = make("div", {}, title, cells, told);
 
   function update({ values, bias, exact }, [rows, columns], name, logit) {
-    const largest = values.reduce((one, two) => Math.max(one, Math.abs(two)), 0);
     const sum = values.reduce((one, two) => one + two, 0);
     title.textContent = `Which cells speak for ${name} (orange) and against it (blue): ${rows} × ${columns} cells.`;
     told.textContent =
-      `cells ${shown(sum)} + bias ${shown(bias)} = logit ${shown(logit)}` +
+      `cells ${short(sum)} + bias ${short(bias)} = logit ${short(logit)}` +
       (exact ? "." : ", approximately: behind the classifier's tanh a cell has no share of its own.");
-    const canvas = signedCanvas(values, rows, columns, largest);
+    const canvas = signedCanvas(values, rows, columns);
     canvas.style.aspectRatio = `${columns} / ${rows}`;
     const number = make("span", { className: "live-cell" });
-    const at = (event) => {
-      const box = canvas.getBoundingClientRect();
-      const [row, column] = [(event.clientY - box.top) / box.height * rows, (event.clientX - box.left) / box.width * columns].map(Math.floor);
-      const value = values[row * columns + column];
-      number.textContent = value === undefined ? "" : `row ${row}, column ${column}: ${shown(value)}`;
-    };
-    canvas.addEventListener("pointermove", at);
+    const cellText = (at) => `row ${Math.floor(at / columns)}, column ${at % columns}: ${short(values[at])}`;
+    canvas.addEventListener("pointermove", (event) => {
+      const [down, across] = placeIn(canvas, event);
+      const at = Math.floor(down * rows) * columns + Math.floor(across * columns);
+      number.textContent = at in values ? cellText(at) : "";
+    });
     canvas.addEventListener("pointerleave", () => { number.textContent = ""; });
     cells.setAttribute("role", "img");
-    const best = values.indexOf(Math.max(...values));
-    cells.setAttribute("aria-label", `The most for ${name}: row ${Math.floor(best / columns)}, column ${best % columns}, ${shown(values[best])}.`);
+    cells.setAttribute("aria-label", `The most for ${name}: ${cellText(values.indexOf(Math.max(...values)))}.`);
     cells.replaceChildren(canvas, number);
   }
   return { element, update };

@@ -34,9 +34,14 @@ export class Drawing {
     this.bytes = this.original.slice();
     this.hidden = new Uint8Array(this.height * this.width);
     this.past = [];
-    const paper = paperOf(bytes, this.height, this.width, this.channels);
+    const paper = this.lookForPaper();
     const ink = paper.reduce((one, two) => one + two, 0) / paper.length < 128 ? 255 : 0;
-    Object.assign(this.inks, { eraser: paper, pen: paper.map(() => ink) });
+    this.inks.pen = paper.map(() => ink);
+  }
+
+  lookForPaper() {
+    this.inks.eraser = paperOf(this.bytes, this.height, this.width, this.channels);
+    return this.inks.eraser;
   }
 
   get changedPixels() {
@@ -76,6 +81,7 @@ export class Drawing {
     this.begin();
     this.bytes = Uint8ClampedArray.from(bytes);
     this.hidden = new Uint8Array(this.hidden.length);
+    this.lookForPaper();
   }
 
   /** A stroke from one place to another, each [row, column] in pixels, with a round brush so many pixels wide. */

@@ -1,6 +1,8 @@
 // Switches for every head and every kernel of the model: what is off has no part in the forward pass.
 
-import { button, make, setPressed, signedCanvas, toggle } from "./live_parts.js";
+import { scaleOf } from "./colours.js";
+import { make } from "./dom.js";
+import { button, setPressed, signedCanvas, toggle } from "./live_parts.js";
 
 /** A list of buttons for the parts of one layer; `marks` are drawn in them, or their numbers. */
 function layerSwitches({ name, count, word, marks }, scales, onchange) {
@@ -33,7 +35,7 @@ function kernelMarks({ kernel, window, across }, floats) {
   const values = floats(kernel);
   const columns = kernel.shape[kernel.shape.length - 1];
   const rows = values.length / columns / (window * across);
-  const largest = values.reduce((one, two) => Math.max(one, Math.abs(two)), 0);
+  const scale = scaleOf([values], true);
   return (at) => {
     const taps = Array.from({ length: window * across }, (_, tap) => {
       if (rows === 1) return values[tap * columns + at];
@@ -41,7 +43,7 @@ function kernelMarks({ kernel, window, across }, floats) {
       for (let channel = 0; channel < rows; channel++) sum += values[(tap * rows + channel) * columns + at] ** 2;
       return Math.sqrt(sum / rows);
     });
-    return signedCanvas(taps, window, across, largest);
+    return signedCanvas(taps, window, across, scale);
   };
 }
 
@@ -68,8 +70,8 @@ function kernelsOf({ name, kernel, columns }, window, across) {
 }
 
 /**
- * {element, scales, off, reset, toggle} with `scales` as model.forward takes them: {heads, kernels}. Kernels are drawn when they
- * are first looked at.
+ * {element, scales, off, reset}: `scales` as model.forward takes them, {heads, kernels}; off() counts those that are 0.
+ * Kernels are drawn when they are first looked at.
  */
 export function switches(description, floats, onchange) {
   const layers = switchable(description);
@@ -107,8 +109,8 @@ export function switches(description, floats, onchange) {
   );
   const allOn = button("all on", () => { reset(); onchange(); });
   const element = make("div", { className: "live-switches" },
-    heads.length ? make("h4", {}, "Heads") : null, ...heads,
-    kernels.length ? make("h4", {}, "Kernels of the convolutions") : null, ...kernels, allOn,
+    heads.length ? make("h3", {}, "Heads") : null, ...heads,
+    kernels.length ? make("h3", {}, "Kernels of the convolutions") : null, ...kernels, allOn,
   );
-  return { element, scales, off, reset, refresh };
+  return { element, scales, off, reset };
 }
