@@ -51,18 +51,21 @@ def convolution_peak(profile: ShiftProfile) -> tuple[np.ndarray, np.ndarray]:
 
   Only shifts that at least half the queries have are looked at. A head that looks at one key from everywhere has
   P = 1 at a shift that a single query has, and is no convolution; so it comes to 2 / N at most. Of equals the shortest
-  shift is meant. A uniform head has 1 / N.
+  shift is meant. A uniform head has 1 / N. Without such a shift both are nan.
 
   Returns:
-    float64 [heads]; int64 [heads, 2], key - query in key cells, down and across.
+    float64 [heads]; float64 [heads, 2], key - query in key cells, down and across.
   """
+  heads = len(profile.mean)
   candidates = np.argwhere(profile.support >= 0.5)
+  if not len(candidates):
+    return np.full(heads, np.nan), np.full((heads, 2), np.nan)
   steps = candidates - profile.radius
   order = np.argsort((steps**2).sum(-1), kind="stable")
   values = np.nan_to_num(profile.mean[:, *candidates[order].T], nan=0.0)
   # The first of those that are equal but for rounding.
   place = (values >= values.max(1, keepdims=True) * (1 - 1e-9)).argmax(1)
-  return values.max(1), steps[order][place]
+  return values.max(1), steps[order][place].astype(np.float64)
 
 
 def shift_consistency(layer: AttentionMap) -> np.ndarray:

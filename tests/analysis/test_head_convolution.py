@@ -87,6 +87,13 @@ def test_a_peak_through_pooled_keys_and_strided_queries():
   assert peak_of(layer(heads, queries, keys)) == ([1, 1], [[-1, -1], [0, -1]])
 
 
+def test_where_no_shift_is_common_there_is_no_peak():
+  """Four queries far apart, each with one key of its own, at another shift."""
+  cells = np.array([[0], [2], [5], [7]])
+  peak, at = convolution_peak(shift_profile(layer(np.ones((1, 4, 1)), Grid(1, 4), Grid(1, 9), key_cells=cells)))
+  assert np.isnan(peak).all() and np.isnan(at).all()
+
+
 def test_a_peak_in_windows():
   """Four of five columns of a window have something to their right; two fifths have the shift 3, which is too few."""
 

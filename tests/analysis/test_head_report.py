@@ -110,6 +110,21 @@ def test_every_kind_of_map_has_a_report():
   assert len(layer_table(reports).splitlines()) == 1 + len(maps)
 
 
+def test_words_that_look_at_pixels_have_no_shifts():
+  words, pixels = Grid(1, 3), grid(3, 4)
+  (found,) = head_report([layer(content(pixels, 2, heads=2)[:, :, :3], words, pixels)])
+  assert np.isfinite(found.entropy).all() and (found.content_dependence > 0).all() and found.diversity > 0
+  for name in ("distance", "centre", "covariance", "profile", "peak", "peak_shift", "consistency", "tap_residual"):
+    assert np.isnan(getattr(found, name)).all(), name
+  (other,) = head_report([layer(content(pixels, 2, heads=2), pixels)])
+  for name in (field.name for field in dataclasses.fields(found)):
+    one, usual = getattr(found, name), getattr(other, name)
+    assert np.ndim(one) == np.ndim(usual), name
+    assert np.ndim(one) != 1 or len(one) == len(usual), name
+  assert head_table([found]).splitlines()[1].split()[2] == "-"
+  assert layer_table([found]).splitlines()[1].split()[4:9] == ["-", "0", "of", "0", "-"]
+
+
 def test_maps_without_anything_in_them_are_refused():
   with pytest.raises(ValueError, match=r"block/attention has weights \[0, 2, 9, 9\]"):
     head_report([layer(np.zeros((0, 2, 9, 9)), square(3))])
@@ -121,9 +136,9 @@ def test_the_tables():
   reports = head_report([layer(heads, queries), layer([uniform(Grid(1, 6))], Grid(1, 6))])
   lines = [" ".join(line.split()) for line in head_table(reports).splitlines()]
   assert lines[0] == "layer head distance entropy centre spread peak at R² 3×3 content"
-  assert lines[6] == "block/attention 5 14.7 px 0.00 +0.0,+1.0 0.0 cells 1.00 +0,+1 1.00 1.00 -"
-  assert lines[5] == "block/attention 4 0.0 px 0.00 +0.0,+0.0 0.0 cells 1.00 +0,+0 0.00 1.00 -"
-  assert "+0.0,+1.0 1.4 cells" in lines[10]
+  assert lines[6] == "block/attention 5 14.7 px 0.00 +0.0,+1.0 0.0 1.00 +0,+1 1.00 1.00 -"
+  assert lines[5] == "block/attention 4 0.0 px 0.00 +0.0,+0.0 0.0 1.00 +0,+0 0.00 1.00 -"
+  assert "+0.0,+1.0 1.4 0." in lines[10]
   assert lines[11].startswith("block/attention 0 1.9 1.00 ")  # cells: there is no image
   first, second = (line.split() for line in layer_table(reports).splitlines()[1:])
   assert first[1:4] == ["10", "12×12", "12×12"] and first[6:10] == ["9", "of", "9", "0.00"]
