@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from convattn.analysis import AttentionMap, HeadReport, attention_maps, convolution_kernels, head_report
+from convattn.analysis import AttentionMap, attention_maps, convolution_kernels
 from convattn.analysis.calling import logits_of
 from convattn.inference import Classifier, Examples, restore_classifier
 from convattn.inference.logits import precision
@@ -102,7 +102,6 @@ def _page(
     image_names=examples.names,
     labels=None if examples.labels is None else examples.labels.tolist(),
     probabilities=_softmax(logits),
-    report=[metrics_of_heads(each) for each in head_report(maps)],
     convolutions=convolutions,
     overlays=overlays,
     model=describe(restored.model, restored.variables, image_shape(restored), restored.preprocessing).as_json,
@@ -112,22 +111,6 @@ def _page(
     title=f"What {name} looks at",
     lines=_lines(restored, name, digest, maps, examples),
   )
-
-
-def metrics_of_heads(report: HeadReport) -> list[dict[str, Any]]:
-  """What the page shows of each head of a layer."""
-  metrics = {
-    "distance": report.distance,
-    "entropy": report.entropy,
-    "conv_peak": report.peak,
-    "shift": report.peak_shift,
-    "consistency": report.consistency,
-    "coverage_3x3": report.local_mass,
-    "content_dependence": report.content_dependence,
-    "centre": report.centre,
-    "covariance": report.covariance,
-  }
-  return [{name: values[head] for name, values in metrics.items()} for head in range(report.num_heads)]
 
 
 def _model_name(restored: Classifier) -> str:
