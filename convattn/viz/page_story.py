@@ -107,8 +107,8 @@ def _head(maps: Sequence[AttentionMap], place: _Place) -> dict[str, Any]:
 
 
 def _about_image(image: Mapping[str, Any], class_names: Sequence[str] | None, at: Sequence[int]) -> list[Any]:
-  here = [" From the ", {"text": f"outlined pixel {at[0]}, {at[1]}", "target": {"picture": True}}, ", each map"]
-  here.append(" shows where a head looks.")
+  here = [" From the ", {"text": "outlined pixel", "target": {"picture": True}}]
+  here.append(f" in row {at[0]}, column {at[1]}, each map shows where a head looks.")
   if image["probabilities"] is None or len(image["probabilities"]) < 2:
     return [{"text": image["name"], "target": {"picture": True}}, " is shown.", *here]
 

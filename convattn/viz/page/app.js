@@ -1,7 +1,7 @@
 // What the parts of the page share: its data, what is chosen, and the maps that follow.
 
 import { createLayer } from "./layers.js";
-import { mapOf, isSigned } from "./selection.js";
+import { has, isSigned, mapOf } from "./selection.js";
 import { FIRST, hashOf, stateOf } from "./state.js";
 import { unpack } from "./unpack.js";
 
@@ -61,7 +61,7 @@ export function createApp(manifest, changed) {
     overlay() {
       if (app.state.overlay === "head") {
         const { layer, head } = app.chosen();
-        if (!layer.modes.includes(app.state.mode) || !layer.keyGrid.image) return null;
+        if (!layer.keyGrid.image || !has(layer, app.selection())) return null;
         const map = app.map(layer, head);
         return { grid: map.grid, values: map.values, signed: isSigned(app.state.mode, app.state.average) };
       }
@@ -71,7 +71,7 @@ export function createApp(manifest, changed) {
       return { grid: found.grid, values, signed: values.some((value) => value < 0) };
     },
     /** Room for the picture, in pixels of the page. */
-    tallest: () => (window.innerWidth < 700 ? Math.min(260, window.innerHeight * 0.36) : 420),
+    tallest: () => (window.innerWidth < 700 ? Math.min(220, window.innerHeight * 0.3) : 420),
     /** The result of the model in the page becomes one more image. */
     setLive(result) {
       live.bytes = result.bytes;

@@ -175,7 +175,7 @@ function createShare(app) {
   const id = freshId("share");
   const input = make("input", { type: "range", id, min: 0, max: 2, step: 0.05, oninput: () => app.set({ s: Number(input.value) }) });
   const output = make("output", { for: id });
-  const maps = ["content alone", "kernel exp(position)", "both"].map((text) => {
+  const maps = ["content", "exp(position), its kernel", "both"].map((text) => {
     const canvas = make("canvas", {});
     const caption = make("figcaption", { className: "small" }, text);
     return { canvas, caption, figure: make("figure", {}, canvas, caption) };
@@ -190,7 +190,7 @@ function createShare(app) {
     if (element.hidden) return;
     input.value = selection.s;
     output.textContent = `s = ${selection.s.toFixed(2)}`;
-    maps[2].caption.textContent = `softmax(content + ${selection.s} · position)`;
+    maps[2].caption.textContent = `content + ${selection.s} · position`;
     const image = Math.min(selection.image, layer.images);
     const rows = [
       softmax(layer.row("content", image, head, tokens[0])), softmax(layer.row("position", image, head, tokens[0])),

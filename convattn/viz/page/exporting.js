@@ -6,7 +6,7 @@ import { meaning } from "./controls.js";
 import { make } from "./dom.js";
 import { boxOf, extent } from "./geometry.js";
 import { npz } from "./npz.js";
-import { cellsOf, isSigned } from "./selection.js";
+import { cellsOf, has, isSigned } from "./selection.js";
 
 const TILE = 96;
 const GAP = 12;
@@ -67,7 +67,8 @@ function svgPainter(width, height) {
 
 /** Where everything goes: a list of tiles with places, and the size of the whole. */
 function layout(app) {
-  const entries = app.layers(0).filter(({ modes }) => modes.includes(app.state.mode)).flatMap((layer) => Array.from({ length: layer.heads }, (_, head) => ({ layer, head, map: app.map(layer, head) })));
+  const selection = app.selection();
+  const entries = app.layers(0).filter((layer) => has(layer, selection)).flatMap((layer) => Array.from({ length: layer.heads }, (_, head) => ({ layer, head, map: app.map(layer, head) })));
   const [height, width] = extent(entries[0]?.map.grid ?? { height: 1, width: 1, stride: [1, 1] });
   const tall = Math.max(20, (TILE * height) / width);
   const columns = Math.min(COLUMNS, Math.max(...app.layers(0).map((layer) => layer.heads)));
@@ -141,8 +142,9 @@ function paintOutlines(painter, layer, grid, at, x, y, down, across) {
 /** The maps as they are shown, [heads, rows, columns] of each layer, and of the chosen head all of its weights. */
 export function dataOf(app) {
   const arrays = {};
+  const selection = app.selection();
   for (const layer of app.layers(0)) {
-    if (!layer.modes.includes(app.state.mode)) continue;
+    if (!has(layer, selection)) continue;
     const maps = Array.from({ length: layer.heads }, (_, head) => app.map(layer, head));
     const { grid } = maps[0];
     arrays[layer.name] = { values: maps.flatMap(({ values }) => Array.from(values)), shape: [layer.heads, grid.height, grid.width] };

@@ -11,7 +11,7 @@ import { cellName } from "./geometry.js";
 import { createPicture, createPrefix, createTokens } from "./picture.js";
 import { createPins } from "./pins.js";
 import { short, scaleOf } from "./colours.js";
-import { isSigned, mapOf } from "./selection.js";
+import { has, isSigned, mapOf } from "./selection.js";
 import { textOfPlace } from "./state.js";
 import { createStory } from "./story.js";
 import { createTiles } from "./tiles.js";
@@ -76,7 +76,7 @@ function draw() {
   const scale = app.state.scale === "shared" ? scaleOf(shown.flatMap(({ values, prefix: tokens }) => [values, tokens]), signed) : null;
   models.forEach((each, which) => each.update(found[which], selection, scale));
   const { layer, head } = app.chosen();
-  const map = layer.modes.includes(selection.mode) ? mapOf(layer, head, selection) : null;
+  const map = has(layer, selection) ? mapOf(layer, head, selection) : null;
   for (const part of [picture, prefix, controls, convolutions, pins, ...left]) part?.update();
   legend.update(scale, selection);
   detail.update(map, scale, selection);

@@ -3,7 +3,7 @@
 import { scaleOf } from "./colours.js";
 import { meaning } from "./controls.js";
 import { make } from "./dom.js";
-import { isSigned, mapOf } from "./selection.js";
+import { has, isSigned, mapOf } from "./selection.js";
 import { textOfPlace } from "./state.js";
 import { drawMap } from "./tiles.js";
 
@@ -24,7 +24,7 @@ export function createPins(app) {
 
   function card(pinned, i) {
     const layer = app.layers(0, pinned.step).find(({ name }) => name === pinned.layer);
-    if (!layer || pinned.head >= layer.heads || !layer.hasImage(pinned.image) || !layer.modes.includes(pinned.mode)) return null;
+    if (!layer || pinned.head >= layer.heads || !has(layer, pinned)) return null;
     const canvas = make("canvas", {});
     const selection = { ...pinned };
     const map = mapOf(layer, pinned.head, selection);

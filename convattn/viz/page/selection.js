@@ -15,6 +15,11 @@ function adds(mode) {
   return mode === "probabilities" || mode === "norm_weighted";
 }
 
+/** Whether a layer has what is selected: the mode, and maps of the image. */
+export function has(layer, { mode, average, image }) {
+  return layer.modes.includes(mode) && (average === "mean" || layer.hasImage(image));
+}
+
 /** The tokens, prefix included, that a selection means in a grid; null: all. */
 export function tokensOf(layer, grid, at) {
   if (at === "all") return null;

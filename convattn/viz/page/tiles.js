@@ -5,7 +5,7 @@ import { scaleOf, short } from "./colours.js";
 import { make, placeIn } from "./dom.js";
 import { cellAt, cellName, extent } from "./geometry.js";
 import { badge, METRICS } from "./metrics.js";
-import { cellsOf, isSigned, mapOf } from "./selection.js";
+import { cellsOf, has, isSigned, mapOf } from "./selection.js";
 
 /** The maps of one model; gives {element, update(maps, scale), tiles}. */
 export function createTiles(app, which) {
@@ -81,7 +81,7 @@ export function createTiles(app, which) {
   /** The maps of all heads; those of layers that lack the mode are null. */
   function maps(selection) {
     if (built !== app.state.sort) build();
-    return order.map(({ layer, head }) => (layer.modes.includes(selection.mode) ? mapOf(layer, head, selection) : null));
+    return order.map(({ layer, head }) => (has(layer, selection) ? mapOf(layer, head, selection) : null));
   }
 
   function update(found, selection, scale) {
@@ -93,7 +93,7 @@ export function createTiles(app, which) {
       tile.element.tabIndex = checked || (i === 0 && app.state.model !== which) ? 0 : -1;
       const signed = isSigned(selection.mode, selection.average);
       const own = found[i] ? scale ?? scaleOf([found[i].values, found[i].prefix], signed) : null;
-      const text = own === null ? `no ${selection.mode}` : scale ? "" : `to ${short(own.high)}`;
+      const text = own === null ? "not known" : scale ? "" : `to ${short(own.high)}`;
       tile.most.textContent = text;
       tile.element.setAttribute("aria-label", `${tile.words}${text ? `; ${text}` : ""}`);
       drawMap(tile.canvas, layer, found[i], own, selection);
@@ -106,7 +106,7 @@ export function createTiles(app, which) {
 const keyOf = ({ layer, head }) => `${layer.name}#${head}`;
 
 /** One map on its canvas, the queries outlined; prefix tokens are squares above it. */
-export function drawMap(canvas, layer, map, scale, selection, across = 92) {
+export function drawMap(canvas, layer, map, scale, selection, across = 104) {
   const grid = map?.grid ?? layer.keyGrid;
   const [height, width] = extent(grid);
   const isStrip = !grid.image && grid.height === 1;
