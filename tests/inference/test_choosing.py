@@ -48,7 +48,7 @@ def test_the_first_is_the_worst_and_the_others_are_of_every_class(toy, restored)
   assert len(set(numbers)) == 5
   assert sum(advanced) == 23
   wrong = (margin < 0).sum()
-  assert found.told.startswith(f"5 of 23 images of the test part that were looked at, of which {wrong} are taken for")
+  assert found.told.startswith(f"5 of 23 images of the test part that were looked at, {wrong} of them mistaken")
 
 
 def test_of_a_large_part_evenly_spaced_images_are_looked_at(toy, restored, monkeypatch):
