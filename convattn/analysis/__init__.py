@@ -1,6 +1,7 @@
 """Numbers out of a model."""
 
 from convattn.analysis.attention_map import MODES, AttentionMap, Grid
+from convattn.analysis.bare_arrays import maps_of_arrays
 from convattn.analysis.capture import attention_maps
 from convattn.analysis.class_map import ClassMap, class_map
 from convattn.analysis.classification import Classification, Outcomes, classify, join_outcomes, most_confused, outcomes
@@ -80,6 +81,7 @@ __all__ = [
   "join_outcomes",
   "layer_table",
   "local_mass",
+  "maps_of_arrays",
   "margins",
   "match_heads",
   "mean_interval",

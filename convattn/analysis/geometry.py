@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import numpy as np
 
 from convattn.analysis.attention_map import Grid
 from convattn.layers.seen import AxisCells
@@ -124,8 +124,17 @@ def _size(array: Any) -> tuple[int, int] | None:
   return (shape[1], shape[2]) if len(shape) == 4 and 0 not in shape else None
 
 
-def stated_grid(image: tuple[int, int] | None, grid: tuple[int, int]) -> Grid:
-  """A grid that somebody states, spread over the image."""
-  if image is None:
-    return Grid(*grid)
-  return dataclasses.replace(strided(Grid(*image, image=image), grid), image=image)
+def stated_grid(image: tuple[int, int] | None, grid: tuple[int, int] | None, prefix_tokens: int) -> Grid | None:
+  """A grid that somebody states behind so many tokens, spread over the image; without one each cell is a pixel.
+
+  Raises:
+    ValueError: not two positive integers, or no whole number of tokens.
+  """
+  if not isinstance(prefix_tokens, (int, np.integer)) or prefix_tokens < 0:
+    raise ValueError(f"prefix_tokens is {prefix_tokens!r}, but must be a whole number of at least 0.")
+  if grid is None:
+    return None
+  if len(grid) != 2 or not all(isinstance(size, (int, np.integer)) and size > 0 for size in grid):
+    raise ValueError(f"grid is {grid!r}, but must be (height, width), two positive integers.")
+  image = (grid[0], grid[1]) if image is None else image
+  return strided(Grid(*image, image=image), (grid[0], grid[1]))

@@ -30,26 +30,11 @@ def map_of_parts(layer: str, parts: Parts, below: Grid | None, prefix_tokens: in
     return AttentionMap(layer, below, below, key_cells=key_cells, gate=_wide(parts.gate), **scattered)
   arrays = {mode: array[:1] for mode, array in arrays.items()}
   queries, keys = arrays["probabilities"].shape[2:]
-  given, prefix = _grids(queries, keys, below, prefix_tokens, stated)
+  given, prefix = grids_of(queries, keys, below, prefix_tokens, stated)
   if parts.query_axes is not None or parts.key_axes is not None:
     placed = (_placed(parts.query_axes, below), _placed(parts.key_axes, below))
     given, prefix = (placed[0] or given[0], placed[1] or given[1]), 0
   return AttentionMap(layer, *given, prefix_tokens=prefix, gate=_wide(parts.gate), **arrays)
-
-
-def map_of_weights(
-  layer: str, weights: np.ndarray, below: Grid | None, prefix_tokens: int, stated: Grid | None
-) -> AttentionMap:
-  """The map of weights [b, heads, q, k] alone; arguments as of `map_of_parts`.
-
-  Raises:
-    ValueError: weights of another rank.
-  """
-  if weights.ndim != 4:
-    raise ValueError(f"{layer} gives attention of shape {weights.shape}, but must give [b, heads, queries, keys].")
-  queries, keys = weights.shape[2:]
-  given, prefix = _grids(queries, keys, below, prefix_tokens, stated)
-  return AttentionMap(layer, *given, np.asarray(weights, np.float32), prefix_tokens=prefix)
 
 
 def join_maps(pieces: Sequence[AttentionMap]) -> AttentionMap:
@@ -111,7 +96,7 @@ def _by_pixel(arrays: dict[str, Any], parts: Parts, cells: int) -> tuple[dict[st
   return {mode: ordered(array) for mode, array in arrays.items()}, key_cells
 
 
-def _grids(
+def grids_of(
   queries: int, keys: int, below: Grid | None, prefix_tokens: int, stated: Grid | None
 ) -> tuple[tuple[Grid, Grid], int]:
   """Grids of queries and keys, and the tokens before them: the stated one, that of the last image, or none."""

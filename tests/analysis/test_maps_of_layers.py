@@ -18,7 +18,7 @@ RNG = np.random.default_rng(0)
 IMAGES = RNG.standard_normal((2, 5, 6, 8)).astype(np.float32)
 TOKENS = RNG.standard_normal((2, 7, 8)).astype(np.float32)
 CONTEXT = RNG.standard_normal((2, 4, 5)).astype(np.float32)
-MASK = np.tile(RNG.random((2, 1, 7, 7)) < 0.7, (1, 1, 1, 1)) | np.eye(7, dtype=bool)
+MASK = (RNG.random((2, 1, 7, 7)) < 0.7) | np.eye(7, dtype=bool)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,18 +61,22 @@ CASES = {
   "clipped beyond, causal": Case(tokens(clip=9, causal=True), TOKENS),
   "cross": Case(layers.CrossAttention(2, 6, 3), TOKENS, (CONTEXT,), modes=BY_CONTENT),
 }
-SHIFTS = ("windows", "shifted windows", "one shifted window")
+WINDOWS = ("windows", "shifted windows", "one shifted window")
 LOCAL = ("local", "local, larger than the image")
+
+
+def drawn(case):
+  init = functools.partial(case.layer.init, **case.options)
+  shapes = jax.eval_shape(init, jax.random.key(0), case.x, *case.others)
+  rng = np.random.default_rng(2)
+  return jax.tree.map(lambda leaf: np.asarray(0.4 * rng.standard_normal(leaf.shape), np.float32), shapes)
 
 
 @functools.cache
 def looked_at(name):
   """(parameters in float64, output, map) of a case."""
   case = CASES[name]
-  init = functools.partial(case.layer.init, **case.options)
-  shapes = jax.eval_shape(init, jax.random.key(0), case.x, *case.others)
-  rng = np.random.default_rng(2)
-  variables = jax.tree.map(lambda leaf: np.asarray(0.4 * rng.standard_normal(leaf.shape), np.float32), shapes)
+  variables = drawn(case)
   out = jax.jit(case.layer.apply)(variables, case.x, *case.others, **case.options)
   (found,) = attention_maps(case.layer, variables, case.x, *case.others, **case.options)
   return jax.tree.map(np.float64, variables["params"]), np.asarray(out), found
@@ -139,14 +143,11 @@ def test_the_parts_make_the_weights(name):
   np.testing.assert_allclose(found.probabilities, expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name not in (*SHIFTS, *LOCAL)])
+@pytest.mark.parametrize("name", [name for name in CASES if name not in (*WINDOWS, *LOCAL)])
 def test_the_weights_are_those_that_are_sown(name):
   case = CASES[name]
-  rng = np.random.default_rng(2)
-  shapes = jax.eval_shape(functools.partial(case.layer.init, **case.options), jax.random.key(0), case.x, *case.others)
-  variables = jax.tree.map(lambda leaf: np.asarray(0.4 * rng.standard_normal(leaf.shape), np.float32), shapes)
   run = jax.jit(functools.partial(case.layer.apply, mutable=["intermediates"]))
-  _, seen = run(variables, case.x, *case.others, **case.options)
+  _, seen = run(drawn(case), case.x, *case.others, **case.options)
   (sown,) = seen["intermediates"]["attention"]
   _, _, found = looked_at(name)
   np.testing.assert_allclose(
@@ -168,7 +169,7 @@ def together(name):
   return near
 
 
-@pytest.mark.parametrize("name", [*SHIFTS, *LOCAL])
+@pytest.mark.parametrize("name", [*WINDOWS, *LOCAL])
 def test_windows_are_attention_under_a_mask(name):
   """A softmax over the whole image of which a query sees its part; logits by hand."""
   layer, (params, _, found) = CASES[name].layer, looked_at(name)
