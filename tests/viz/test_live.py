@@ -24,15 +24,14 @@ NAMES = ("<b>zero</b>", "one", "<img src=x onerror=alert(1)>")
 ATTENTION = "stage_2/block_0/attention"
 PAGE = """<!doctype html><html lang="en"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>live</title><style>%s</style><main></main><script type="application/json">%s</script><script type="module">
-import { livePanel } from "./live.js";
+import { livePanel } from "./live_panel.js";
 import { floats } from "./unpack.js";
-const data = JSON.parse(document.querySelector("script").textContent);
-const example = (bytes) => ({ bytes: Uint8Array.from(bytes), name: "example" });
+const { model, bytes, names } = JSON.parse(document.querySelector("script").textContent);
 window.result = null;
-const panel = livePanel({ description: data.model, floats, example: example(data.bytes), classNames: data.names,
+const panel = livePanel({ description: model, floats, bytes: Uint8Array.from(bytes), nameOf: (label) => names[label],
   onResult: (result) => { window.result = result; } });
 document.querySelector("main").append(panel.element);
-window.show = (bytes) => panel.show(example(bytes));
+window.show = (bytes) => panel.show(Uint8Array.from(bytes));
 </script>"""
 
 
@@ -94,14 +93,14 @@ def centre(tab, row, column):
 
 
 def status(tab):
-  return tab.locator(".live-left [role=status]").first.text_content()
+  return tab.locator(".live-status").text_content()
 
 
-def test_it_begins_with_the_example(tab, logits, small):
+def test_it_begins_with_the_picture_it_was_given(tab, logits, small):
   values, pixels, changed = found(tab)
   np.testing.assert_array_equal(pixels, small[-1])
   np.testing.assert_allclose(values, logits(pixels), rtol=1e-4, atol=1e-4)
-  assert not changed and status(tab).startswith("As in the example.")
+  assert not changed and status(tab).startswith("As in the data.")
   assert tab.locator(".live-classes .live-name").all_text_contents() == list(NAMES)
   assert tab.evaluate("document.documentElement.scrollWidth") <= 390
 
@@ -130,7 +129,7 @@ def test_by_keyboard_one_draws_erases_and_fills(tab, small):
   expected = small[-1].copy()
   expected[2, 2:4] = 255
   np.testing.assert_array_equal(found(tab)[1], expected)
-  assert tab.locator(".live-unseen").text_content() == "row 2, column 2: 255"
+  assert tab.locator(".live-spoken").text_content() == "row 2, column 2: 255"
   press(tab, "eraser")
   tab.locator("canvas.live-drawing").focus()
   tab.keyboard.press("Space")
@@ -143,7 +142,7 @@ def test_by_keyboard_one_draws_erases_and_fills(tab, small):
   np.testing.assert_array_equal(found(tab)[1], expected)
   press(tab, "clear")
   assert not found(tab)[1].any()
-  press(tab, "back to the example")
+  press(tab, "as it was")
   np.testing.assert_array_equal(found(tab)[1], small[-1])
 
 
@@ -201,7 +200,7 @@ def test_a_picture_of_ones_own_becomes_what_the_model_takes(tab, logits):
   np.testing.assert_allclose(values, logits(pixels), rtol=1e-4, atol=1e-4)
   broken = {"name": "<i>broken</i>.png", "mimeType": "image/png", "buffer": b"no picture"}
   tab.locator("input[type=file]").set_input_files(broken)
-  tab.wait_for_function("document.querySelector('.live-left [role=status]').textContent.includes('broken')")
+  tab.wait_for_function("document.querySelector('.live-status').textContent.includes('broken')")
   assert status(tab) == "<i>broken</i>.png is no picture that this browser can read."
 
 
@@ -224,8 +223,3 @@ def test_another_example_begins_anew(tab, small):
   assert (pixels == 250).all() and not changed
   tab.mouse.click(*centre(tab, 1, 1))
   assert found(tab)[1][1, 1] == 0  # black ink on white paper
-
-
-def test_where_there_is_no_model_it_says_why(browser, small):
-  with served(browser, page({"lacks": "The model is too large."}, small[-1])) as tab:
-    assert tab.locator("main").inner_text() == "The model is too large."

@@ -8,10 +8,10 @@ import { percent, setPressed, signedCanvas, toggle } from "./live_parts.js";
 const MOST = 10;
 
 /**
- * {element, update(logits, probabilities, before)}: bars of probabilities with names, and a mark where each was for the
- * example as it was. A click on a name chooses the class, `onchoose(class)`.
+ * {element, update(logits, probabilities, before), chosen()}: bars of probabilities with names, and a mark where each
+ * was for the picture as it began. A click on a name chooses the class; until then it is the likeliest.
  */
-export function classBars(classNames, onchoose) {
+export function classBars(nameOf, onchoose) {
   const list = make("ul", { className: "live-classes" });
   let chosen = null;
   let rows = [];
@@ -20,7 +20,7 @@ export function classBars(classNames, onchoose) {
     const bar = make("span", { className: "live-bar" });
     const mark = make("span", { className: "live-mark" });
     const number = make("span", { className: "live-number" });
-    const name = toggle(classNames[label] ?? `class ${label}`, label === chosen, () => choose(label), {
+    const name = toggle(nameOf(label), label === chosen, () => choose(label), {
       className: "live-name",
       title: "which cells speak for it",
     });
@@ -31,7 +31,7 @@ export function classBars(classNames, onchoose) {
   function choose(label) {
     chosen = label;
     for (const each of rows) setPressed(each.name, each.label === chosen);
-    onchoose(label);
+    onchoose();
   }
 
   function update(logits, probabilities, before) {
@@ -42,22 +42,24 @@ export function classBars(classNames, onchoose) {
       list.replaceChildren(...rows.map((each) => each.element));
     }
     const best = probabilities.indexOf(Math.max(...probabilities));
-    for (const { label, element, bar, mark, number } of rows) {
+    chosen ??= best;
+    for (const { label, element, name, bar, mark, number } of rows) {
       element.classList.toggle("live-best", label === best);
+      setPressed(name, label === chosen);
       bar.style.width = `${100 * probabilities[label]}%`;
       mark.style.left = `${100 * before[label]}%`;
       number.textContent = percent(probabilities[label]);
       number.title = `logit ${short(logits[label])}`;
     }
   }
-  return { element: list, update, choose, chosen: () => chosen };
+  return { element: list, update, chosen: () => chosen };
 }
 
 /** {element, update(map, grid, name, logit)}: each cell's contribution to a logit, as cells, with numbers on hover. */
 export function classMapView() {
-  const title = make("p", { className: "live-note" });
+  const title = make("p", { className: "muted small" });
   const cells = make("div", { className: "live-map" });
-  const told = make("p", { className: "live-note" });
+  const told = make("p", { className: "muted small" });
   const element = make("div", {}, title, cells, told);
 
   function update({ values, bias, exact }, [rows, columns], name, logit) {
