@@ -162,9 +162,9 @@ def ended(digits_run, tmp_path, monkeypatch):
 
 def test_a_training_ends_with_the_page_unless_it_is_told_not_to(ended, call):
   data = f"--config.data.dir={ended.parent / 'data'}"
-  status, out, _ = call("train", f"--workdir={ended}", data, "--config.explore=0")
+  status, out, err = call("train", f"--workdir={ended}", data, "--config.explore=0")
   assert status == 0
-  assert "explore.html" not in out and not (ended / "explore.html").exists()
+  assert "explore.html" not in out + err and not (ended / "explore.html").exists()
   status, out, _ = call("train", f"--workdir={ended}", data, "--config.explore=2")
   assert status == 0
   assert out.splitlines()[-1] == str(ended / "explore.html")
