@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from convattn.errors import one_line
-from convattn.training.workdir import CHECKPOINTS
 
 
 def draw(workdir: Path) -> list[str]:
@@ -32,11 +31,12 @@ def draw(workdir: Path) -> list[str]:
 
 def page(workdir: Path, count: int) -> Iterator[str]:
   """Writes explore.html of a run, on `count` images at most, and prints its path; gives a line if it cannot be made."""
-  if not count or not (workdir / CHECKPOINTS).is_dir():
-    return
   try:
     from convattn.commands.explore import page_of_run
+    from convattn.training.workdir import CHECKPOINTS
 
+    if not count or not (workdir / CHECKPOINTS).is_dir():
+      return
     path = page_of_run(workdir, count)
   except Exception as error:
     kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "

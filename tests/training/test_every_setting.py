@@ -108,7 +108,7 @@ ELSEWHERE = {
     "test_the_averaged_weights_are_taken_bit_for_bit_and_nothing_else_of_the_run",
   ),
   "adapt_channels": (
-    "training/test_init_from.py",
+    "training/test_init_from_timm.py",
     "test_the_stem_is_fitted_to_images_that_keep_their_channels_where_that_is_asked_for",
   ),
   "data.name": ("training/test_every_setting.py", "test_data_name_and_dir_are_where_images_come_from"),

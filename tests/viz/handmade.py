@@ -86,3 +86,8 @@ def page(**options):
     "lines": ["Made by hand."],
   }
   return explore(options.pop("maps", maps()), pictures(), **{**given, **options})
+
+
+def settled(tab):
+  """Waits until what was asked for is drawn."""
+  tab.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")

@@ -4,9 +4,9 @@ import dataclasses
 
 import numpy as np
 import pytest
-from tests.viz import handmade
 
 from convattn.viz.packed_layers import packed_layer
+from tests.viz import handmade
 
 SIGNED = ("logits", "content", "position")
 
