@@ -29,6 +29,7 @@ from convattn.analysis.head_shape import (
 )
 from convattn.analysis.hiding import FILLS
 from convattn.analysis.intervals import Interval, mean_interval
+from convattn.analysis.kernels import ConvolutionKernel, convolution_kernels
 from convattn.analysis.margins import margins, worth_a_look
 from convattn.analysis.memory import Memory, memory
 from convattn.analysis.occlusion import occlusion
@@ -44,6 +45,7 @@ __all__ = [
   "AttentionMap",
   "ClassMap",
   "Classification",
+  "ConvolutionKernel",
   "Cost",
   "Faithfulness",
   "FeatureMap",
@@ -67,6 +69,7 @@ __all__ = [
   "classify",
   "columns",
   "content_dependence",
+  "convolution_kernels",
   "convolution_peak",
   "cost_table",
   "costs",

@@ -85,6 +85,6 @@ def telling_examples(
     np.stack([sample[int(i)]["image"] for i in chosen]),
     tuple(f"{split} image {looked_at[i]}" for i in chosen),
     sample.labels[chosen].astype(np.int64),
-    f"{len(chosen)} of {len(real):,} images of the {split} part that were looked at, {wrong:,} of them mistaken: the most "
-    f"doubtful of each class",
+    f"{len(chosen)} of {len(real):,} images of the {split} part that were looked at, {wrong:,} of them mistaken: "
+    f"the most doubtful of each class",
   )
