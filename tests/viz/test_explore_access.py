@@ -105,6 +105,13 @@ def test_arrow_keys_move_the_pixel_the_head_and_the_weight(visit, page):
   assert "Pixel 3, 6" in tab.locator("p.unseen").first.inner_text()
   tab.keyboard.press("Shift+ArrowDown")
   assert tab.evaluate(f"{STATE}.at") == [11, 6]
+  tab.keyboard.press("r")
+  for key in ("ArrowUp", "ArrowLeft", "ArrowLeft"):
+    tab.keyboard.press(key)
+  assert tab.evaluate(f"{STATE}.at") == [10, 4, 11, 6]
+  tab.keyboard.press("r")
+  tab.keyboard.press("ArrowUp")
+  assert tab.evaluate(f"{STATE}.at") == [9, 4]
   tab.keyboard.press("a")
   settled(tab)
   assert tab.evaluate(f"{STATE}.at") == "all"
@@ -119,7 +126,9 @@ def test_arrow_keys_move_the_pixel_the_head_and_the_weight(visit, page):
   tab.evaluate("convattn.app.set({ weight: 0 })")
   tab.locator(".focus").focus()
   tab.keyboard.press("ArrowDown")
+  settled(tab)
   assert tab.evaluate(f"{STATE}.weight") == 3
+  assert "The chosen cell: " in tab.locator("p.unseen").first.inner_text()
 
 
 def test_a_finger_picks_a_pixel_on_a_phone(visit, page):
