@@ -99,18 +99,18 @@ export function livePanel({ description, floats, bytes: first, nameOf, onResult 
 
   const changed = () => { canvas.draw(); later(); };
   const ink = inkOf(drawing);
-  const tools = toolbar({ drawing, canvas, ink, changed, attends: attending.length > 0, width });
   const picture = pictureInput({ drawing, description, changed, status });
-  const restart = button("as it was", () => {
+  function restart() {
     drawing.begin();
     Object.assign(drawing, { bytes: drawing.original.slice(), hidden: new Uint8Array(height * width) });
     parts.reset();
     changed();
-  });
+  }
+  const tools = toolbar({ drawing, canvas, ink, changed, restart, attends: attending.length > 0, width });
   const notes = description.notes.map((note) => make("p", { className: "muted small" }, note));
   const said = description.num_classes ? [make("h3", {}, "What the model says"), bars.element, map.element] : [];
   const element = make("div", { className: "live" },
-    make("div", { className: "live-left" }, canvas.element, tools, restart, status, spoken, picture.element, ...notes),
+    make("div", { className: "live-left" }, canvas.element, tools, status, spoken, picture.element, ...notes),
     make("div", { className: "live-right" }, ...said, parts.element),
   );
   picture.acceptDropsOn(element);
