@@ -1,6 +1,7 @@
 """Numbers out of a model."""
 
 from convattn.analysis.attention_map import MODES, AttentionMap, Grid
+from convattn.analysis.bare_arrays import maps_of_arrays
 from convattn.analysis.capture import attention_maps
 from convattn.analysis.classification import Classification, Outcomes, classify, join_outcomes, most_confused, outcomes
 from convattn.analysis.costs import Cost, by_stage, costs, costs_of_call, multiply_adds
@@ -55,6 +56,7 @@ __all__ = [
   "join_outcomes",
   "layer_table",
   "local_mass",
+  "maps_of_arrays",
   "match_heads",
   "mean_report",
   "memory",

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from convattn.analysis.attention_map import AttentionMap, Grid
+from convattn.analysis.bare_arrays import maps_of_arrays
 from convattn.analysis.head_report import head_report
 from convattn.viz.assembly import Page
 from convattn.viz.packed_layers import (
@@ -19,6 +20,9 @@ from convattn.viz.packed_layers import (
 )
 from convattn.viz.packing import pack, pack_as
 from convattn.viz.page_story import story
+
+Maps = Sequence[AttentionMap] | Sequence[np.ndarray] | Mapping[str, np.ndarray]
+"""What `explore` takes: maps, or weights [b, heads, q, k] of each layer, which may have names."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,7 +47,7 @@ class Overlay:
 
 
 def explore(
-  maps: Sequence[AttentionMap] | Sequence[np.ndarray],
+  maps: Maps,
   images: np.ndarray | None = None,
   *,
   grid: tuple[int, int] | None = None,
@@ -66,7 +70,8 @@ def explore(
 ) -> Page:
   """A page of what layers attended to: shown by a notebook as it is, or written with `Page.write`.
 
-  Bare arrays, one per layer, are taken as well: [b, heads, q, k], as others' models return them.
+  Bare arrays, one per layer, are taken as well: [b, heads, q, k], as others' models return them; by names of their
+  own, or as "layer_1" and so on.
 
       explore(outputs.attentions, pictures, grid=(14, 14), prefix_tokens=1)
 
@@ -121,41 +126,19 @@ def explore(
 
 
 def as_maps(
-  maps: Sequence[AttentionMap] | Sequence[np.ndarray],
-  images: np.ndarray | None,
-  grid: tuple[int, int] | None,
-  prefix_tokens: int,
+  maps: Maps, images: np.ndarray | None, grid: tuple[int, int] | None, prefix_tokens: int
 ) -> list[AttentionMap]:
-  """Maps as they are; bare arrays [b, heads, q, k] as maps on a grid that covers the images evenly.
+  """Maps as they are; bare arrays [b, heads, q, k] as `analysis.maps_of_arrays` reads them.
 
   Raises:
-    ValueError: none at all, or arrays that do not fit the grid.
+    ValueError: none at all, or arrays that are no such weights or do not fit the grid.
   """
   if not len(maps):
     raise ValueError("there is nothing to show: got no maps; give those of one layer at least.")
-  return [
-    each if isinstance(each, AttentionMap) else _map(f"layer_{i}", np.asarray(each), images, grid, prefix_tokens)
-    for i, each in enumerate(maps)
-  ]
-
-
-def _map(
-  layer: str, values: np.ndarray, images: np.ndarray | None, grid: tuple[int, int] | None, prefix_tokens: int
-) -> AttentionMap:
-  if values.ndim != 4:
-    raise ValueError(f"{layer} has shape {values.shape}; it should be [b, heads, queries, keys].")
-  cells = [n - prefix_tokens for n in values.shape[2:]]
-  if grid is None:
-    grids = [Grid(1, n) for n in cells]
-  else:
-    if cells != [grid[0] * grid[1]] * 2:
-      raise ValueError(
-        f"{layer} has {values.shape[2]} queries and {values.shape[3]} keys; a grid of {grid[0]} x {grid[1]} after "
-        f"{prefix_tokens} prefix tokens has {grid[0] * grid[1] + prefix_tokens} of both."
-      )
-    size = tuple(images.shape[1:3]) if images is not None else grid
-    grids = [Grid(*grid, stride=(size[0] / grid[0], size[1] / grid[1]), image=(size[0], size[1]))] * 2
-  return AttentionMap(layer, *grids, probabilities=values.astype(np.float32), prefix_tokens=prefix_tokens)
+  if not isinstance(maps, Mapping) and isinstance(maps[0], AttentionMap):
+    return [each for each in maps if isinstance(each, AttentionMap)]
+  size = None if images is None else (images.shape[1], images.shape[2])
+  return maps_of_arrays(maps, grid, prefix_tokens, image=size)  # type: ignore[arg-type]
 
 
 def _images(

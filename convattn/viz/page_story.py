@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from convattn.analysis.attention_map import AttentionMap
+from convattn.analysis.attention_map import AttentionMap, Grid
+from convattn.viz.packing import unpack
 
 Heads = Sequence[Sequence[Mapping[str, Any]]]
 """Metrics of each head of each map."""
@@ -21,8 +22,9 @@ def story(
   """The example as JSON; None where fewer than two heads have metrics.
 
   The image is the one that the model is most wrong about, or nearest to be. The heads are the most local, the most
-  global and the most content-dependent one, and the pixel is where the last of them (without it the most local) gives a
-  key the largest weight. A sentence is a list of texts and of words {"text", "target"}: what the page lights up.
+  global and the most content-dependent one, and the pixel is that of the drawn quarter of the picture from which the
+  last of them (without it the most local) gives another cell the largest weight. A sentence is a list of texts and of
+  words {"text", "target"}: what the page lights up.
 
   Args:
     maps: of the layers.
@@ -36,8 +38,9 @@ def story(
   image = hardest(images)
   local, broad, content = telling_heads(heads, places)
   subject = content if content is not None else local
-  query, key = _largest(maps[subject[0]], subject[1], image)
   grid = maps[subject[0]].query_grid
+  pixels = unpack(images[image]["pixels"]) if images[image]["pixels"] is not None else None
+  query, key = _largest(maps[subject[0]], subject[1], image, _in_sight(grid, pixels))
   box = grid.boxes()[query]
   at = [int(box[0] + (box[2] - box[0]) / 2), int(box[1] + (box[3] - box[1]) / 2)]
   sentences = [_about_image(images[image], class_names, at), _about_distance(maps, heads, local, broad)]
@@ -88,9 +91,25 @@ def _weights(attention: AttentionMap, image: int) -> np.ndarray:
   return np.nan_to_num(attention.dense()[image])
 
 
-def _largest(attention: AttentionMap, head: int, image: int) -> tuple[int, int]:
-  """The query and the key of the largest weight; of those that look elsewhere than at their own cell, if any does."""
-  weights = _weights(attention, image)[head].copy()
+def _in_sight(grid: Grid, pixels: np.ndarray | None) -> np.ndarray:
+  """bool [cells]: where the picture is no background: the quarter that differs most from its median."""
+  if pixels is None:
+    return np.ones(grid.cells, bool)
+  difference = np.abs(pixels - np.median(pixels, axis=(0, 1))).sum(-1)
+  size = difference.shape
+  means = np.zeros(grid.cells)
+  for cell, (top, left, bottom, right) in enumerate(grid.boxes()):
+    # At least the pixel that a small cell, or one in padding, is nearest to.
+    row, column = min(int(top), size[0] - 1), min(int(left), size[1] - 1)
+    means[cell] = difference[
+      row : max(int(np.ceil(bottom)), row + 1), column : max(int(np.ceil(right)), column + 1)
+    ].mean()
+  return means >= np.quantile(means, 0.75)
+
+
+def _largest(attention: AttentionMap, head: int, image: int, queries: np.ndarray) -> tuple[int, int]:
+  """Query and key of the largest weight of some queries, of those on other cells than the query's own if there are."""
+  weights = _weights(attention, image)[head] * queries[:, None]
   if weights.shape[0] == weights.shape[1] and weights.shape[0] > 1:
     np.fill_diagonal(weights, 0)
   query, key = np.unravel_index(int(weights.argmax()), weights.shape)

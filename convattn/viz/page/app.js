@@ -9,14 +9,14 @@ import { unpack } from "./unpack.js";
 export function createApp(manifest, changed) {
   const models = [manifest, ...(manifest.compare ? [manifest.compare] : [])].map(statesOf);
   const attending = models[0].get(null);
-  const size = manifest.image_size ?? [attending[0].queryGrid.height, attending[0].queryGrid.width];
+  const size = manifest.image_size ?? attending[0].queryGrid.image ?? [attending[0].queryGrid.height, attending[0].queryGrid.width];
   const live = { bytes: null, probabilities: null };
   let hovered = null;
   let waiting = false;
 
   const app = {
-    manifest, size, models: models.length,
-    state: { ...FIRST, model: 0, ...beginning(manifest, attending) },
+    manifest, size, hasPlaces: attending[0].queryGrid.image !== null, models: models.length,
+    state: { ...FIRST, model: 0, ...beginning(manifest, attending, size) },
     pointed: null,
     /** Layers that attend, of a model and at a step of its training; only the first model has steps. */
     layers: (which, step = app.state.step) => models[which].get(which === 0 ? step : null) ?? models[which].get(null),
@@ -115,10 +115,10 @@ function statesOf(manifest) {
   return new Map([[null, attending(manifest.layers)], ...manifest.timeline.map(({ step, layers }) => [step, attending(layers)])]);
 }
 
-function beginning(manifest, layers) {
+function beginning(manifest, layers, size) {
   const { story } = manifest;
   if (story) return { image: story.image, at: story.at, layer: story.layer, head: story.head };
-  const [height, width] = manifest.image_size ?? [layers[0].queryGrid.height, layers[0].queryGrid.width];
+  const [height, width] = size;
   return { layer: layers[layers.length - 1].name, at: [height >> 1, width >> 1] };
 }
 

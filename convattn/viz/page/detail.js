@@ -113,7 +113,8 @@ function drawNumbers(surface, grid, values, scale) {
 
 function brief(value) {
   const text = Math.abs(value) >= 9.95 ? value.toFixed(0) : Math.abs(value) >= 1 ? value.toFixed(1) : value.toFixed(2).replace(/^(-?)0\./, "$1.");
-  return text === "-.00" ? ".00" : text.replace("-", "−").replace("Infinity", "∞");
+  if (text === ".00" || text === "-.00") return "0";
+  return text.replace("-", "−").replace("Infinity", "∞");
 }
 
 function showPrefix(element, map) {
@@ -180,7 +181,7 @@ function createShare(app) {
     const caption = make("figcaption", { className: "small" }, text);
     return { canvas, caption, figure: make("figure", {}, canvas, caption) };
   });
-  const label = make("label", { htmlFor: id }, "position counts s times");
+  const label = make("label", { htmlFor: id }, "position × s");
   const element = make("section", { className: "share" }, make("h4", {}, "Content and position"),
     make("div", { className: "field" }, label, input, output), make("div", { className: "three" }, ...maps.map(({ figure }) => figure)));
 
@@ -189,7 +190,7 @@ function createShare(app) {
     element.hidden = !layer.splits || tokens?.length !== 1;
     if (element.hidden) return;
     input.value = selection.s;
-    output.textContent = `s = ${selection.s.toFixed(2)}`;
+    output.textContent = selection.s.toFixed(2);
     maps[2].caption.textContent = `content + ${selection.s} · position`;
     const image = Math.min(selection.image, layer.images);
     const rows = [

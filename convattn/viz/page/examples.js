@@ -36,7 +36,7 @@ export function createPrediction(app) {
     if (image.label !== null) told[0].append(" · is ", make("b", {}, app.className(image.label)));
     const best = (image.probabilities ?? []).map((p, i) => [p, i]).sort((one, other) => other[0] - one[0]).slice(0, 3);
     for (const [p, i] of best) {
-      const bar = make("span", { className: i === image.label ? "bar right" : "bar" });
+      const bar = make("span", { className: i === image.label ? "bar true" : "bar" });
       bar.style.width = `${100 * p}%`;
       told.push(make("div", { className: "class" }, make("span", { className: "name" }, app.className(i)), make("span", { className: "track" }, bar), make("span", { className: "number" }, short(p))));
     }

@@ -8,6 +8,7 @@ import { make } from "./dom.js";
 import { createOverlays, createPrediction, createThumbnails } from "./examples.js";
 import { createExports, exported } from "./exporting.js";
 import { cellName } from "./geometry.js";
+import { createLive } from "./live.js";
 import { createPicture, createPrefix, createTokens } from "./picture.js";
 import { createPins } from "./pins.js";
 import { short, scaleOf } from "./colours.js";
@@ -19,7 +20,7 @@ import { unpack } from "./unpack.js";
 
 const manifest = JSON.parse(document.getElementById("manifest").textContent);
 const app = createApp(manifest, draw);
-const picture = manifest.image_size ? createPicture(app) : createTokens(app);
+const picture = app.hasPlaces ? createPicture(app) : createTokens(app);
 const prefix = createPrefix(app);
 const models = Array.from({ length: app.models }, (_, which) => createTiles(app, which));
 const controls = createControls(app);
@@ -27,7 +28,8 @@ const legend = createLegend();
 const detail = createDetail(app);
 const pins = createPins(app);
 const convolutions = createConvolutions(app, manifest.layers.filter(({ kind }) => kind === "convolution"));
-const left = manifest.image_size ? [createThumbnails(app), createPrediction(app), createOverlays(app)] : [createThumbnails(app)];
+const left = app.hasPlaces ? [createThumbnails(app), createPrediction(app), createOverlays(app)] : [createThumbnails(app)];
+const live = createLive(app);
 const story = createStory(app, targets);
 const spoken = make("p", { className: "unseen", role: "status", "aria-live": "polite" });
 const tooltip = make("div", { className: "tooltip", "aria-hidden": "true" });
@@ -58,9 +60,10 @@ function build() {
       make("div", { className: "columns" },
         make("section", { className: "left", "aria-label": "Picture" }, picture.element, prefix?.element ?? "", ...left.map(({ element }) => element)),
         make("section", { className: "middle", "aria-label": "Maps" }, controls.element, legend.element,
-          make("div", { className: app.models > 1 ? "models two" : "models" }, ...maps), convolutions?.element ?? ""),
-        make("section", { className: "right", "aria-label": "The chosen head" }, detail.element, buttons)),
-      pins.element),
+          make("div", { className: app.models > 1 ? "models two" : "models" }, ...maps)),
+        make("section", { className: "right", "aria-label": "The chosen head" }, detail.element, buttons),
+        convolutions?.element ?? ""),
+      pins.element, live?.element ?? ""),
     spoken, tooltip);
 }
 
@@ -77,7 +80,7 @@ function draw() {
   models.forEach((each, which) => each.update(found[which], selection, scale));
   const { layer, head } = app.chosen();
   const map = has(layer, selection) ? mapOf(layer, head, selection) : null;
-  for (const part of [picture, prefix, controls, convolutions, pins, ...left]) part?.update();
+  for (const part of [picture, prefix, controls, convolutions, pins, live, ...left]) part?.update();
   legend.update(scale, selection);
   detail.update(map, scale, selection);
   tell(selection, layer, head, map);

@@ -57,7 +57,12 @@ export function createPicture(app) {
     const wide = element.clientWidth || 300;
     const across = Math.min(wide, (app.tallest() * width) / height);
     const surface = prepared(canvas, Math.floor(across), Math.floor((across * height) / width));
-    drawPicture(surface, app.bytesOf(app.state.image), height, width);
+    const bytes = app.bytesOf(app.state.image);
+    if (bytes) drawPicture(surface, bytes, height, width);
+    else {
+      surface.context.fillStyle = "#777";
+      surface.context.fillRect(0, 0, surface.width, surface.height);
+    }
     const chosen = app.chosen();
     if (!chosen) return;
     const overlay = app.overlay();

@@ -4,7 +4,7 @@ const AVERAGES = ["mean", "difference"];
 
 /** What a page begins with. */
 export const FIRST = {
-  image: 0, average: "one", at: [0, 0], direction: "out", layer: null, head: 0, mode: "probabilities", scale: "shared",
+  image: 0, average: "one", at: [0, 0], direction: "out", layer: null, head: 0, mode: "probabilities", scale: "each",
   sort: "layer", overlay: "none", step: null, s: 1, weight: null, pins: [],
 };
 
