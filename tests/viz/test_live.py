@@ -29,7 +29,7 @@ import { floats } from "./unpack.js";
 const { model, bytes, names } = JSON.parse(document.querySelector("script").textContent);
 window.result = null;
 const panel = livePanel({ description: model, floats, bytes: Uint8Array.from(bytes), nameOf: (label) => names[label],
-  onResult: (result) => { window.result = result; } });
+  onResult: (result) => { window.result = result; }, drawHead: () => {}, point: (pixel) => { window.pixel = pixel; } });
 document.querySelector("main").append(panel.element);
 window.show = (bytes) => panel.show(Uint8Array.from(bytes));
 </script>"""
@@ -130,6 +130,7 @@ def test_by_keyboard_one_draws_erases_and_fills(tab, small):
   expected[2, 2:4] = 255
   np.testing.assert_array_equal(found(tab)[1], expected)
   assert tab.locator(".live-spoken").text_content() == "row 2, column 2: 255"
+  assert tab.evaluate("window.pixel") == [2, 2]
   press(tab, "eraser")
   tab.locator("canvas.live-drawing").focus()
   tab.keyboard.press("Space")
