@@ -25,6 +25,7 @@ export function createLive(app) {
   const count = app.manifest.images.length;
   let example = Math.min(app.state.image, count - 1);
   let changed = false;
+  let pointed = null;
 
   /** An image as the model takes it; black where the page has none of this size. */
   function bytesOf(image) {
@@ -38,6 +39,13 @@ export function createLive(app) {
     if (changed) app.setLive(result);
     else if (app.state.image === count) app.set({ image: example });
     else app.redraw();
+    if (pointed) app.preview(pointed);
+  }
+
+  /** While one draws, maps are of the pixel where one is. */
+  function point(pixel) {
+    pointed = pixel;
+    app.preview(pixel);
   }
 
   /** What a head makes of the picture that is drawn here: the same map as above. */
@@ -54,7 +62,6 @@ export function createLive(app) {
     if (asked.image) drawOutlines(surface, asked, cellsOf(layer, asked, selection.at), 1);
   }
 
-  const point = (pixel) => app.preview(pixel);
   const panel = livePanel({
     description, floats, bytes: bytesOf(example), nameOf: app.className, onResult, drawHead, point,
   });
