@@ -1,31 +1,17 @@
 """One headless browser for all tests of the page; without one they are skipped, and say so."""
 
-import shutil
-
 import pytest
 
-# Nothing of it may go out by itself: what leaves in a test is the page's doing.
-ARGUMENTS = [
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-]
+from tests.viz.browsing import launched, path_of_chromium
 
 
 @pytest.fixture(scope="session")
 def browser():
-  path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-  if path is None:
+  if path_of_chromium() is None:
     pytest.skip("no chromium on this machine: the page is not tested (Debian: apt-get install chromium)")
-  playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: the page is not tested")
-  with playwright.sync_playwright() as running:
-    browser = running.chromium.launch(executable_path=path, args=ARGUMENTS)
+  pytest.importorskip("playwright.sync_api", reason="no playwright: the page is not tested")
+  with launched() as browser:
     yield browser
-    browser.close()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 
 from convattn.viz import explore
-from tests.viz import handmade
+from tests.viz import handmade, screenshots
 from tests.viz.handmade import settled
 
 
@@ -114,3 +114,17 @@ def test_what_does_not_fit_is_refused(call, reason):
 
 def test_the_manifest_is_plain_json(page):
   assert json.loads(json.dumps(page.manifest, allow_nan=False)) == page.manifest
+
+
+@pytest.mark.slow
+def test_pictures_of_the_page_are_taken(browser, page, tmp_path):
+  paths = screenshots.take(browser, page.write(tmp_path / "page.html"), tmp_path)
+  assert [path.name for path in paths] == [
+    f"explore_{device}_{scheme}.png" for device in ("desktop", "phone") for scheme in ("light", "dark")
+  ]
+  bright = []
+  for path in paths:
+    picture = PIL.Image.open(path).convert("L")
+    assert picture.size in ((1280, 1000), (780, 1688))
+    bright.append(np.median(picture))
+  assert min(bright[0], bright[2]) > 200 > 60 > max(bright[1], bright[3])

@@ -170,6 +170,8 @@ def test_two_models_and_the_states_of_a_training(visit):
   settled(tab)
   assert tab.locator('.tile[aria-checked="true"]').count() == 1
   assert "stage_2/pooled, head 1" in tab.locator(".detail h3").inner_text()
+  again = visit(page, tab.evaluate("location.hash"))
+  assert again.evaluate(f"[{STATE}.model, {STATE}.layer, {STATE}.head]") == [1, "stage_2/pooled", 1]
 
 
 def test_heads_are_sorted_by_a_metric(visit, page):

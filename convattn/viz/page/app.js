@@ -16,7 +16,7 @@ export function createApp(manifest, changed) {
 
   const app = {
     manifest, size, hasPlaces: attending[0].queryGrid.image !== null, models: models.length,
-    state: { ...FIRST, model: 0, ...beginning(manifest, attending, size) },
+    state: { ...FIRST, ...beginning(manifest, attending, size) },
     pointed: null,
     /** Layers that attend, of a model and at a step of its training; only the first model has steps. */
     layers: (which, step = app.state.step) => models[which].get(which === 0 ? step : null) ?? models[which].get(null),
@@ -85,7 +85,8 @@ export function createApp(manifest, changed) {
   const bytes = (i) => (kept[i] ??= unpack(manifest.images[i].pixels).exact());
 
   /** The state with what does not exist put right. */
-  function sound(state) {
+  function sound(given) {
+    const state = { ...given, model: Math.min(given.model, models.length - 1) };
     const layers = app.layers(state.model, state.step);
     const layer = layers.find(({ name }) => name === state.layer) ?? layers[0];
     const some = layers.some(({ modes }) => modes.includes(state.mode));

@@ -74,7 +74,7 @@ export function createLayer(description) {
   const splits = Boolean(arrays.content && arrays.position && !arrays.probabilities);
 
   return {
-    description, name, heads, images, prefix, queryGrid, keyGrid, queries, keys, keyCells, splits, row,
+    kept: new Map(), description, name, heads, images, prefix, queryGrid, keyGrid, queries, keys, keyCells, splits, row,
     modes: description.modes,
     metrics: (head) => description.heads[head] ?? {},
     norm: (image, head, query, key) => {
@@ -85,6 +85,7 @@ export function createLayer(description) {
     },
     /** Arrays of the model in the page: Float32Array [heads, q, k] of some modes, "norms" [heads, k]; null: none. */
     setLive(found) {
+      this.kept.clear();
       live = found && Object.fromEntries(Object.entries(found).map(([mode, values]) => [mode, {
         shape: [1], floats: (start, end) => values.slice(start, end),
       }]));

@@ -40,7 +40,7 @@ app.read(location.hash);
 addEventListener("hashchange", () => location.hash !== app.hash() && app.read(location.hash));
 addEventListener("resize", () => app.redraw());
 // For the console and for tests: what the page knows, as functions.
-globalThis.convattn = { app, manifest, unpack, mapOf, exported: (kind) => exported(app, kind) };
+globalThis.convattn = { app, draw, manifest, unpack, mapOf, exported: (kind) => exported(app, kind) };
 
 function targets(target) {
   if (target.layer) return [models[0].tile(target.layer, target.head)].filter(Boolean);

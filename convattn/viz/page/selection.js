@@ -46,6 +46,18 @@ export function averagedRow(layer, head, query, { mode, average, image, s }) {
   return layer.row(mode, image, head, query, s).map((value, i) => value - mean[i]);
 }
 
+/** All rows of a head, [queries, keys]; the last ones asked for are kept, since the pointer moves over the same. */
+function rowsOf(layer, head, selection) {
+  const { mode, average, image, s } = selection;
+  const word = [mode, average, average === "mean" ? "" : image, s].join();
+  const kept = layer.kept.get(head);
+  if (kept?.word === word) return kept.rows;
+  const rows = new Float32Array(layer.queries * layer.keys);
+  for (let query = 0; query < layer.queries; query++) rows.set(averagedRow(layer, head, query, selection), query * layer.keys);
+  layer.kept.set(head, { word, rows });
+  return rows;
+}
+
 /**
  * The map of a head: {grid, values: Float32Array of the grid's cells, prefix: of the prefix tokens, unit}.
  * Cells that are never seen are nan. `of` says in words what a value is.
@@ -60,10 +72,11 @@ export function mapOf(layer, head, selection) {
 /** What the selected queries look at: the mean of their rows, or of all queries the sum. */
 function lookedAt(layer, head, selection, received) {
   const queries = tokensOf(layer, layer.queryGrid, selection.at) ?? range(layer.queries);
+  const rows = received ? rowsOf(layer, head, selection) : null;
   const total = new Float32Array(layer.prefix + layer.keyGrid.height * layer.keyGrid.width).fill(NaN);
   const counts = new Int32Array(total.length);
   for (const query of queries) {
-    const row = averagedRow(layer, head, query, selection);
+    const row = rows ? rows.subarray(query * layer.keys, (query + 1) * layer.keys) : averagedRow(layer, head, query, selection);
     for (let key = 0; key < row.length; key++) {
       const place = placeOf(layer, query, key);
       if (place === null) continue;
@@ -83,19 +96,23 @@ function lookedAt(layer, head, selection, received) {
 function lookedFrom(layer, head, selection) {
   const wanted = new Set(tokensOf(layer, layer.keyGrid, selection.at));
   const values = new Float32Array(layer.queries).fill(NaN);
+  const rows = rowsOf(layer, head, selection);
   for (let query = 0; query < layer.queries; query++) {
     let count = 0;
     let total = 0;
-    let row = null;
-    for (let key = 0; key < layer.keys; key++) {
-      if (!wanted.has(placeOf(layer, query, key))) continue;
-      row ??= averagedRow(layer, head, query, selection);
-      total += row[key];
+    for (const key of keysIn(layer, query, wanted)) {
+      total += rows[query * layer.keys + key];
       count += 1;
     }
     if (count) values[query] = adds(selection.mode) ? total : total / count;
   }
   return { prefix: values.subarray(0, layer.prefix), values: values.subarray(layer.prefix) };
+}
+
+/** The numbers of a query's keys that lie in some places. */
+function keysIn(layer, query, wanted) {
+  if (!layer.keyCells) return wanted;
+  return range(layer.keys).filter((key) => wanted.has(placeOf(layer, query, key)));
 }
 
 /** Where a query's key lies: a prefix token, or a cell counted after those; null: it is none. */

@@ -4,7 +4,7 @@ const AVERAGES = ["mean", "difference"];
 
 /** What a page begins with. */
 export const FIRST = {
-  image: 0, average: "one", at: [0, 0], direction: "out", layer: null, head: 0, mode: "probabilities", scale: "each",
+  image: 0, average: "one", at: [0, 0], direction: "out", model: 0, layer: null, head: 0, mode: "probabilities", scale: "each",
   sort: "layer", overlay: "none", step: null, s: 1, weight: null, pins: [],
 };
 
@@ -15,6 +15,7 @@ export function hashOf(state) {
   if (state.average !== "one") words.push(["of", state.image]);
   words.push(["at", textOfPlace(state.at)], ["direction", state.direction]);
   if (state.layer !== null) words.push(["layer", state.layer], ["head", state.head]);
+  if (state.model) words.push(["model", state.model]);
   words.push(["mode", state.mode], ["scale", state.scale], ["sort", state.sort]);
   if (state.overlay !== "none") words.push(["overlay", state.overlay]);
   if (state.step !== null) words.push(["step", state.step]);
@@ -42,6 +43,7 @@ export function stateOf(hash, state) {
   read.direction = oneOf(words.get("direction"), ["out", "in"], state.direction);
   read.layer = words.get("layer") ?? state.layer;
   read.head = whole("head") ?? state.head;
+  read.model = whole("model") ?? (words.has("layer") ? 0 : state.model);
   read.mode = oneOf(words.get("mode"), ["probabilities", "logits", "content", "position", "norm_weighted"], state.mode);
   read.scale = oneOf(words.get("scale"), ["shared", "each"], state.scale);
   read.sort = words.get("sort") ?? state.sort;
