@@ -2,9 +2,7 @@
 
 import io
 import json
-import pathlib
 import re
-import sys
 
 import jax
 import numpy as np
@@ -14,10 +12,8 @@ from PIL import Image
 from convattn.models import CoAtNet, Spec
 from convattn.viz.assembly import FOLDER
 from convattn.viz.page_model import describe, in_page_precision
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from served import served
-from small_models import disturbed, layout, preprocessing_for
+from tests.viz.served import served
+from tests.viz.small_models import disturbed, layout, preprocessing_for
 
 SHAPE = (6, 8, 1)
 NAMES = ("<b>zero</b>", "one", "<img src=x onerror=alert(1)>")
