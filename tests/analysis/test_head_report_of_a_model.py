@@ -1,11 +1,10 @@
 """What the report says of models whose heads are made to be known."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
 
+from convattn import layers
 from convattn.analysis import attention_maps, head_report
 from convattn.equivalence import conv_to_attention
 from convattn.models.coatnet import CoAtNet
@@ -67,12 +66,43 @@ def test_a_convolution_made_attention_is_seen_to_be_one(mode, alpha):
   images = np.random.default_rng(2).standard_normal((2, 7, 9, 2)).astype(np.float32)
   made, variables = conv_to_attention(kernel, None, padding="SAME", mode=mode, alpha=alpha)
   (found,) = attention_maps(made, variables, images)
-  padded = dataclasses.replace(found.query_grid, height=9, width=11, origin=(-1.0, -1.0))
-  (report,) = head_report([dataclasses.replace(found, key_grid=padded)])
-  assert (report.query_grid.height, report.query_grid.width) == (7, 9)
+  (report,) = head_report([found])
+  assert [(each.height, each.width) for each in (report.query_grid, report.key_grid)] == [(7, 9), (9, 11)]
   assert report.peak_shift.tolist() == [[down, across] for down in (-1, 0, 1) for across in (-1, 0, 1)]
   np.testing.assert_allclose(report.distance, np.hypot(*report.peak_shift.T), atol=1e-5)
   np.testing.assert_allclose(report.peak, 1, atol=1e-6)
   np.testing.assert_allclose(report.tap_residual, 0, atol=1e-9)
   np.testing.assert_allclose(np.delete(report.consistency, 4), 1, atol=1e-9)
   assert report.content_dependence.tolist() == [0] * 9
+
+
+@pytest.mark.parametrize(
+  "attention, options",
+  [
+    (layers.WindowAttention(2, 4, shift=2), {}),
+    (layers.LocalAttention(2, window=3), {}),
+    (layers.SAGANAttention(pool=2), {}),
+    (layers.GridAttention(2, "quadratic"), {}),
+    (layers.RelativeAttention(2, relative="post"), {}),
+  ],
+  ids=lambda value: type(value).__name__,
+)
+def test_every_layer_that_attends_has_a_report(attention, options):
+  """Of 7x10 pixels: windows that are cut off, neighbourhoods, pooled keys, weights below zero."""
+  images = np.random.default_rng(3).standard_normal((2, 7, 10, 8)).astype(np.float32)
+  (found,) = attention_maps(attention, drawn(attention, images, **options), images, **options)
+  (report,) = head_report([found])
+  height, width = report.query_grid.height, report.query_grid.width
+  assert (height, width) == (7, 10)
+  weights = found.dense().astype(np.float64)
+  shares = np.abs(np.nan_to_num(weights)) / np.nansum(np.abs(weights), -1, keepdims=True)
+  places = [grid.centres() for grid in (found.query_grid, found.key_grid)]
+  far = np.linalg.norm(places[1][None] - places[0][:, None], axis=-1)
+  np.testing.assert_allclose(report.distance, (shares * far).sum(-1).mean((0, 2)), rtol=1e-9)
+  logs = np.log(np.where(shares > 0, shares, 1))
+  keys = np.isfinite(weights[0, 0]).sum(-1)
+  np.testing.assert_allclose(report.entropy, (-(shares * logs).sum(-1) / np.log(keys)).mean((0, 2)), rtol=1e-9)
+  assert report.entropy.min() > 0 and report.entropy.max() < 1
+  np.testing.assert_allclose(report.profile_mass.sum((1, 2)), 1, rtol=1e-12)
+  for name in ("centre", "covariance", "peak", "consistency", "tap_residual"):
+    assert np.isfinite(getattr(report, name)).all(), name
