@@ -12,7 +12,8 @@ from convattn.files import write_whole
 _HELP = """convattn report --workdir=DIR
 convattn report DIR DIR ... [--out=FILE.html]
 
-  --workdir  where a training or a study writes; it may still be running: its figures are drawn again
+  --workdir  where a training or a study writes; it may still be running: its figures are drawn again, and
+              the page of a run that has ended is made again
   DIR ...    two or more workdirs of runs: settings that differ, curves, final figures over the seeds, and speed
   --out      the page of the comparison; a table in Markdown with the same name and .md is written beside it
              (default: comparison.html in the folder that holds the first workdir)"""
