@@ -3,8 +3,10 @@
 import importlib.util
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from convattn.viz import explore
 from tests.viz import handmade
 from tests.viz.handmade import settled
 
@@ -39,6 +41,13 @@ def test_labels_and_contrast(visit, page, axe, width, scheme):
   found = tab.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
   assert {each["id"]: [node["html"] for node in each["nodes"]] for each in found} == {}
   assert tab.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_labels_and_contrast_without_pictures(visit, axe):
+  tab = visit(explore([np.full((1, 2, 4, 4), 0.25)], tokens=["a", "red", "fox", "ran"]))
+  settled(tab)
+  tab.evaluate(axe)
+  assert [each["id"] for each in tab.evaluate("axe.run()")["violations"]] == []
 
 
 def test_bad_contrast_and_a_lost_label_are_found(visit, page, axe):
