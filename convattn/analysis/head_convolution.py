@@ -51,27 +51,31 @@ def convolution_peak(profile: ShiftProfile) -> tuple[np.ndarray, np.ndarray]:
 
   Only shifts that at least half the queries have are looked at. A head that looks at one key from everywhere has
   P = 1 at a shift that a single query has, and is no convolution; so it comes to 2 / N at most. Of equals the shortest
-  shift is meant. A uniform head has 1 / N.
+  shift is meant. A uniform head has 1 / N. Without such a shift both are nan.
 
   Returns:
-    float64 [heads]; int64 [heads, 2], key - query in key cells, down and across.
+    float64 [heads]; float64 [heads, 2], key - query in key cells, down and across.
   """
+  heads = len(profile.mean)
   candidates = np.argwhere(profile.support >= 0.5)
+  if not len(candidates):
+    return np.full(heads, np.nan), np.full((heads, 2), np.nan)
   steps = candidates - profile.radius
   order = np.argsort((steps**2).sum(-1), kind="stable")
   values = np.nan_to_num(profile.mean[:, *candidates[order].T], nan=0.0)
   # The first of those that are equal but for rounding.
   place = (values >= values.max(1, keepdims=True) * (1 - 1e-9)).argmax(1)
-  return values.max(1), steps[order][place]
+  return values.max(1), steps[order][place].astype(np.float64)
 
 
 def shift_consistency(layer: AttentionMap) -> np.ndarray:
   """float64 [heads]: R^2, how much of the differences between a head's weights its shift accounts for.
 
-      R^2 = 1 - S_within / S_all,    S_within = sum_delta n_delta var(A[q, q + delta]),    S_all = n var(A),
+      R^2 = 1 - sum_delta n_delta var(A[q, q + delta]) / (n var(A))
 
-  over images and interior queries, with unbiased variances, so that weights without any order come to 0 however few
-  there are of a shift; what is below 0 is 0. A function of the shift alone has 1.
+  over images and interior queries. Variances are unbiased as those of a single image are, so that weights without any
+  order come to 0 in the mean, however few there are of a shift, and also where they are the same in every image; what
+  is below 0 is 0. A function of the shift alone has 1.
 
   Left out is the shift 0: where each query looks at itself because it is like itself, the diagonal alone would count
   as order; and what remains is compared with its own mean, not with 1 / N, for the same reason. Left out are shifts
@@ -91,16 +95,17 @@ def shift_consistency(layer: AttentionMap) -> np.ndarray:
   counted = queries[0] >= interior / 2
   counted[queries.shape[1] // 2, queries.shape[2] // 2] = False
   count, total, squares = (values[:, counted] for values in (count, total, squares))
-  within = _spread(count, total, squares).sum(1)
-  overall = _spread(count.sum(1), total.sum(1), squares.sum(1))
+  alone = queries[0][counted]
+  within = _spread(count, total, squares, alone).sum(1)
+  overall = _spread(count.sum(1), total.sum(1), squares.sum(1), alone.sum())
   alike = overall <= 1e-10 * squares.sum(1)
   return np.where(alike, 0.0, np.maximum(1 - within / np.where(alike, 1.0, overall), 0.0))
 
 
-def _spread(count: np.ndarray, total: np.ndarray, squares: np.ndarray) -> np.ndarray:
-  """n times the unbiased variance; of fewer than two values 0."""
+def _spread(count: np.ndarray, total: np.ndarray, squares: np.ndarray, alone: np.ndarray) -> np.ndarray:
+  """`count` times the variance, unbiased where so many values are independent; of one value 0."""
   about_mean = squares - total**2 / np.maximum(count, 1)
-  return np.maximum(about_mean, 0) * count / np.maximum(count - 1, 1)
+  return np.maximum(about_mean, 0) * alone / np.maximum(alone - 1, 1)
 
 
 def tap_residuals(layer: AttentionMap) -> np.ndarray:

@@ -25,8 +25,9 @@ class HeadMatching:
     order: int64 [seeds, heads]; order[s, h] is the head of seed s that is head h of the first one.
     distance: float64 [seeds, heads], how far each is from head h of the first seed: Jensen-Shannon divergence in units
       of log 2, 0: alike, 1: nothing in common.
-    unmatched: float64 [seeds], the mean distance from all heads of the first seed. Where `distance` is no smaller,
-      there is nothing that heads could be told by, and a mean over seeds is one over unlike heads.
+    unmatched: float64 [seeds], the mean distance of all heads from all of the first seed. Where `distance` is not
+      clearly smaller (the best of all permutations always is a little), there is nothing that heads could be told by,
+      and a mean over seeds is one over unlike heads.
   """
 
   layer: str

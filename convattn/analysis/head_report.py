@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from convattn.analysis.attention_map import AttentionMap, Grid
-from convattn.analysis.head_convolution import convolution_peak, shift_consistency, shift_profile, tap_residuals
+from convattn.analysis.head_convolution import TAPS, convolution_peak, shift_consistency, shift_profile, tap_residuals
 from convattn.analysis.head_differences import content_dependence, head_divergence
 from convattn.analysis.head_shape import (
   attention_distance,
@@ -27,7 +27,8 @@ class HeadReport:
 
   Shifts are key - query, row and column, in key cells. Prefix tokens are left out and what remains of a row counts as
   the whole; `prefix_mass` says how much that leaves aside. Weights that are not from a softmax may be negative; where
-  shares of a row are meant, it is shares of their absolute values.
+  shares of a row are meant, it is shares of their absolute values. Where queries and keys lie in no common image, as
+  words and pixels, there are no shifts, and what is said of them is nan.
 
   Attributes:
     layer: path of the module.
@@ -106,57 +107,67 @@ def head_report(maps: Iterable[AttentionMap]) -> list[HeadReport]:
 def _report(layer: AttentionMap) -> HeadReport:
   if 0 in layer.probabilities.shape:
     raise ValueError(f"{layer.layer} has weights {list(layer.probabilities.shape)}, but each axis must be 1 or more.")
-  profile = shift_profile(layer)
-  peak, peak_shift = convolution_peak(profile)
-  centre, covariance = shift_moments(layer)
+  one_place = layer.query_grid.image == layer.key_grid.image
   return HeadReport(
     layer=layer.layer,
     query_grid=layer.query_grid,
     key_grid=layer.key_grid,
     num_images=layer.num_images,
-    distance=attention_distance(layer),
     entropy=attention_entropy(layer),
-    centre=centre,
-    covariance=covariance,
-    degenerate=degenerate(covariance, layer.key_grid).astype(np.float64),
-    profile=profile.mean,
-    profile_mass=profile.mass,
-    peak=peak,
-    peak_shift=peak_shift.astype(np.float64),
-    consistency=shift_consistency(layer),
-    local_mass=local_mass(layer),
     content_dependence=content_dependence(layer),
     divergence=head_divergence(layer),
     prefix_mass=prefix_mass(layer),
-    tap_residual=tap_residuals(layer),
+    **(_of_shifts(layer) if one_place else _of_no_shifts(layer.num_heads)),
   )
+
+
+def _of_shifts(layer: AttentionMap) -> dict[str, np.ndarray]:
+  profile = shift_profile(layer)
+  peak, peak_shift = convolution_peak(profile)
+  centre, covariance = shift_moments(layer)
+  return {
+    "distance": attention_distance(layer),
+    "centre": centre,
+    "covariance": covariance,
+    "degenerate": degenerate(covariance, layer.key_grid).astype(np.float64),
+    "profile": profile.mean,
+    "profile_mass": profile.mass,
+    "peak": peak,
+    "peak_shift": peak_shift,
+    "consistency": shift_consistency(layer),
+    "local_mass": local_mass(layer),
+    "tap_residual": tap_residuals(layer),
+  }
+
+
+def _of_no_shifts(heads: int) -> dict[str, np.ndarray]:
+  """The same, nan all of them."""
+  of_a_head = {"centre": (2,), "covariance": (2, 2), "profile": (1, 1), "profile_mass": (1, 1), "peak_shift": (2,)}
+  numbers = ("distance", "degenerate", "peak", "consistency", "local_mass")
+  shapes = {name: (heads, *shape) for name, shape in of_a_head.items()} | dict.fromkeys(numbers, (heads,))
+  return {name: np.full(shape, np.nan) for name, shape in {**shapes, "tap_residual": (TAPS, TAPS)}.items()}
 
 
 def head_table(reports: Sequence[HeadReport]) -> str:
   """A line for each head: what `HeadReport` says of it. Spread is the square root of the trace of the covariance."""
-  heading = (
-    "layer", "head", "distance", "entropy", "centre", "spread", "peak", "at", "R²", "3×3", "content"
-  )  # fmt: skip
-  rows = [heading]
+  rows: list[tuple[str, ...]] = [
+    ("layer", "head", "distance", "entropy", "centre", "spread", "peak", "at", "R²", "3×3", "content")
+  ]
   for report in reports:
     for head in range(report.num_heads):
-      spread = np.sqrt(np.trace(report.covariance[head]).clip(0))
-      rows.append(
-        (
-          report.layer,
-          str(head),
-          f"{report.distance[head]:.1f} px" if report.key_grid.image else f"{report.distance[head]:.1f}",
-          _number(report.entropy[head]),
-          _pair(report.centre[head], "+.1f"),
-          _number(spread, ".1f") + " cells",
-          _number(report.peak[head]),
-          _pair(report.peak_shift[head], "+.3g"),
-          _number(report.consistency[head]),
-          _number(report.local_mass[head]),
-          _number(report.content_dependence[head], ".3f"),
-        )
+      row = (
+        _distance(report.distance[head], report.key_grid),
+        _number(report.entropy[head]),
+        _pair(report.centre[head], "+.1f"),
+        _number(np.sqrt(np.trace(report.covariance[head]).clip(0)), ".1f"),
+        _number(report.peak[head]),
+        _pair(report.peak_shift[head], "+.3g"),
+        _number(report.consistency[head]),
+        _number(report.local_mass[head]),
+        _number(report.content_dependence[head], ".3f"),
       )
-  return "\n".join(columns(rows, left=1))
+      rows.append((report.layer, str(head), *row))
+  return "\n".join(columns(rows))
 
 
 def layer_table(reports: Sequence[HeadReport]) -> str:
@@ -168,23 +179,25 @@ def layer_table(reports: Sequence[HeadReport]) -> str:
   rows: list[tuple[str, ...]] = [("layer", "heads", "queries", "keys", "distance", "taps", "worst", "apart", "prefix")]
   for report in reports:
     residual = report.tap_residual[np.isfinite(report.tap_residual)]
-    rows.append(
-      (
-        report.layer,
-        str(report.num_heads),
-        *(f"{grid.height}×{grid.width}" for grid in (report.query_grid, report.key_grid)),
-        f"{report.nonlocality:.1f} px" if report.key_grid.image else f"{report.nonlocality:.1f}",
-        f"{(residual <= 0.01).sum()} of {residual.size}",
-        _number(residual.max(initial=0.0)),
-        _number(report.diversity),
-        _number(report.prefix_mass.mean()),
-      )
+    row = (
+      *(f"{grid.height}×{grid.width}" for grid in (report.query_grid, report.key_grid)),
+      _distance(report.nonlocality, report.key_grid),
+      f"{(residual <= 0.01).sum()} of {residual.size}",
+      _number(residual.max() if residual.size else np.nan),
+      _number(report.diversity),
+      _number(report.prefix_mass.mean()),
     )
-  return "\n".join(columns(rows, left=1))
+    rows.append((report.layer, str(report.num_heads), *row))
+  return "\n".join(columns(rows))
+
+
+def _distance(value: float, grid: Grid) -> str:
+  return _number(value, ".1f") + (" px" if grid.image and np.isfinite(value) else "")
 
 
 def _number(value: float, form: str = ".2f") -> str:
-  return format(value, form) if np.isfinite(value) else "-"
+  # No -0.0.
+  return format(round(float(value), 9) + 0.0, form) if np.isfinite(value) else "-"
 
 
 def _pair(values: np.ndarray, form: str) -> str:

@@ -87,6 +87,13 @@ def test_a_peak_through_pooled_keys_and_strided_queries():
   assert peak_of(layer(heads, queries, keys)) == ([1, 1], [[-1, -1], [0, -1]])
 
 
+def test_where_no_shift_is_common_there_is_no_peak():
+  """Four queries far apart, each with one key of its own, at another shift."""
+  cells = np.array([[0], [2], [5], [7]])
+  peak, at = convolution_peak(shift_profile(layer(np.ones((1, 4, 1)), Grid(1, 4), Grid(1, 9), key_cells=cells)))
+  assert np.isnan(peak).all() and np.isnan(at).all()
+
+
 def test_a_peak_in_windows():
   """Four of five columns of a window have something to their right; two fifths have the shift 3, which is too few."""
 
@@ -141,6 +148,21 @@ def test_noise_has_none_however_few_pairs_there_are():
   generator = np.random.default_rng(2)
   found = [shift_consistency(layer(generator.dirichlet(np.ones(36), (1, 8, 36)), square(6))) for _ in range(20)]
   assert np.mean(found) < 0.03  # what is below 0 is 0
+
+
+def test_the_same_image_again_changes_nothing():
+  """Also of weights without order, which agree with themselves from image to image."""
+  weights = np.random.default_rng(5).dirichlet(np.ones(64), (1, 3, 64))
+  once = shift_consistency(layer(weights, square(8)))
+  np.testing.assert_allclose(shift_consistency(layer(np.repeat(weights, 6, 0), square(8))), once, atol=1e-12)
+  assert once.max() < 0.1
+
+
+def test_shifts_that_few_queries_have_do_not_count():
+  """Of 4x4 cells 2x2 are interior: twelve of the shifts have one query each, and nothing to differ from."""
+  weights = np.zeros((1, 1, 16, 16))
+  weights[0, 0, [5, 6, 9, 10], [15, 12, 3, 0]] = 1  # each interior query looks at the far corner
+  assert shift_consistency(layer(weights, square(4)))[0] == 0
 
 
 def test_a_mixture_lies_between():

@@ -15,6 +15,7 @@ from tests.analysis.maps_by_hand import (
   quadratic,
   square,
   uniform,
+  window_cells,
   windowed,
 )
 
@@ -76,6 +77,13 @@ def test_entropy_is_relative_to_the_keys_of_a_query():
   # Of nine keys three are seen, equally: log 3 / log 9.
   rows = np.repeat(np.eye(3), 3, 1)[np.arange(9) // 3] / 3
   assert attention_entropy(layer([rows], square(3))) == pytest.approx(0.5, rel=1e-6)
+
+
+def test_entropy_is_relative_to_the_keys_that_are_any():
+  cells = window_cells(4, 6, (2, 3)).copy()
+  cells[:, 4:] = -1
+  weights = np.where(cells >= 0, 0.25, 0)[None]
+  assert attention_entropy(layer(weights, grid(4, 6), key_cells=cells)) == pytest.approx(1, abs=1e-7)
 
 
 def test_a_single_key_has_no_entropy():

@@ -91,3 +91,8 @@ def page(**options):
 def settled(tab):
   """Waits until what was asked for is drawn."""
   tab.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def address(tab):
+  """What the address bar says, once the page has written there."""
+  return tab.evaluate("() => new Promise((done) => setTimeout(() => done(location.hash), 400))")

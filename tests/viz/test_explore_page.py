@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.viz import handmade
-from tests.viz.handmade import settled
+from tests.viz.handmade import address, settled
 
 STATE = "convattn.app.state"
 
@@ -37,7 +37,7 @@ def test_a_pixel_is_pointed_at_kept_and_left(visit, page):
   tab.mouse.move(2, 2)
   settled(tab)
   assert tab.locator(".tile canvas").first.evaluate("canvas => canvas.toDataURL()") == hovered
-  assert "at=9,7" in tab.evaluate("location.hash")
+  assert "at=9,7" in address(tab)
   tab.mouse.move(box["x"] + 0.5 * side, box["y"] + 0.5 * side)
   tab.mouse.down()
   tab.mouse.move(box["x"] + 4.5 * side, box["y"] + 2.5 * side, steps=3)
@@ -86,12 +86,12 @@ def test_the_address_brings_everything_back(visit, page):
   expected = {"image": 2, "average": "difference", "at": [1, 2, 5, 6], "direction": "in", "layer": "stage_2/pooled"}
   expected |= {"head": 1, "mode": "content", "scale": "each", "sort": "entropy", "overlay": "head", "s": 0.5}
   assert {name: state[name] for name in expected} == expected
-  assert tab.evaluate("location.hash") == words
+  assert address(tab) == words
   tab.get_by_role("button", name="Pin this map").click()
   tab.get_by_role("button", name="weights").click()
   tab.get_by_role("button", name="Pin this map").click()
   settled(tab)
-  again = visit(page, tab.evaluate("location.hash"))
+  again = visit(page, address(tab))
   settled(again)
   assert again.evaluate(STATE) == tab.evaluate(STATE)
   assert again.locator(".pins li").count() == 2
@@ -136,13 +136,14 @@ def test_an_example_is_told_in_three_sentences(visit, page):
 
 def test_a_weight_unfolds_its_arithmetic(visit, page):
   layer = handmade.maps()[0]
-  tab = visit(page, "#at=5,5&layer=stage_1/strided&head=0&image=1&weight=8")
-  settled(tab)
   query = layer.query_grid.cell_at(5.5, 5.5)
-  numbers = [float(text.removeprefix("= ").replace("−", "-")) for text in tab.locator(".sum b").all_inner_texts()]
   row = layer.logits[1, 0, query]
-  expected = [layer.content[1, 0, query, 8], layer.position[1, 0, query, 8], row[8], np.exp(row[8] - row.max())]
-  expected += [layer.probabilities[1, 0, query, 8], layer.norm_weighted[1, 0, query, 8]]
+  key = int(row.argsort()[-2])
+  tab = visit(page, f"#at=5,5&layer=stage_1/strided&head=0&image=1&weight={key}")
+  settled(tab)
+  numbers = [float(text.removeprefix("= ").replace("−", "-")) for text in tab.locator(".sum b").all_inner_texts()]
+  expected = [layer.content[1, 0, query, key], layer.position[1, 0, query, key], row[key], np.exp(row[key] - row.max())]
+  expected += [layer.probabilities[1, 0, query, key], layer.norm_weighted[1, 0, query, key]]
   np.testing.assert_allclose(numbers, expected, atol=6e-3)
   tab.locator(".focus").click(position={"x": 3, "y": 3})
   settled(tab)
@@ -170,7 +171,7 @@ def test_two_models_and_the_states_of_a_training(visit):
   settled(tab)
   assert tab.locator('.tile[aria-checked="true"]').count() == 1
   assert "stage_2/pooled, head 1" in tab.locator(".detail h3").inner_text()
-  again = visit(page, tab.evaluate("location.hash"))
+  again = visit(page, address(tab))
   assert again.evaluate(f"[{STATE}.model, {STATE}.layer, {STATE}.head]") == [1, "stage_2/pooled", 1]
 
 

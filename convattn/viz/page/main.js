@@ -3,7 +3,7 @@
 import { createApp } from "./app.js";
 import { createControls, createLegend, meaning } from "./controls.js";
 import { createConvolutions } from "./convolutions.js";
-import { createDetail } from "./detail.js";
+import { createDetail, weightOf } from "./detail.js";
 import { make } from "./dom.js";
 import { createOverlays, createPrediction, createThumbnails } from "./examples.js";
 import { createExports, exported } from "./exporting.js";
@@ -34,6 +34,7 @@ const story = createStory(app, targets);
 const spoken = make("p", { className: "unseen", role: "status", "aria-live": "polite" });
 const tooltip = make("div", { className: "tooltip", "aria-hidden": "true" });
 let step = app.state.step;
+let remembering = null;
 
 build();
 app.read(location.hash);
@@ -59,7 +60,7 @@ function build() {
       story?.element ?? "",
       make("div", { className: "columns" },
         make("section", { className: "left", "aria-label": "Picture" }, picture.element, prefix?.element ?? "", ...left.map(({ element }) => element)),
-        make("section", { className: "middle", "aria-label": "Maps" }, controls.element, legend.element,
+        make("section", { className: "middle", "aria-label": "Maps" }, make("h2", { className: "unseen" }, "Maps"), controls.element, legend.element,
           make("div", { className: app.models > 1 ? "models two" : "models" }, ...maps)),
         make("section", { className: "right", "aria-label": "The chosen head" }, detail.element, buttons),
         convolutions?.element ?? ""),
@@ -97,16 +98,21 @@ function tell(selection, layer, head, map) {
     tooltip.style.top = `${pointed.event.clientY + 14}px`;
   }
   if (!map) return;
-  let best = 0;
-  map.values.forEach((value, cell) => { if (value > map.values[best]) best = cell; });
+  const name = (cell) => `${short(map.values[cell])} at ${cellName(map.grid, cell, app.keyTokens())}`;
+  const weight = app.state.weight === null ? "" : ` The chosen cell: ${name(weightOf(map, app.state.weight))}.`;
   const where = selection.at === "all" ? "All queries" : `Pixel ${textOfPlace(selection.at).replaceAll(",", ", ")}`;
   const overlay = picture.said(selection.at);
-  const text = `${where}; ${layer.name}, head ${head}: largest ${short(map.values[best])} at ${cellName(map.grid, best, app.keyTokens())}. ${meaning(selection)}.${overlay ? ` ${overlay}.` : ""}`;
+  const text = `${where}; ${layer.name}, head ${head}: largest ${name(weightOf(map, null))}.${weight} ${meaning(selection)}.${overlay ? ` ${overlay}.` : ""}`;
   if (spoken.textContent !== text) spoken.textContent = text;
 }
 
-/** The state in the address bar, where the page may write there. */
+/** The state in the address bar, a moment later: browsers refuse what writes there without a pause. */
 function remember() {
+  clearTimeout(remembering);
+  remembering = setTimeout(write, 150);
+}
+
+function write() {
   const hash = app.hash();
   if (location.hash === hash) return;
   try {

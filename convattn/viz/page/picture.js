@@ -13,25 +13,24 @@ export function createPicture(app) {
   const [height, width] = app.size;
   const canvas = make("canvas", {
     className: "picture", tabIndex: 0, role: "application",
-    "aria-label": "The picture. Arrow keys move the pixel, with Shift by eight; A chooses all pixels.",
+    "aria-label": "The picture. Arrow keys move the pixel, with Shift by eight; R begins a region; A chooses all pixels.",
     "aria-describedby": "picture-help",
   });
   const help = make("p", { className: "muted small", id: "picture-help" },
     "Hover to look, click to keep, drag for a region. Arrow keys move the pixel.");
   const element = make("div", { className: "picture-frame" }, canvas, help);
   let start = null;
+  let corners = null; // of a region that arrow keys extend: where it began, and where it is now
 
   const pixelOf = (event) => {
     const [down, across] = placeIn(canvas, event);
     return [bounded(Math.floor(down * height), height), bounded(Math.floor(across * width), width)];
   };
-  const regionTo = (pixel) => [
-    Math.min(start[0], pixel[0]), Math.min(start[1], pixel[1]), Math.max(start[0], pixel[0]), Math.max(start[1], pixel[1]),
-  ];
-  const meant = (pixel) => (start && (start[0] !== pixel[0] || start[1] !== pixel[1]) ? regionTo(pixel) : pixel);
+  const meant = (pixel) => (start ? regionOf(start, pixel) : pixel);
 
   canvas.addEventListener("pointerdown", (event) => {
     start = pixelOf(event);
+    corners = null;
     canvas.setPointerCapture(event.pointerId);
     app.preview(start);
   });
@@ -43,14 +42,18 @@ export function createPicture(app) {
   canvas.addEventListener("pointercancel", () => { start = null; });
   canvas.addEventListener("pointerleave", () => { if (!start) app.preview(null); });
   canvas.addEventListener("keydown", (event) => {
+    const from = Array.isArray(app.state.at) ? app.state.at.slice(0, 2) : [0, 0];
     if (event.key === "a" || event.key === "A") app.set({ at: "all", weight: null });
+    if (event.key === "r" || event.key === "R") corners = corners ? null : [from, from];
+    if (event.key === "Escape") corners = null;
     const step = STEPS[event.key];
     if (!step) return;
     event.preventDefault();
-    app.preview(null);
-    const from = Array.isArray(app.state.at) ? app.state.at : [0, 0];
     const by = event.shiftKey ? 8 : 1;
-    app.set({ at: [bounded(from[0] + by * step[0], height), bounded(from[1] + by * step[1], width)], weight: null });
+    const [first, last] = corners ?? [null, from];
+    const to = [bounded(last[0] + by * step[0], height), bounded(last[1] + by * step[1], width)];
+    if (corners) corners = [first, to];
+    app.set({ at: corners ? regionOf(first, to) : to, weight: null });
   });
 
   function update() {
@@ -124,6 +127,12 @@ export function createPrefix(app) {
 /** What a token before those of the grid is called. */
 export function prefixName(token) {
   return token === 0 ? "class" : `register ${token}`;
+}
+
+/** The rectangle between two pixels; of one pixel itself. */
+function regionOf([row, column], [otherRow, otherColumn]) {
+  if (row === otherRow && column === otherColumn) return [row, column];
+  return [Math.min(row, otherRow), Math.min(column, otherColumn), Math.max(row, otherRow), Math.max(column, otherColumn)];
 }
 
 function bounded(value, size) {
