@@ -1,5 +1,6 @@
 """Numbers out of a model."""
 
+from convattn.analysis.ablation import without_heads, without_keys, without_pixels
 from convattn.analysis.attention_map import MODES, AttentionMap, Grid
 from convattn.analysis.bare_arrays import maps_of_arrays
 from convattn.analysis.capture import attention_maps
@@ -33,4 +34,7 @@ __all__ = [
   "outcomes",
   "parameter_table",
   "summary_table",
+  "without_heads",
+  "without_keys",
+  "without_pixels",
 ]
