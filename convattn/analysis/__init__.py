@@ -5,6 +5,7 @@ from convattn.analysis.attention_map import MODES, AttentionMap, Grid
 from convattn.analysis.bare_arrays import maps_of_arrays
 from convattn.analysis.capture import attention_maps
 from convattn.analysis.classification import Classification, Outcomes, classify, join_outcomes, most_confused, outcomes
+from convattn.analysis.convolutions import ConvolutionKernel, convolution_kernels
 from convattn.analysis.costs import Cost, by_stage, costs, costs_of_call, multiply_adds
 from convattn.analysis.memory import Memory, memory
 from convattn.analysis.tables import columns, cost_table, model_costs, model_table, parameter_table, summary_table
@@ -13,6 +14,7 @@ __all__ = [
   "MODES",
   "AttentionMap",
   "Classification",
+  "ConvolutionKernel",
   "Cost",
   "Grid",
   "Memory",
@@ -21,6 +23,7 @@ __all__ = [
   "by_stage",
   "classify",
   "columns",
+  "convolution_kernels",
   "cost_table",
   "costs",
   "costs_of_call",
