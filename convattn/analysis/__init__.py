@@ -1,10 +1,12 @@
 """Numbers out of a model."""
 
+from convattn.analysis.ablation import without_heads, without_keys, without_pixels
 from convattn.analysis.attention_map import MODES, AttentionMap, Grid
 from convattn.analysis.bare_arrays import maps_of_arrays
 from convattn.analysis.capture import attention_maps
 from convattn.analysis.class_map import ClassMap, class_map
 from convattn.analysis.classification import Classification, Outcomes, classify, join_outcomes, most_confused, outcomes
+from convattn.analysis.convolutions import ConvolutionKernel, convolution_kernels
 from convattn.analysis.costs import Cost, by_stage, costs, costs_of_call, multiply_adds
 from convattn.analysis.faithfulness import Faithfulness, centre_map, faithfulness
 from convattn.analysis.feature_maps import FeatureMap, find_feature_map
@@ -29,7 +31,6 @@ from convattn.analysis.head_shape import (
 )
 from convattn.analysis.hiding import FILLS
 from convattn.analysis.intervals import Interval, mean_interval
-from convattn.analysis.kernels import ConvolutionKernel, convolution_kernels
 from convattn.analysis.margins import margins, worth_a_look
 from convattn.analysis.memory import Memory, memory
 from convattn.analysis.occlusion import occlusion
@@ -109,5 +110,8 @@ __all__ = [
   "shuffled_labels",
   "summary_table",
   "tap_residuals",
+  "without_heads",
+  "without_keys",
+  "without_pixels",
   "worth_a_look",
 ]
