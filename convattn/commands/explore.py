@@ -25,7 +25,8 @@ _HELP = """convattn explore --checkpoint=DIR|TAG [--images=PATH ...] [--out=expl
                    own test part, first one that the model gets wrong or nearly
   --out            the page, one file that needs neither a server nor a network
   --compare        another model of the same image size, shown beside it
-  --layers         a pattern such as 'stage_4/*': the layers that attend which are shown
+  --layers         a pattern such as 'stage_4/*': the layers that attend which are shown; without it
+                   all of them, or as there is room
   --count          images at most; without it 16 of the data, or as many as there is room for, and all of --images
   --max-megabytes  a page that would be larger is refused before anything is computed
   --weights        averaged or raw (of the last update); by default averaged where the run keeps averages
@@ -70,7 +71,7 @@ def run(arguments: Sequence[str]) -> None:
   plan = viz.plan_page(
     restored,
     compare,
-    layers=values.get("layers", "*"),
+    layers=values.get("layers"),
     megabytes=megabytes,
     count=len(pictures) or count,
     most=_COUNT,
@@ -99,7 +100,7 @@ def page_of_run(workdir: Path, count: int) -> Path:
   restored = inference.restore_classifier(workdir)
   plan = viz.plan_page(restored, megabytes=_MEGABYTES, most=count)
   examples = _chosen(restored, (), plan.count)
-  return viz.exploration(restored, examples, states=plan.states).write(workdir / PAGE)
+  return viz.exploration(restored, examples, layers=plan.layers, states=plan.states).write(workdir / PAGE)
 
 
 def report(path: Path, lines: Sequence[str], notes: Sequence[str]) -> list[str]:

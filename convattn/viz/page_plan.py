@@ -37,7 +37,7 @@ def plan_page(
   restored: Classifier,
   compare: Classifier | None = None,
   *,
-  layers: str = "*",
+  layers: str | None = None,
   megabytes: float,
   count: int | None = None,
   most: int,
@@ -47,7 +47,7 @@ def plan_page(
   Args:
     restored: the model.
     compare: another one that is shown beside it.
-    layers: shell pattern of the names of the layers that attend.
+    layers: shell pattern of the names of the layers that attend; None: all, or where these have no room the last.
     megabytes: of the page, at most.
     count: images that are wanted; None: at most `most`, as many as there is room for.
     most: images, where their number is left open.
@@ -56,22 +56,17 @@ def plan_page(
     UserError: there is no room for one image, or for as many as are wanted; no layer is called so; or the models take
       other images. One line says what to leave out.
   """
-  sizes = [_size(restored, layers)]
   if compare is not None:
     check_alike(restored, compare)
-    sizes.append(_size(compare, layers))
-  whole = PageSize(
-    tuple(name for size in sizes for name in size.layers),
-    sum(size.once for size in sizes),
-    sum(size.each for size in sizes),
-    sizes[0].step,
-    sizes[0].step_each,
-  )
+  whole, pattern, notes = _whole(restored, compare, layers or "*"), layers or "*", []
+  if layers is None and whole.images(megabytes) < (count or 1):
+    pattern = _narrower(whole.layers)
+    notes = [f"there is room for the layers {pattern} alone; --layers names others, --max-megabytes makes room"]
+    whole = _whole(restored, compare, pattern)
   fit = whole.images(megabytes)
   wanted = min(most, max(fit, 1)) if count is None else count
   if wanted > fit:
     raise UserError(_too_large(whole, wanted, fit, megabytes))
-  notes = []
   if count is None and wanted < most:
     notes.append(f"there is room for {counted(wanted, 'image')}; --max-megabytes or --layers makes more")
   found = kept_states(restored)
@@ -79,7 +74,7 @@ def plan_page(
   if len(states) < len(found):
     kept = f"{len(states)} of the {len(found)} states" if states else f"none of the {len(found)} states"
     notes.append(f"the slider has {kept} that the run kept; --max-megabytes, --count or --layers makes room")
-  return PagePlan(layers, wanted, tuple(states), whole.megabytes(wanted, len(states)), tuple(notes))
+  return PagePlan(pattern, wanted, tuple(states), whole.megabytes(wanted, len(states)), tuple(notes))
 
 
 def kept_states(restored: Classifier) -> list[tuple[int, Path]]:
@@ -125,6 +120,16 @@ def check_alike(restored: Classifier, other: Classifier) -> None:
     )
 
 
+def _whole(restored: Classifier, compare: Classifier | None, layers: str) -> PageSize:
+  """Of a page of one model, or two."""
+  size = _size(restored, layers)
+  if compare is None:
+    return size
+  other = _size(compare, layers)
+  names = (*size.layers, *other.layers)
+  return PageSize(names, size.once + other.once, size.each + other.each, size.step, size.step_each)
+
+
 def _size(restored: Classifier, layers: str) -> PageSize:
   shape, classes = image_shape(restored), len(restored.class_names)
   return page_size(restored.model, restored.variables, shape, classes, layers)
@@ -132,10 +137,12 @@ def _size(restored: Classifier, layers: str) -> PageSize:
 
 def _too_large(size: PageSize, wanted: int, fit: int, megabytes: float) -> str:
   layers, needed = counted(len(size.layers), "layer"), size.megabytes(wanted)
-  fewer = f"leave out images (--count={fit}) or layers" if fit else "leave out layers"
+  fewer = [f"images (--count={fit})"] * bool(fit)
+  fewer += [f"layers (--layers='{_narrower(size.layers)}')"] * (len(size.layers) > 1)
+  advice = f"leave out {' or '.join(fewer)}, or raise" if fewer else "raise"
   return (
-    f"a page of {counted(wanted, 'image')} and {layers} would have {needed:.0f} MB, above --max-megabytes="
-    f"{megabytes:g}; {fewer} (--layers='{_narrower(size.layers)}'), or raise --max-megabytes."
+    f"a page of {counted(wanted, 'image')} and {layers} would have {needed:.1f} MB, above --max-megabytes="
+    f"{megabytes:g}; {advice} --max-megabytes."
   )
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from convattn import pretrained
 from convattn.errors import UserError
+from convattn.models import CoAtNet, Run, Spec, Stage
 from convattn.training.config import Checkpoint
 from convattn.training.restoring import Classifier
 from convattn.viz.page_plan import kept_states, plan_page, spread
@@ -54,10 +55,28 @@ def test_as_many_images_as_there_is_room_for_and_no_more(restored):
   assert plan.notes == ("there is room for 4 images; --max-megabytes or --layers makes more",)
   assert plan_page(restored, megabytes=few, most=3).notes == ()
   assert plan_page(restored, megabytes=few, count=4, most=16).notes == ()
-  with pytest.raises(UserError, match=r"a page of 5 images and 1 layer would have 0 MB, .*\(--count=4\).*--layers="):
+  with pytest.raises(
+    UserError, match=r"a page of 5 images and 1 layer would .*; leave out images \(--count=4\), or raise"
+  ):
     plan_page(restored, megabytes=few, count=5, most=16)
-  with pytest.raises(UserError, match=r"a page of 1 image .* leave out layers \(--layers='stage_2/block_0/att"):
+  with pytest.raises(UserError, match=r"a page of 1 image and 1 layer would .*; raise --max-megabytes\."):
     plan_page(restored, megabytes=one * 0.99, most=16)
+
+
+def test_layers_that_have_no_room_are_left_out_from_the_first_on(toy, restored):
+  stages = (Stage((Run("T", 1, 8),), 1), Stage((Run("T", 1, 8),), 2))
+  model = CoAtNet(Spec(stages, (4, 4), stem_stride=1, head_size=4), 3)
+  images = np.zeros((1, 5, 7, 2), np.float32)
+  deep = dataclasses.replace(restored, model=model, variables=dict(model.init(jax.random.key(0), images, train=False)))
+  sizes = {name: page_size(model, deep.variables, (5, 7, 2), 3, name).megabytes(2) for name in ("*", "stage_2/*")}
+  assert sizes["stage_2/*"] < sizes["*"]
+  between = sum(sizes.values()) / 2
+  plan = plan_page(deep, megabytes=between, count=2, most=16)
+  assert (plan.layers, plan.count) == ("stage_2/*", 2)
+  assert plan.notes[0].startswith("there is room for the layers stage_2/* alone")
+  assert plan_page(deep, megabytes=sizes["*"] + 1e-6, count=2, most=16).layers == "*"
+  with pytest.raises(UserError, match=r"of 2 images and 2 layers would .* or layers \(--layers='stage_2/\*'\), or"):
+    plan_page(deep, layers="*", megabytes=between, count=2, most=16)
 
 
 def test_a_second_model_takes_room_too_and_must_take_the_same_images(restored):
