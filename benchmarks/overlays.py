@@ -63,34 +63,41 @@ def shown(interval: analysis.Interval | None) -> str:
   return "–" if interval is None else f"{interval.mean:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
 
 
-def print_areas(model: Any, variables: Any, images: np.ndarray) -> dict[str, analysis.Faithfulness]:
-  """A row of areas for each overlay, and below them the drawn orders and the centre, which are alike for all."""
+COLUMNS = [(measure, fill) for measure in ("deletion", "insertion") for fill in analysis.FILLS]
+
+
+def print_areas(model: Any, variables: Any, images: np.ndarray) -> None:
+  """Areas of each overlay, of the drawn orders and of the centre; then what each overlay gains over the centre."""
   found = {
     name: analysis.faithfulness(model, variables, images, method(model, variables, images))
     for name, method in METHODS.items()
   }
-  columns = [(measure, fill) for measure in ("deletion", "insertion") for fill in analysis.FILLS]
-  print("| | " + " | ".join(f"{measure}, {fill}" for measure, fill in columns) + " |")
-  print("|---" * (len(columns) + 1) + "|")
-  rows = [(name, each, "overlay") for name, each in found.items()]
-  rows += [(name, found["class map"], name) for name in ("random", "centre")]
-  for name, each, kind in rows:
-    print(f"| {name} | " + " | ".join(shown(each.score(*column, kind)) for column in columns) + " |", flush=True)
-  return found
+  # These two are alike for all that have the same cells.
+  others = [(name, found["class map"], name) for name in ("random", "centre")]
+  rows = [(name, each, "overlay") for name, each in found.items()] + others
+  print_table([(name, [each.score(*column, kind) for column in COLUMNS]) for name, each, kind in rows])
+  gains = [(f"{name}, gain over the centre", each) for name, each in found.items()]
+  print_table([(name, [each.gain(*column, over="centre") for column in COLUMNS]) for name, each in gains])
+
+
+def print_table(rows: list[tuple[str, list[analysis.Interval | None]]], columns: list[str] | None = None) -> None:
+  names = [", ".join(column) for column in COLUMNS] if columns is None else columns
+  print("\n| | " + " | ".join(names) + " |\n" + "|---" * (len(names) + 1) + "|")
+  for name, cells in rows:
+    print(f"| {name} | " + " | ".join(map(shown, cells)) + " |", flush=True)
 
 
 def print_randomisation(model: Any, variables: Any, other: Any, images: np.ndarray) -> None:
   """A row of rank correlations for each overlay, and one of the Gaussian of the middle."""
   grid = analysis.grad_cam(model, variables, images).grid
   methods = METHODS | {"centre": lambda model, variables, images: analysis.centre_map(grid, len(images))}
-  for number, (name, method) in enumerate(methods.items()):
+  rows, steps = [], []
+  for name, method in methods.items():
     found = analysis.randomisation(model, variables, images, method)
     labels = analysis.shuffled_labels(model, variables, other, images, method)
-    if not number:
-      print("\n| | " + " | ".join([*found.steps, *labels.steps]) + " |")
-      print("|---" * (len(found.steps) + 2) + "|")
-    cells = [*map(found.interval, found.steps), *map(labels.interval, labels.steps)]
-    print(f"| {name} | " + " | ".join(map(shown, cells)) + " |", flush=True)
+    steps = [*found.steps, *labels.steps]
+    rows.append((name, [*map(found.interval, found.steps), *map(labels.interval, labels.steps)]))
+  print_table(rows, steps)
 
 
 def main(arguments: list[str] | None = None) -> None:
