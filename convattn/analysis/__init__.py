@@ -1,6 +1,7 @@
 """Numbers out of a model."""
 
 from convattn.analysis.attention_map import MODES, AttentionMap, Grid
+from convattn.analysis.bare_arrays import maps_of_arrays
 from convattn.analysis.capture import attention_maps
 from convattn.analysis.class_map import ClassMap, class_map
 from convattn.analysis.classification import Classification, Outcomes, classify, join_outcomes, most_confused, outcomes
@@ -47,6 +48,7 @@ __all__ = [
   "find_feature_map",
   "grad_cam",
   "join_outcomes",
+  "maps_of_arrays",
   "mean_interval",
   "memory",
   "model_costs",

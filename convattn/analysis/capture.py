@@ -13,8 +13,9 @@ import jax
 import numpy as np
 
 from convattn.analysis.attention_map import AttentionMap, Grid
+from convattn.analysis.bare_arrays import check_stated, map_of_weights
 from convattn.analysis.geometry import Following, Path, stated_grid
-from convattn.analysis.parts import join_maps, map_of_parts, map_of_weights
+from convattn.analysis.parts import join_maps, map_of_parts
 from convattn.layers.seen import PARTS, Parts
 
 WEIGHTS = ("attention", "attention_weights")
@@ -65,7 +66,7 @@ def attention_maps(
   patterns = (layers,) if isinstance(layers, str) else None if layers is None else tuple(layers)
   image = images.shape[1:3] if images.ndim == 4 else None
   run = _program(model, image, patterns, options | evaluation(model))
-  stated = None if grid is None else stated_grid(image, grid)
+  stated = stated_grid(image, grid, prefix_tokens)
   pieces: dict[str, list[AttentionMap]] = {}
   for i in range(len(images)):
     one = functools.partial(_example, i, len(images))
@@ -73,13 +74,9 @@ def attention_maps(
     for name, below, found in seen:
       make: Callable[..., AttentionMap] = map_of_parts if isinstance(found, Parts) else map_of_weights
       pieces.setdefault(name, []).append(make(name, found, below, prefix_tokens, stated))
-  if stated is not None and not any(stated in (m[0].query_grid, m[0].key_grid) for m in pieces.values()):
-    counts = ", ".join(sorted({str(m[0].probabilities.shape[2]) for m in pieces.values()})) or "no"
-    raise ValueError(
-      f"grid is {grid} after {prefix_tokens} tokens, {stated.cells + prefix_tokens} in all, but there are layers of "
-      f"{counts} tokens."
-    )
-  return [join_maps(each) for each in pieces.values()]
+  maps = [join_maps(each) for each in pieces.values()]
+  check_stated(maps, stated, prefix_tokens)
+  return maps
 
 
 def evaluation(model: nn.Module) -> dict[str, Any]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import numpy as np
 
 from convattn.analysis.attention_map import Grid
 from convattn.layers.seen import AxisCells
@@ -18,9 +18,10 @@ class Following:
   """Follows the sizes of images through a model: `with nn.intercept_methods(following): model.apply(...)`.
 
   Modules are asked for the sizes [b, h, w, c] of their first argument and of what they return. From one size to the
-  next is a stride: the one that the module states in its field `stride` where ceil(n / s) agrees, else the smallest
-  that does on both axes (28 to 14 to 7 to 4 is a stride of 8). What lies between a module's input and output counts
-  where it leads to the output, so that a squeezed image of one pixel, or heads that look like an image, mislead nobody.
+  next is a stride: the one that the module states, in `stride` or `strides`, where ceil(n / s) agrees, else the
+  smallest that does on both axes (28 to 14 to 7 to 4 is a stride of 8). What lies between a module's input and output
+  counts where it leads to the output, so that a squeezed image of one pixel, or heads that look like an image, mislead
+  nobody.
 
   Attributes:
     order: paths of all modules, as they were called.
@@ -52,7 +53,8 @@ class Following:
     returned = _size(out)
     if returned is not None and returned != given:
       known = (left[-1].height, left[-1].width) == returned
-      self._chain = left if known else _reach(entered, returned, getattr(context.module, "stride", None))
+      stated = getattr(context.module, "stride", getattr(context.module, "strides", None))
+      self._chain = left if known else _reach(entered, returned, stated)
     return out
 
   @property
@@ -69,7 +71,7 @@ class Following:
     self.grids.setdefault(path, []).append(self.last)
 
 
-def grid_of_axes(base: Grid, axes: tuple[AxisCells, AxisCells]) -> Grid:
+def grid_of_axes(base: Grid, axes: tuple[AxisCells, ...]) -> Grid:
   """The grid of cells that are placed along the axes of another one."""
   return Grid(
     axes[0].cells,
@@ -85,8 +87,10 @@ def strided(base: Grid, size: tuple[int, int], stated: Any = None) -> Grid:
   sizes = (base.height, base.width)
   smallest = max(_smallest(n, m) for n, m in zip(sizes, size, strict=True))
   for stride in (stated, smallest):
-    if isinstance(stride, int) and stride > 0 and tuple(-(-n // stride) for n in sizes) == size:
-      return grid_of_axes(base, (AxisCells(size[0], stride, 0), AxisCells(size[1], stride, 0)))
+    each = tuple(stride) if isinstance(stride, (tuple, list)) else (stride, stride)
+    whole = len(each) == 2 and all(isinstance(step, int) and step > 0 for step in each)
+    if whole and tuple(-(-n // step) for n, step in zip(sizes, each, strict=True)) == size:
+      return grid_of_axes(base, tuple(AxisCells(m, step, 0) for m, step in zip(size, each, strict=True)))
   rows, columns = (_along(n, m) for n, m in zip(sizes, size, strict=True))
   return grid_of_axes(base, (rows, columns))
 
@@ -120,8 +124,17 @@ def _size(array: Any) -> tuple[int, int] | None:
   return (shape[1], shape[2]) if len(shape) == 4 and 0 not in shape else None
 
 
-def stated_grid(image: tuple[int, int] | None, grid: tuple[int, int]) -> Grid:
-  """A grid that somebody states, spread over the image."""
-  if image is None:
-    return Grid(*grid)
-  return dataclasses.replace(strided(Grid(*image, image=image), grid), image=image)
+def stated_grid(image: tuple[int, int] | None, grid: tuple[int, int] | None, prefix_tokens: int) -> Grid | None:
+  """A grid that somebody states behind so many tokens, spread over the image; without one each cell is a pixel.
+
+  Raises:
+    ValueError: not two positive integers, or no whole number of tokens.
+  """
+  if not isinstance(prefix_tokens, (int, np.integer)) or prefix_tokens < 0:
+    raise ValueError(f"prefix_tokens is {prefix_tokens!r}, but must be a whole number of at least 0.")
+  if grid is None:
+    return None
+  if len(grid) != 2 or not all(isinstance(size, (int, np.integer)) and size > 0 for size in grid):
+    raise ValueError(f"grid is {grid!r}, but must be (height, width), two positive integers.")
+  image = (grid[0], grid[1]) if image is None else image
+  return strided(Grid(*image, image=image), (grid[0], grid[1]))

@@ -10,7 +10,7 @@ import numpy as np
 
 from convattn.analysis.attention_map import MODES, AttentionMap, Grid
 from convattn.analysis.geometry import grid_of_axes
-from convattn.layers.seen import Parts
+from convattn.layers.seen import AxisCells, Parts
 
 
 def map_of_parts(layer: str, parts: Parts, below: Grid | None, prefix_tokens: int, stated: Grid | None) -> AttentionMap:
@@ -30,31 +30,11 @@ def map_of_parts(layer: str, parts: Parts, below: Grid | None, prefix_tokens: in
     return AttentionMap(layer, below, below, key_cells=key_cells, gate=_wide(parts.gate), **scattered)
   arrays = {mode: array[:1] for mode, array in arrays.items()}
   queries, keys = arrays["probabilities"].shape[2:]
-  given, prefix = _grids(queries, keys, below, prefix_tokens, stated)
+  given, prefix = grids_of(queries, keys, below, prefix_tokens, stated)
   if parts.query_axes is not None or parts.key_axes is not None:
-    base = below or Grid(1, keys)
-    query_axes, key_axes = parts.query_axes, parts.key_axes
-    given = (
-      given[0] if query_axes is None else grid_of_axes(base, query_axes),
-      given[1] if key_axes is None else grid_of_axes(base, key_axes),
-    )
-    prefix = 0
+    placed = (_placed(parts.query_axes, below), _placed(parts.key_axes, below))
+    given, prefix = (placed[0] or given[0], placed[1] or given[1]), 0
   return AttentionMap(layer, *given, prefix_tokens=prefix, gate=_wide(parts.gate), **arrays)
-
-
-def map_of_weights(
-  layer: str, weights: np.ndarray, below: Grid | None, prefix_tokens: int, stated: Grid | None
-) -> AttentionMap:
-  """The map of weights [b, heads, q, k] alone; arguments as of `map_of_parts`.
-
-  Raises:
-    ValueError: weights of another rank.
-  """
-  if weights.ndim != 4:
-    raise ValueError(f"{layer} gives attention of shape {weights.shape}, but must give [b, heads, queries, keys].")
-  queries, keys = weights.shape[2:]
-  given, prefix = _grids(queries, keys, below, prefix_tokens, stated)
-  return AttentionMap(layer, *given, np.asarray(weights, np.float32), prefix_tokens=prefix)
 
 
 def join_maps(pieces: Sequence[AttentionMap]) -> AttentionMap:
@@ -67,6 +47,14 @@ def join_maps(pieces: Sequence[AttentionMap]) -> AttentionMap:
     else:
       arrays[mode] = np.concatenate(each)
   return dataclasses.replace(first, **arrays)
+
+
+def _placed(axes: tuple[AxisCells, ...] | None, below: Grid | None) -> Grid | None:
+  if axes is None:
+    return None
+  if len(axes) == 1 or below is None:  # a sequence is an image of one row
+    return grid_of_axes(Grid(1, 1), (*(2 - len(axes)) * (AxisCells(1, 1, 0),), *axes))
+  return grid_of_axes(below, axes)
 
 
 def _wide(array: Any) -> np.ndarray | None:
@@ -108,7 +96,7 @@ def _by_pixel(arrays: dict[str, Any], parts: Parts, cells: int) -> tuple[dict[st
   return {mode: ordered(array) for mode, array in arrays.items()}, key_cells
 
 
-def _grids(
+def grids_of(
   queries: int, keys: int, below: Grid | None, prefix_tokens: int, stated: Grid | None
 ) -> tuple[tuple[Grid, Grid], int]:
   """Grids of queries and keys, and the tokens before them: the stated one, that of the last image, or none."""

@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 
 from convattn.equivalence.borders import Axis, Padding, image_axes, read_padding
 from convattn.equivalence.inputs import check_images, is_floating, is_whole, per_axis, plain, read_whole, shown
+from convattn.layers.seen import AxisCells, Parts, parts_wanted, sow_parts, value_lengths
 from convattn.ops.attention import attention_weights
 from convattn.ops.products import attend_row_column, pair_weights
 
@@ -64,6 +65,8 @@ class PositionAttention(nn.Module):
     dtype = jnp.result_type(x.dtype, value.dtype)
     wide = jnp.promote_types(dtype, jnp.float32)
     rows, columns = (weights.astype(wide) for weights in self._row_column(*axes, wide))
+    if parts_wanted(self):
+      sow_parts(self, self._parts(rows, columns, axes, x, value))
     if self.is_mutable_collection("intermediates"):  # N x N weights, for those who ask
       weights = pair_weights(rows, columns)
       self.sow("intermediates", "attention", jnp.broadcast_to(weights[None], (x.shape[0], *weights.shape)))
@@ -84,6 +87,29 @@ class PositionAttention(nn.Module):
   def _row_column(self, rows: Axis, columns: Axis, dtype: DTypeLike) -> tuple[jax.Array, jax.Array]:
     """Weights [n, a, outputs, keys] along each axis; a head's attention is the sum over a of their products."""
     raise NotImplementedError(f"{type(self).__name__} is not a layer of its own: use one of its kinds.")
+
+  def _pair_logits(self, rows: Axis, columns: Axis, weights: jax.Array) -> jax.Array:
+    """Logits [n, q, k] of these weights."""
+    return jnp.log(weights)
+
+  def _parts(
+    self, rows: jax.Array, columns: jax.Array, axes: tuple[Axis, Axis], x: jax.Array, value: jax.Array
+  ) -> Parts:
+    weights = pair_weights(rows, columns)
+    image = jnp.pad(x if len(self.window) == 2 else x[:, None], [(0, 0), axes[0].zeros, axes[1].zeros, (0, 0)])
+    b, c, in_features = len(x), x.shape[-1], value.shape[1]
+    keys = image.reshape(b, -1, c // in_features, in_features).astype(rows.dtype)
+    value = value.reshape(self.num_heads, in_features, c // in_features, -1).astype(rows.dtype)
+    merged = jnp.einsum("bkgc,ncgo->bkngo", keys, value, precision="highest")
+    places = axes[-len(self.window) :]
+    return Parts(
+      weights[None],
+      position=self._pair_logits(*axes, weights),
+      lengths=value_lengths(self, merged.reshape(*merged.shape[:3], -1)),
+      # An output lies around the middle of its window.
+      query_axes=tuple(AxisCells(a.outputs, a.stride, float(a.queries[0]) + (1 - a.stride) / 2) for a in places),
+      key_axes=tuple(AxisCells(len(a.keys), 1, -a.zeros[0]) for a in places),
+    )
 
   def _check_fields(self) -> None:
     for name in ("num_heads", "features"):
@@ -154,6 +180,15 @@ class QuadraticAttention(PositionAttention):
     row_shifts = shifts[:, 0] if len(self.window) == 2 else jnp.zeros(self.num_heads, dtype)
     return gaussian_weights(rows, row_shifts, alpha)[:, None], gaussian_weights(columns, shifts[:, -1], alpha)[:, None]
 
+  def _pair_logits(self, rows: Axis, columns: Axis, weights: jax.Array) -> jax.Array:
+    # Those of far keys, whose weights are 0, are numbers too.
+    found: Any = (self.get_variable("params", name) for name in ("shifts", "alpha"))
+    shifts, alpha = (each.astype(weights.dtype) for each in found)
+    row_shifts = shifts[:, 0] if len(self.window) == 2 else jnp.zeros(self.num_heads, weights.dtype)
+    down = gaussian_logits(rows, row_shifts, alpha)
+    right = gaussian_logits(columns, shifts[:, -1], alpha)
+    return (down[:, :, None, :, None] + right[:, None, :, None, :]).reshape(weights.shape)
+
 
 class TableAttention(PositionAttention):
   """Every head has a table of logits over the taps of the window, and attends to nothing else.
@@ -177,9 +212,14 @@ class TableAttention(PositionAttention):
 
 def gaussian_weights(axis: Axis, shifts: jax.Array, alpha: jax.Array) -> jax.Array:
   """softmax over keys of -alpha (key - query - shift)^2: [n, outputs, keys] for shifts and alpha [n]."""
+  return attention_weights(gaussian_logits(axis, shifts, alpha)[None])[0]
+
+
+def gaussian_logits(axis: Axis, shifts: jax.Array, alpha: jax.Array) -> jax.Array:
+  """-alpha (key - query - shift)^2: [n, outputs, keys] for shifts and alpha [n]."""
   # The square itself, not its expansion: in float32 it keeps the digits that decide between neighbours.
   distance = jnp.asarray(axis.keys[None] - axis.queries[:, None], shifts.dtype)[None] - shifts[:, None, None]
   if axis.padding == "CIRCULAR":
     half = axis.size / 2
     distance = jnp.mod(distance + half, axis.size) - half
-  return attention_weights((-alpha[:, None, None] * distance**2)[None])[0]
+  return -alpha[:, None, None] * distance**2

@@ -31,7 +31,8 @@ from convattn.layers.token_attention import (
   SinusoidalPositions,
 )
 from convattn.layers.transformer import TransformerBlock
-from convattn.layers.vision_attention import SAGAN_FORMS, AugmentedConv, LocalAttention, SAGANAttention, WindowAttention
+from convattn.layers.vision_attention import SAGAN_FORMS, AugmentedConv, SAGANAttention
+from convattn.layers.window_attention import LocalAttention, WindowAttention
 
 __all__ = [
   "CONVOLUTIONS",

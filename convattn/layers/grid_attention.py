@@ -15,6 +15,7 @@ from convattn.layers.choices import chosen
 from convattn.layers.grid_positions import GRID_POSITIONS, check_bias
 from convattn.layers.heads import from_heads, head_width, to_heads
 from convattn.layers.inputs import check_input
+from convattn.layers.seen import Parts, parts_wanted, sow_parts, value_lengths
 from convattn.ops.attention import attention_weights, weighted_sum
 from convattn.ops.positions import relative_bias
 from convattn.ops.similarities import scaled_dot
@@ -62,10 +63,13 @@ class GridAttention(nn.Module):
     if self.content:
       query = to_heads(self, "query", self.num_heads, size)(tokens)
       key = to_heads(self, "key", self.num_heads, size, use_bias=False)(tokens)
-      logits = scaled_dot(query, key)
+      content = scaled_dot(query, key)
+      logits = content
     else:
+      content = None
       query = self._queries(h * w, size, learned=getattr(position, "reads_query", True))
       logits = jnp.zeros((1, 1, 1, 1), jnp.promote_types(self.dtype, jnp.float32))
+    bias = None
     if position is not None:
       bias = check_bias(position, position(tokens, query, (h, w), train=train), b, self.num_heads, h * w)
       logits = logits + (bias if bias.ndim == 4 else bias[None])
@@ -73,7 +77,10 @@ class GridAttention(nn.Module):
     self.sow("intermediates", "attention", weights)
     out = weighted_sum(jnp.broadcast_to(weights, (b, *weights.shape[1:])), value)
     out_width = width if self.out_width is None else self.out_width
-    return from_heads(self, out_width)(out).reshape(b, h, w, out_width)
+    out = from_heads(self, out_width)(out).reshape(b, h, w, out_width)
+    if parts_wanted(self):
+      sow_parts(self, Parts(weights, content, bias, lengths=value_lengths(self, value)))
+    return out
 
   def _queries(self, pixels: int, size: int, *, learned: bool) -> jax.Array:
     shape = (self.num_heads, size)
@@ -123,7 +130,11 @@ class GatedPositionalAttention(nn.Module):
     gate = nn.sigmoid(gate.astype(content.dtype))[None, :, None, None]
     weights = (1 - gate) * content + gate * position
     self.sow("intermediates", "attention", weights)
-    return from_heads(self, c)(weighted_sum(weights, value)).reshape(b, h, w, c)
+    out = from_heads(self, c)(weighted_sum(weights, value)).reshape(b, h, w, c)
+    if parts_wanted(self):
+      logits, lengths = scaled_dot(query, key), value_lengths(self, value)
+      sow_parts(self, Parts(weights, logits, relative_bias(table), lengths=lengths, gate=gate[0, :, 0, 0]))
+    return out
 
   def _local(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
     del key

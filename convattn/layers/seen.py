@@ -35,7 +35,8 @@ class Parts(struct.PyTreeNode):
     lengths: [g, n, q or 1, k], of the values behind the head's output matrix.
     gate: [n], the share of the second softmax, that of `position` alone; the first is that of `content` alone.
     query_cells, key_cells: [g, q] and [g, k], the pixel of the layer's input, row by row; -1 for none.
-    query_axes, key_axes: of the rows and the columns, where they are not the pixels of the layer's input.
+    query_axes, key_axes: where they are not the pixels of the layer's input, of its rows and columns; of a sequence
+      of its one axis.
   """
 
   weights: jax.Array
@@ -46,8 +47,8 @@ class Parts(struct.PyTreeNode):
   gate: jax.Array | None = None
   query_cells: jax.Array | None = None
   key_cells: jax.Array | None = None
-  query_axes: tuple[AxisCells, AxisCells] | None = struct.field(pytree_node=False, default=None)
-  key_axes: tuple[AxisCells, AxisCells] | None = struct.field(pytree_node=False, default=None)
+  query_axes: tuple[AxisCells, ...] | None = struct.field(pytree_node=False, default=None)
+  key_axes: tuple[AxisCells, ...] | None = struct.field(pytree_node=False, default=None)
 
 
 def parts_wanted(module: nn.Module) -> bool:
@@ -60,15 +61,30 @@ def sow_parts(module: nn.Module, parts: Parts) -> None:
   module.sow(PARTS, "attention", parts)
 
 
-def value_lengths(module: nn.Module, value: jax.Array) -> jax.Array:
-  """|v_k W_O| for value [g, k, n, e]: [g, n, 1, k] in at least float32.
+def value_lengths(module: nn.Module, value: jax.Array, shifts: jax.Array | None = None) -> jax.Array:
+  """|v_k W_O| for value [g, k, n, e]: [g, n, 1, k] in at least float32. (Kobayashi et al. 2020, section 3.)
 
   W_O is the head's slice [e, o] of the module's dense layer "out", if it has one; else values are the output as they
-  are. (Kobayashi et al. 2020, section 3.)
+  are. With `shifts` [2m+1, e] it is |(v_k + shifts[clip(k - q, -m, m) + m]) W_O|, [g, n, q, k] with as many queries.
   """
-  value = value.astype(jnp.promote_types(value.dtype, jnp.float32))
+  wide = jnp.promote_types(value.dtype, jnp.float32)
   params: Any = module.variables.get("params", {})
-  if "out" in params:
-    kernel = nn.meta.unbox(params["out"]["kernel"]).astype(value.dtype)
-    value = jnp.einsum("gkne,neo->gkno", value, kernel, precision="highest")
-  return jnp.moveaxis(jnp.linalg.norm(value, axis=-1), 1, 2)[:, :, None]
+
+  def out(value: jax.Array) -> jax.Array:
+    if "out" not in params:
+      return value
+    kernel = nn.meta.unbox(params["out"]["kernel"]).astype(wide)
+    return jnp.einsum("gkne,neo->gkno", value, kernel, precision="highest")
+
+  value = out(value.astype(wide))
+  squares = jnp.moveaxis(jnp.square(value).sum(-1), 1, 2)  # [g, n, k]
+  if shifts is None:
+    return jnp.sqrt(squares)[:, :, None]
+  # |v + a|^2 = |v|^2 + 2 v.a + |a|^2, so that no vector of a pair is formed.
+  r, e = shifts.shape
+  vectors = out(jnp.broadcast_to(shifts.astype(wide)[None, :, None], (1, r, value.shape[2], e)))[0]
+  products = jnp.einsum("gkno,rno->gnkr", value, vectors, precision="highest")
+  squares = squares[..., None] + 2 * products + jnp.square(vectors).sum(-1).T[None, :, None]
+  key = jnp.arange(value.shape[1])
+  shift = jnp.clip(key[None] - key[:, None], -(r // 2), r // 2) + r // 2  # [q, k]
+  return jnp.sqrt(jnp.maximum(squares[:, :, key[None], shift], 0))

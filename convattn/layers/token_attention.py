@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 
 from convattn.layers.heads import Similarity, from_heads, head_width, to_heads
 from convattn.layers.inputs import check_input
+from convattn.layers.seen import Parts, parts_wanted, sow_parts, value_lengths
 from convattn.ops.attention import attention_weights, check_mask, weighted_sum
 from convattn.ops.encodings import clipped_logits, clipped_values, sinusoids
 from convattn.ops.masks import causal_mask
@@ -37,6 +38,8 @@ class SelfAttention(nn.Module):
     logits = Similarity(self.similarity, self.param_dtype, name="similarity")(query, key)
     weights = attention_weights(logits, mask=mask)
     self.sow("intermediates", "attention", weights)
+    if parts_wanted(self):
+      sow_parts(self, Parts(weights, logits, mask=mask, lengths=value_lengths(self, value)))
     return weighted_sum(weights, value)[:, :, 0]
 
 
@@ -84,9 +87,11 @@ class MultiHeadAttention(nn.Module):
     query = to_heads(self, "query", self.num_heads, size)(x)
     key = to_heads(self, "key", self.num_heads, size, use_bias=False)(seen)
     value = to_heads(self, "value", self.num_heads, size)(seen)
-    logits = Similarity(self.similarity, self.param_dtype, name="similarity")(query, key)
+    content = Similarity(self.similarity, self.param_dtype, name="similarity")(query, key)
+    logits, bias, value_shifts = content, None, None
     if self.clip is not None:
-      logits = logits + clipped_logits(query * size**-0.5, self._vectors("key_shifts", size))
+      bias = clipped_logits(query * size**-0.5, self._vectors("key_shifts", size))
+      logits = logits + bias
     if self.causal:
       allowed = causal_mask(query.shape[1], key.shape[1])
       if mask is not None:
@@ -96,8 +101,12 @@ class MultiHeadAttention(nn.Module):
     self.sow("intermediates", "attention", weights)
     out = weighted_sum(weights, value)
     if self.clip is not None:
-      out = out + clipped_values(weights, self._vectors("value_shifts", size))
-    return from_heads(self, width if self.out_width is None else self.out_width)(out)
+      value_shifts = self._vectors("value_shifts", size)
+      out = out + clipped_values(weights, value_shifts)
+    out = from_heads(self, width if self.out_width is None else self.out_width)(out)
+    if parts_wanted(self):
+      sow_parts(self, Parts(weights, content, bias, mask, value_lengths(self, value, value_shifts)))
+    return out
 
   def _vectors(self, name: str, size: int) -> jax.Array:
     assert self.clip is not None

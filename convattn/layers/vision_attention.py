@@ -1,4 +1,4 @@
-"""Attention as a block of vision models: beside a convolution, around each pixel, in windows, behind a learned gate."""
+"""Attention as a block of vision models: beside a convolution, or behind a learned gate."""
 
 from __future__ import annotations
 
@@ -7,20 +7,17 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import DTypeLike
 
 from convattn.layers.convolution import Conv
 from convattn.layers.grid_positions import RowColumnPositions
 from convattn.layers.heads import from_heads, head_width, to_heads
 from convattn.layers.inputs import check_input
+from convattn.layers.seen import AxisCells, Parts, parts_wanted, sow_parts, value_lengths
 from convattn.ops.attention import attend
-from convattn.ops.masks import shifted_window_mask
-from convattn.ops.meshes import on_any_mesh
-from convattn.ops.partitions import neighbourhoods, window_partition, window_reverse
 from convattn.ops.pooling import max_pool
-from convattn.ops.positions import relative_bias
-from convattn.ops.similarities import dot
+from convattn.ops.similarities import dot, scaled_dot
+from convattn.ops.windows import num_windows, window_padding
 
 
 class AugmentedConv(nn.Module):
@@ -68,9 +65,13 @@ class AugmentedConv(nn.Module):
       for part, width in widths.items()
     )
     positions = RowColumnPositions(self.dtype, self.param_dtype, name="position")
-    out, weights = attend(query, key, value, bias=positions(tokens, query, grid))
+    bias = positions(tokens, query, grid)
+    out, weights = attend(query, key, value, bias=bias)
     self.sow("intermediates", "attention", weights)
-    return from_heads(self, self.value_width)(out)
+    out = from_heads(self, self.value_width)(out)
+    if parts_wanted(self):
+      sow_parts(self, Parts(weights, scaled_dot(query, key), bias, lengths=value_lengths(self, value)))
+    return out
 
 
 class SAGANAttention(nn.Module):
@@ -110,127 +111,18 @@ class SAGANAttention(nn.Module):
     out, weights = attend(query, key, value, similarity=dot)
     self.sow("intermediates", "attention", weights)
     gamma = self.param("gamma", nn.initializers.zeros, (), self.param_dtype)
-    return x + gamma.astype(self.dtype) * from_heads(self, c, use_bias=False)(out).reshape(b, h, w, c)
+    out = x + gamma.astype(self.dtype) * from_heads(self, c, use_bias=False)(out).reshape(b, h, w, c)
+    if parts_wanted(self):
+      rows, columns = (
+        AxisCells(num_windows(size, self.pool), self.pool, -window_padding(size, self.pool, self.pool)[0])
+        for size in (h, w)
+      )
+      lengths = value_lengths(self, value)
+      sow_parts(self, Parts(weights, dot(query, key), lengths=lengths, key_axes=(rows, columns)))
+    return out
 
 
 SAGAN_FORMS: dict[str, dict[str, int]] = {
   "paper": {"reduction": 8, "value_reduction": 8, "pool": 1},
   "code": {"reduction": 8, "value_reduction": 2, "pool": 2},
 }
-
-
-class LocalAttention(nn.Module):
-  """Stand-alone self-attention: every pixel attends to the window x window around it (Ramachandran et al. 2019).
-
-      out[q] = sum_k softmax_k(q . k + q . [rows[row shift], columns[column shift]]) v[k]      k in the window of q
-
-  [b, h, w, c] -> [b, h, w, width] (c if None), any grid. Half of a head's channels meet the vector of the row shift
-  (`rows` [window, d/2]), half that of the column shift; all heads share them. As in the paper nothing is scaled, and
-  no layer has a bias or follows the heads. Pixels outside the image are masked, which the paper does not say; its stem
-  with spatially varying values is not here. The weights [b * h * w, n, 1, window^2] are sown as "attention" in
-  "intermediates".
-
-  Raises:
-    ValueError: num_heads does not divide the width, a head has an odd width, or the window is even.
-  """
-
-  num_heads: int
-  window: int = 7
-  width: int | None = None
-  dtype: DTypeLike = jnp.float32
-  param_dtype: DTypeLike = jnp.float32
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    sizes = check_input(self, x, "b h w c", "query/kernel")
-    size = head_width(sizes["c"] if self.width is None else self.width, self.num_heads)
-    if size % 2:
-      raise ValueError(f"each head is {size} wide, but must be even: half for rows and half for columns.")
-    query, key, value = (
-      to_heads(self, name, self.num_heads, size, use_bias=False)(x) for name in ("query", "key", "value")
-    )
-    out, weights = _attend_around(query, key, value, self._shifts(size), self.window)
-    self.sow("intermediates", "attention", weights)
-    return out
-
-  def _shifts(self, size: int) -> jax.Array:
-    """[window^2, d]: the vectors of all places of a window, row by row."""
-    shape, initializer = (self.window, size // 2), nn.initializers.normal(1.0)
-    rows, columns = (self.param(name, initializer, shape, self.param_dtype) for name in ("rows", "columns"))
-    full = (self.window, self.window, size // 2)
-    both = [jnp.broadcast_to(rows[:, None], full), jnp.broadcast_to(columns[None], full)]
-    return jnp.concatenate(both, axis=-1).reshape(self.window**2, size).astype(self.dtype)
-
-
-@on_any_mesh
-def _attend_around(
-  query: jax.Array, key: jax.Array, value: jax.Array, shifts: jax.Array, window: int
-) -> tuple[jax.Array, jax.Array]:
-  """LocalAttention of [b, h, w, n, d] with shifts [window^2, d]: [b, h, w, n * d] and [b * h * w, n, 1, window^2]."""
-  b, h, w, n, d = query.shape
-  pixels, places = b * h * w, window**2
-  (key, inside), (value, _) = (neighbourhoods(a.reshape(b, h, w, n * d), window) for a in (key, value))
-  query = query.reshape(pixels, 1, n, d)
-  key, value = (a.reshape(pixels, places, n, d) for a in (key, value))
-  bias = jnp.einsum("pqnd,kd->pnqk", query, shifts, preferred_element_type=jnp.promote_types(query.dtype, jnp.float32))
-  mask = jnp.tile(inside.reshape(h * w, 1, 1, places), (b, 1, 1, 1))
-  out, weights = attend(query, key, value, similarity=dot, bias=bias, mask=mask)
-  return out.reshape(b, h, w, n * d), weights
-
-
-class WindowAttention(nn.Module):
-  """Attention in separate windows, shifted or not, with a bias table (Liu et al. 2021, Swin, section 3.2).
-
-      out = softmax(Q K' / sqrt(d) + B) V in each window,  B[q, k] = bias_table[head, key - query]
-
-  [b, h, w, c] -> [b, h, w, c] for any grid: what the window does not divide is padded at the end, and padding is never
-  seen. With `shift` the image is rolled by -shift first and back at the end, and pixels that only the roll has brought
-  together do not see each other. An axis of no more than one window is not shifted. bias_table is
-  [num_heads, 2 window - 1, 2 window - 1], indexed by key - query (their code: query - key). The key has no bias, which
-  the softmax would not see. The weights [b * windows, n, window^2, window^2] are sown as "attention" in
-  "intermediates".
-
-  Raises:
-    ValueError: num_heads does not divide the width, or the shift is not in [0, window).
-  """
-
-  num_heads: int
-  window: int
-  shift: int = 0
-  dtype: DTypeLike = jnp.float32
-  param_dtype: DTypeLike = jnp.float32
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    sizes = check_input(self, x, "b h w c", "query/kernel")
-    b, h, w, c = (sizes[axis] for axis in "bhwc")
-    if not 0 <= self.shift < self.window:
-      raise ValueError(f"shift is {self.shift}, but must be at least 0 and less than window = {self.window}.")
-    size = head_width(c, self.num_heads)
-    window = (self.window, self.window)
-    grid = (h + -h % self.window, w + -w % self.window)
-    shift = (self.shift if grid[0] > self.window else 0, self.shift if grid[1] > self.window else 0)
-    back = (-shift[0], -shift[1])
-    padded = jnp.pad(x, [(0, 0), (0, grid[0] - h), (0, grid[1] - w), (0, 0)])
-    windows = window_partition(jnp.roll(padded, back, (1, 2)), window)
-    query = to_heads(self, "query", self.num_heads, size)(windows)
-    key = to_heads(self, "key", self.num_heads, size, use_bias=False)(windows)
-    value = to_heads(self, "value", self.num_heads, size)(windows)
-    shape = (self.num_heads, 2 * self.window - 1, 2 * self.window - 1)
-    table = self.param("bias_table", nn.initializers.truncated_normal(0.02), shape, self.param_dtype)
-    mask = shifted_window_mask(grid, window, shift) & _true_pixels((h, w), grid, window, back)
-    # Where every pair may meet, there is nothing to mask.
-    tiled = None if mask.all() else jnp.tile(mask, (b, 1, 1, 1))
-    out, weights = attend(query, key, value, bias=relative_bias(table), mask=tiled)
-    self.sow("intermediates", "attention", weights)
-    out = window_reverse(from_heads(self, c)(out), window, grid)
-    return jnp.roll(out, shift, (1, 2))[:, :h, :w]
-
-
-def _true_pixels(image: tuple[int, int], grid: tuple[int, int], window: tuple[int, int], roll: tuple[int, int]) -> Any:
-  """[windows, 1, 1, pixels]: which pixels of each window of the padded and rolled image are of the image."""
-  true = np.zeros(grid, bool)
-  true[: image[0], : image[1]] = True
-  rows, columns = grid[0] // window[0], grid[1] // window[1]
-  parts = np.roll(true, roll, (0, 1)).reshape(rows, window[0], columns, window[1])
-  return parts.swapaxes(1, 2).reshape(rows * columns, 1, 1, window[0] * window[1])
