@@ -104,6 +104,16 @@ def test_prefix_tokens_stay_what_they_are_between_grids():
   np.testing.assert_array_equal(seen.values, found.probabilities[:, 0, 0, 2:].reshape(2, 5, 3))
 
 
+def test_prefix_tokens_are_no_cells_where_keys_are_pooled():
+  weights = drawn(COARSE, prefix=1, images=1, heads=1)[:, :, :1].repeat(16, 2)  # [1, 1, 16, 7]
+  found = rolled(layer(weights, key_grid=COARSE, prefix_tokens=1))[0] - 0.5 * np.eye(16)
+  np.testing.assert_allclose(found[:, 0], 0.5 * weights[0, 0, :, 0], rtol=1e-5)
+  # The first pooled key is the mean of four cells: each has a quarter of its weight.
+  np.testing.assert_allclose(
+    found[:, 1 + np.array([0, 1, 3, 4])], 0.125 * weights[0, 0, :, 1:2].repeat(4, 1), rtol=1e-5
+  )
+
+
 def test_rows_sum_to_one():
   pooled = drawn()[..., :6] * 3
   maps = [layer(pooled, key_grid=COARSE), layer(drawn(seed=3)), layer(drawn(COARSE, seed=4), COARSE)]
