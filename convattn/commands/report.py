@@ -1,5 +1,6 @@
-"""The report command: the figures of a workdir drawn again from its files, or several runs compared on one page."""
+"""The report command: a workdir's figures, and a run's page, made again; or several runs compared on one page."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from convattn.files import write_whole
 _HELP = """convattn report --workdir=DIR
 convattn report DIR DIR ... [--out=FILE.html]
 
-  --workdir  where a training or a study writes; it may still be running: its figures are drawn again
+  --workdir  where a training or a study writes; it may still be running: its figures are drawn again, and
+              the page of a run that has ended is made again
   DIR ...    two or more workdirs of runs: settings that differ, curves, final figures over the seeds, and speed
   --out      the page of the comparison; a table in Markdown with the same name and .md is written beside it
              (default: comparison.html in the folder that holds the first workdir)"""
@@ -20,7 +22,7 @@ _NAME = "comparison.html"
 
 
 def run(arguments: Sequence[str]) -> None:
-  """Draws what the workdir's files say, or compares several, and prints the paths of what it wrote.
+  """Makes what the workdir's files say, or compares several, and prints the paths of what it wrote.
 
   Raises:
     UserError: a wrong argument, a workdir without metrics or without a run, or a figure that cannot be drawn; the
@@ -43,9 +45,20 @@ def run(arguments: Sequence[str]) -> None:
   workdirs = [*folders, *(values[name] for name in ("workdir",) if name in values)]
   if not workdirs:
     raise UserError("which run? --workdir=DIR, such as --workdir=runs/digits. To compare runs: report DIR DIR.")
-  failures = figures.draw(Path(workdirs[0]).expanduser())
+  workdir = Path(workdirs[0]).expanduser()
+  failures = figures.draw(workdir)
+  for line in figures.page(workdir, _images(workdir)):
+    print(f"note: {line}", file=sys.stderr)
   if failures:
     raise UserError("; ".join(failures))
+
+
+def _images(workdir: Path) -> int:
+  """Of the page, as the run's settings say; none of one that goes on."""
+  from convattn.training.workdir import read_config, read_result
+
+  recorded = None if read_result(workdir) is None else read_config(workdir)
+  return 0 if recorded is None else recorded.experiment.explore
 
 
 def _compare(folders: Sequence[Path], out: str | None) -> None:

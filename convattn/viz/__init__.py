@@ -13,6 +13,7 @@ if TYPE_CHECKING:
   from convattn.viz.confusion import confusion_figure as confusion_figure, read_confusion as read_confusion
   from convattn.viz.curves import curves_figure as curves_figure, read_curves as read_curves
   from convattn.viz.explore_page import Overlay as Overlay, explore as explore
+  from convattn.viz.exploring import exploration as exploration, num_parts as num_parts
   from convattn.viz.head_centres import head_centres_figure as head_centres_figure
   from convattn.viz.head_depth import (
     convolution_likeness_figure as convolution_likeness_figure,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     mistakes_figure as mistakes_figure,
     read_mistakes as read_mistakes,
   )
+  from convattn.viz.page_plan import PagePlan as PagePlan, plan_page as plan_page
   from convattn.viz.report import (
     CONFUSION_FIGURE as CONFUSION_FIGURE,
     CURVES_FIGURE as CURVES_FIGURE,
@@ -44,11 +46,13 @@ __getattr__, __dir__, __all__ = lazy_names(
     "confusion": "confusion_figure read_confusion",
     "curves": "curves_figure read_curves",
     "explore_page": "Overlay explore",
+    "exploring": "exploration num_parts",
     "head_centres": "head_centres_figure",
     "head_depth": "convolution_likeness_figure head_distance_figure",
     "head_grid": "head_grid_figure",
     "kernel_sheet": "kernel_sheet_figure",
     "mistakes": "Mistakes mistakes_figure read_mistakes",
+    "page_plan": "PagePlan plan_page",
     "report": "CONFUSION_FIGURE CURVES_FIGURE MISTAKES_FIGURE STUDY_FIGURE draw",
     "seed_bands": "seed_band_figure",
     "study": "read_study study_figure",

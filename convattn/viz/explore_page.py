@@ -138,7 +138,7 @@ def as_maps(
   if not isinstance(maps, Mapping) and isinstance(maps[0], AttentionMap):
     return [each for each in maps if isinstance(each, AttentionMap)]
   size = None if images is None else (images.shape[1], images.shape[2])
-  return maps_of_arrays(maps, grid, prefix_tokens, image=size)  # type: ignore[arg-type]
+  return maps_of_arrays(maps, grid, prefix_tokens, image=size)
 
 
 def _images(

@@ -136,13 +136,14 @@ def test_an_example_is_told_in_three_sentences(visit, page):
 
 def test_a_weight_unfolds_its_arithmetic(visit, page):
   layer = handmade.maps()[0]
-  tab = visit(page, "#at=5,5&layer=stage_1/strided&head=0&image=1&weight=8")
-  settled(tab)
   query = layer.query_grid.cell_at(5.5, 5.5)
-  numbers = [float(text.removeprefix("= ").replace("−", "-")) for text in tab.locator(".sum b").all_inner_texts()]
   row = layer.logits[1, 0, query]
-  expected = [layer.content[1, 0, query, 8], layer.position[1, 0, query, 8], row[8], np.exp(row[8] - row.max())]
-  expected += [layer.probabilities[1, 0, query, 8], layer.norm_weighted[1, 0, query, 8]]
+  key = int(row.argsort()[-2])
+  tab = visit(page, f"#at=5,5&layer=stage_1/strided&head=0&image=1&weight={key}")
+  settled(tab)
+  numbers = [float(text.removeprefix("= ").replace("−", "-")) for text in tab.locator(".sum b").all_inner_texts()]
+  expected = [layer.content[1, 0, query, key], layer.position[1, 0, query, key], row[key], np.exp(row[key] - row.max())]
+  expected += [layer.probabilities[1, 0, query, key], layer.norm_weighted[1, 0, query, key]]
   np.testing.assert_allclose(numbers, expected, atol=6e-3)
   tab.locator(".focus").click(position={"x": 3, "y": 3})
   settled(tab)

@@ -2,9 +2,7 @@
 
 import io
 import json
-import pathlib
 import re
-import sys
 
 import jax
 import numpy as np
@@ -14,10 +12,8 @@ from PIL import Image
 from convattn.models import CoAtNet, Spec
 from convattn.viz.assembly import FOLDER
 from convattn.viz.page_model import describe, in_page_precision
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from served import served
-from small_models import disturbed, layout, preprocessing_for
+from tests.viz.served import served
+from tests.viz.small_models import disturbed, layout, preprocessing_for
 
 SHAPE = (6, 8, 1)
 NAMES = ("<b>zero</b>", "one", "<img src=x onerror=alert(1)>")
@@ -29,7 +25,7 @@ import { floats } from "./unpack.js";
 const { model, bytes, names } = JSON.parse(document.querySelector("script").textContent);
 window.result = null;
 const panel = livePanel({ description: model, floats, bytes: Uint8Array.from(bytes), nameOf: (label) => names[label],
-  onResult: (result) => { window.result = result; } });
+  onResult: (result) => { window.result = result; }, drawHead: () => {}, point: (pixel) => { window.pixel = pixel; } });
 document.querySelector("main").append(panel.element);
 window.show = (bytes) => panel.show(Uint8Array.from(bytes));
 </script>"""
@@ -130,6 +126,7 @@ def test_by_keyboard_one_draws_erases_and_fills(tab, small):
   expected[2, 2:4] = 255
   np.testing.assert_array_equal(found(tab)[1], expected)
   assert tab.locator(".live-spoken").text_content() == "row 2, column 2: 255"
+  assert tab.evaluate("window.pixel") == [2, 2]
   press(tab, "eraser")
   tab.locator("canvas.live-drawing").focus()
   tab.keyboard.press("Space")

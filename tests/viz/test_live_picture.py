@@ -1,15 +1,10 @@
 """A picture becomes the model's pixels in the page as it does in Python."""
 
-import pathlib
-import sys
-
 import numpy as np
 import pytest
 
 from convattn.pretrained.pictures import Preprocessing
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from served import served
+from tests.viz.served import served
 
 MADE = """async ([rgba, height, width, preprocessing]) => {
   const { modelBytes } = await import("./live_picture.js");

@@ -3,8 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import pathlib
-import sys
 
 import flax.traverse_util
 import jax
@@ -19,10 +17,8 @@ from convattn.layers import attention as attention_layer
 from convattn.models import Spec, create_model
 from convattn.ops.attention import attend
 from convattn.viz.page_model import LARGEST, describe, in_page_precision
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from served import served
-from small_models import SPECS, disturbed, preprocessing_for, small_model
+from tests.viz.served import served
+from tests.viz.small_models import SPECS, disturbed, preprocessing_for, small_model
 
 RUN = """async ([description, runs]) => {
   const [{ createModel }, { floats }] = await Promise.all([import("./model.js"), import("./unpack.js")]);

@@ -7,9 +7,9 @@ const MOVES = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRi
 
 /**
  * {element, draw, tool, size} for a Drawing. `onchange()` is called as the picture changes, `say(text)` with what a
- * reader who sees no picture should know. Arrow keys move, space paints, shift and an arrow key draw a line.
+ * reader who sees no picture should know, `point([row, column])` with the pixel one is at, null: none. Arrow keys move, space paints, shift and an arrow key draw a line.
  */
-export function drawingCanvas(drawing, { onchange, say }) {
+export function drawingCanvas(drawing, { onchange, say, point }) {
   const { height, width, channels } = drawing;
   const scale = Math.max(1, Math.floor(WIDEST / Math.max(width, height)));
   const canvas = make("canvas", {
@@ -90,6 +90,7 @@ export function drawingCanvas(drawing, { onchange, say }) {
     paint(last, last);
   });
   canvas.addEventListener("pointermove", (event) => {
+    point(place(event).map((at, axis) => Math.min(Math.max(Math.floor(at), 0), [height, width][axis] - 1)));
     if (!last) return;
     for (const each of event.getCoalescedEvents ? event.getCoalescedEvents() : [event]) {
       const at = place(each);
@@ -100,6 +101,8 @@ export function drawingCanvas(drawing, { onchange, say }) {
     onchange();
   });
   for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, () => { last = null; });
+
+  canvas.addEventListener("pointerleave", () => point(null));
 
   canvas.addEventListener("keydown", (event) => {
     const move = MOVES[event.key];
@@ -115,6 +118,7 @@ export function drawingCanvas(drawing, { onchange, say }) {
       drawing.begin();
       paint(move ? from : [cursor.row + 0.5, cursor.column + 0.5], [cursor.row + 0.5, cursor.column + 0.5]);
     } else draw();
+    point([cursor.row, cursor.column]);
     const at = cursor.row * width + cursor.column;
     const bytes = Array.from(drawing.bytes.subarray(at * channels, (at + 1) * channels)).join(", ");
     say(`row ${cursor.row}, column ${cursor.column}: ${bytes}${drawing.hidden[at] ? ", hidden" : ""}`);
@@ -125,6 +129,7 @@ export function drawingCanvas(drawing, { onchange, say }) {
   });
   canvas.addEventListener("blur", () => {
     cursor.seen = false;
+    point(null);
     draw();
   });
   draw();

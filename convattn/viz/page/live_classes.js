@@ -13,14 +13,15 @@ const MOST = 10;
  */
 export function classBars(nameOf, onchoose) {
   const list = make("ul", { className: "live-classes" });
-  let chosen = null;
+  let chosen = null; // by a click
+  let best = null;
   let rows = [];
 
   function row(label) {
     const bar = make("span", { className: "live-bar" });
     const mark = make("span", { className: "live-mark" });
     const number = make("span", { className: "live-number" });
-    const name = toggle(nameOf(label), label === chosen, () => choose(label), {
+    const name = toggle(nameOf(label), false, () => choose(label), {
       className: "live-name",
       title: "which cells speak for it",
     });
@@ -30,7 +31,7 @@ export function classBars(nameOf, onchoose) {
 
   function choose(label) {
     chosen = label;
-    for (const each of rows) setPressed(each.name, each.label === chosen);
+    for (const each of rows) setPressed(each.name, each.label === label);
     onchoose();
   }
 
@@ -41,18 +42,17 @@ export function classBars(nameOf, onchoose) {
       rows = labels.map(row);
       list.replaceChildren(...rows.map((each) => each.element));
     }
-    const best = probabilities.indexOf(Math.max(...probabilities));
-    chosen ??= best;
+    best = probabilities.indexOf(Math.max(...probabilities));
     for (const { label, element, name, bar, mark, number } of rows) {
       element.classList.toggle("live-best", label === best);
-      setPressed(name, label === chosen);
+      setPressed(name, label === (chosen ?? best));
       bar.style.width = `${100 * probabilities[label]}%`;
       mark.style.left = `${100 * before[label]}%`;
       number.textContent = percent(probabilities[label]);
       number.title = `logit ${short(logits[label])}`;
     }
   }
-  return { element: list, update, chosen: () => chosen };
+  return { element: list, update, chosen: () => chosen ?? best };
 }
 
 /** {element, update(map, grid, name, logit)}: each cell's contribution to a logit, as cells, with numbers on hover. */

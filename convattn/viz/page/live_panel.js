@@ -11,16 +11,18 @@ import { switches, switchable } from "./live_switches.js";
 import { inkOf, pictureInput, toolbar } from "./live_tools.js";
 
 /**
- * The panel of a model: {element, show(bytes), changed()}; `show` begins anew with another picture, `changed` tells
- * whether anything differs from how that one began.
+ * The panel of a model: {element, show(bytes), changed(), drawHeads()}; `show` begins anew with another picture,
+ * `changed` tells whether anything differs from how that one began.
  *
  * - description: the model as page_model.py writes it; floats: makes a Float32Array of a blob.
  * - bytes: the picture to begin with, [height * width * 3].
  * - nameOf: (label) -> what a class is called.
  * - onResult: called with {logits, probabilities, features, layers, bytes, changed} after each forward pass: what
  *   model.js gives, probabilities [classes], and the picture's bytes [height * width * 3].
+ * - drawHead: (canvas, layer, head) draws what a head looks at; called by drawHeads().
+ * - point: called with the pixel [row, column] that one is at, null: none.
  */
-export function livePanel({ description, floats, bytes: first, nameOf, onResult }) {
+export function livePanel({ description, floats, bytes: first, nameOf, onResult, drawHead, point }) {
   const [height, width, channels] = description.image_shape;
   const model = createModel(description, floats);
   const attending = switchable(description).heads;
@@ -29,8 +31,8 @@ export function livePanel({ description, floats, bytes: first, nameOf, onResult 
   const status = make("p", { className: "muted small live-status", role: "status" });
   const spoken = make("p", { className: "unseen live-spoken", role: "status" });
   const say = (text) => { spoken.textContent = text; };
-  const canvas = drawingCanvas(drawing, { onchange: () => later(), say });
-  const parts = switches(description, floats, () => later());
+  const canvas = drawingCanvas(drawing, { onchange: () => later(), say, point });
+  const parts = switches(description, floats, drawHead, () => later());
   const bars = classBars(nameOf, () => showMap());
   const map = classMapView();
   let before = null;
@@ -99,21 +101,21 @@ export function livePanel({ description, floats, bytes: first, nameOf, onResult 
 
   const changed = () => { canvas.draw(); later(); };
   const ink = inkOf(drawing);
-  const tools = toolbar({ drawing, canvas, ink, changed, attends: attending.length > 0, width });
   const picture = pictureInput({ drawing, description, changed, status });
-  const restart = button("as it was", () => {
+  function restart() {
     drawing.begin();
     Object.assign(drawing, { bytes: drawing.original.slice(), hidden: new Uint8Array(height * width) });
     parts.reset();
     changed();
-  });
+  }
+  const tools = toolbar({ drawing, canvas, ink, changed, restart, attends: attending.length > 0, width });
   const notes = description.notes.map((note) => make("p", { className: "muted small" }, note));
   const said = description.num_classes ? [make("h3", {}, "What the model says"), bars.element, map.element] : [];
   const element = make("div", { className: "live" },
-    make("div", { className: "live-left" }, canvas.element, tools, restart, status, spoken, picture.element, ...notes),
+    make("div", { className: "live-left" }, canvas.element, tools, status, spoken, picture.element, ...notes),
     make("div", { className: "live-right" }, ...said, parts.element),
   );
   picture.acceptDropsOn(element);
   show(first);
-  return { element, show, changed: () => differences().length > 0 };
+  return { element, show, changed: () => differences().length > 0, drawHeads: parts.drawHeads };
 }

@@ -4,12 +4,12 @@ import { scaleOf } from "./colours.js";
 import { make } from "./dom.js";
 import { button, setPressed, signedCanvas, toggle } from "./live_parts.js";
 
-/** A list of buttons for the parts of one layer; `marks` are drawn in them, or their numbers. */
+/** Buttons for the parts of one layer, with what `marks(at)` gives in them. */
 function layerSwitches({ name, count, word, marks }, scales, onchange) {
   const number = (at) => `${word} ${at} of ${name}`;
   const buttons = Array.from({ length: count }, (_, at) =>
-    toggle(marks ? marks(at) : String(at), scales[at] !== 0, () => set([at], scales[at] === 0), {
-      className: marks ? "live-kernel" : "live-head",
+    toggle(marks(at), scales[at] !== 0, () => set([at], scales[at] === 0), {
+      className: `live-${word}`,
       "aria-label": number(at),
       title: number(at),
     }),
@@ -70,13 +70,14 @@ function kernelsOf({ name, kernel, columns }, window, across) {
 }
 
 /**
- * {element, scales, off, reset}: `scales` as model.forward takes them, {heads, kernels}; off() counts those that are 0.
- * Kernels are drawn when they are first looked at.
+ * {element, scales, off, reset, drawHeads}: `scales` as model.forward takes them, {heads, kernels}; off() counts those
+ * that are 0. `drawHead(canvas, layer, head)` draws a head's map; kernels are drawn when they are first looked at.
  */
-export function switches(description, floats, onchange) {
+export function switches(description, floats, drawHead, onchange) {
   const layers = switchable(description);
   const scales = { heads: {}, kernels: {} };
   const rows = [];
+  const maps = [];
   for (const kind of ["heads", "kernels"]) {
     for (const { name, count } of layers[kind]) scales[kind][name] = Array.from({ length: count }, () => 1);
   }
@@ -86,8 +87,13 @@ export function switches(description, floats, onchange) {
     rows.push(row);
     return row.element;
   };
+  const headMark = (name) => (head) => {
+    const canvas = make("canvas", { "aria-hidden": "true" });
+    maps.push({ canvas, name, head });
+    return make("span", {}, canvas, String(head));
+  };
   const heads = layers.heads.map((layer) =>
-    make("div", { className: "live-layer" }, make("span", {}, layer.name), show("heads", layer)),
+    make("div", { className: "live-layer" }, make("span", {}, layer.name), show("heads", layer, headMark(layer.name))),
   );
   const kernels = layers.kernels.map((layer) => {
     const details = make("details", {}, make("summary", {}, `${layer.name}: ${layer.count} kernels`));
@@ -109,8 +115,9 @@ export function switches(description, floats, onchange) {
   );
   const allOn = button("all on", () => { reset(); onchange(); });
   const element = make("div", { className: "live-switches" },
-    heads.length ? make("h3", {}, "Heads") : null, ...heads,
+    heads.length ? make("h3", {}, "Heads: what they look at from the pixel you are at; a click switches one off") : null, ...heads,
     kernels.length ? make("h3", {}, "Kernels of the convolutions") : null, ...kernels, allOn,
   );
-  return { element, scales, off, reset };
+  const drawHeads = () => maps.forEach(({ canvas, name, head }) => drawHead(canvas, name, head));
+  return { element, scales, off, reset, drawHeads };
 }

@@ -4,8 +4,8 @@ import { buttonsOf, freshId, make } from "./dom.js";
 import { button } from "./live_parts.js";
 import { decoded, modelBytes } from "./live_picture.js";
 
-/** Tools, brush and ink, undo and clear. */
-export function toolbar({ drawing, canvas, ink, changed, attends, width }) {
+/** Tools, brush and ink, and ways back. */
+export function toolbar({ drawing, canvas, ink, changed, restart, attends, width }) {
   const tools = [
     ["pen", "pen", "paints with the ink"], ["eraser", "eraser", "paints the picture's background"],
     ["fill", "grey out", "paints the mean of the training data"],
@@ -22,6 +22,7 @@ export function toolbar({ drawing, canvas, ink, changed, attends, width }) {
   return make("div", { className: "live-tools" }, tool.element, size.element, ink.element,
     button("undo", () => { drawing.undo(); changed(); }),
     button("clear", () => { drawing.clear(); changed(); }),
+    button("as it was", restart, { title: "the picture as it began, everything on and nothing hidden" }),
   );
 }
 

@@ -60,7 +60,7 @@ function build() {
       story?.element ?? "",
       make("div", { className: "columns" },
         make("section", { className: "left", "aria-label": "Picture" }, picture.element, prefix?.element ?? "", ...left.map(({ element }) => element)),
-        make("section", { className: "middle", "aria-label": "Maps" }, controls.element, legend.element,
+        make("section", { className: "middle", "aria-label": "Maps" }, make("h2", { className: "unseen" }, "Maps"), controls.element, legend.element,
           make("div", { className: app.models > 1 ? "models two" : "models" }, ...maps)),
         make("section", { className: "right", "aria-label": "The chosen head" }, detail.element, buttons),
         convolutions?.element ?? ""),
