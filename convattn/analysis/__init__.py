@@ -1,5 +1,6 @@
 """Numbers out of a model."""
 
+from convattn.analysis.ablation import without_heads, without_keys, without_pixels
 from convattn.analysis.attention_map import MODES, AttentionMap, Grid
 from convattn.analysis.bare_arrays import maps_of_arrays
 from convattn.analysis.capture import attention_maps
@@ -72,4 +73,7 @@ __all__ = [
   "shift_profile",
   "summary_table",
   "tap_residuals",
+  "without_heads",
+  "without_keys",
+  "without_pixels",
 ]
