@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from convattn.analysis.attention_map import Grid
 from convattn.analysis.capture import evaluation
 from convattn.analysis.geometry import Following
-from convattn.layers.convolution import DepthwiseConv
+from convattn.layers.causal import CausalConv
+from convattn.layers.convolution import Conv, DepthwiseConv
+from convattn.ops.windows import shifted_slices
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,12 +45,14 @@ class ConvolutionKernel:
 
   @property
   def shifts(self) -> np.ndarray:
-    """[taps, 2]: from the middle of an output's cell to the middle of what each tap reads, in pixels: key - query."""
+    """[taps, 2]: from the middle of an output's cell to the middle of what a tap reads, in pixels: key - query.
+
+    nan for a tap that reads nothing but padding, the image being small.
+    """
     centres = self.key_grid.centres()[self.key_cells] - self.query_grid.centres()[:, None]
-    inside = self.key_cells >= 0
-    if not inside.any(0).all():
-      raise ValueError(f"{self.layer}: the image is so small that some taps read nothing but padding.")
-    return centres[inside.argmax(0), np.arange(inside.shape[1])]
+    inside = np.asarray(self.key_cells >= 0)
+    first = centres[inside.argmax(0), np.arange(inside.shape[1])]
+    return np.where(inside.any(0)[:, None], first, np.nan)
 
   def boxes(self, output: int) -> np.ndarray:
     """[taps, 4]: top, left, bottom and right of the cell that each tap reads for an output, in pixels; nan: padding.
@@ -76,31 +80,40 @@ def convolution_kernels(model: nn.Module, variables: Any, images: Any) -> list[C
   """
   if len(images.shape) != 4:
     raise ValueError(f"images have shape {images.shape}, but must be [b, h, w, c].")
-  found: list[ConvolutionKernel] = []
-  following = Following(tuple(images.shape[1:3]))
+  calls: list[tuple[nn.Module, Grid, Grid]] = []
+
+  def visit(module: nn.Module, below: Grid, above: Grid) -> None:
+    if isinstance(module, (Conv, DepthwiseConv, CausalConv)):
+      calls.append((module, below, above))
+
   one = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
   options = evaluation(model)
-  with nn.intercept_methods(_noting(following, variables, found)), nn.intercept_methods(following):
+  with nn.intercept_methods(Following((images.shape[1], images.shape[2]), visit)):
     # A function of its own each time: a program known from before would call no module.
     jax.eval_shape(lambda variables, images: model.apply(variables, images, **options), variables, one)
-  return found
+  found = [_kernel(module, variables["params"], *grids) for module, *grids in calls]
+  return [each for each in found if each.key_cells.shape[1] > 1]
 
 
-def _noting(following: Following, variables: Any, found: list[ConvolutionKernel]) -> Callable[..., Any]:
-  """Adds each convolution to `found` after its call."""
+def _kernel(module: Any, params: Any, below: Grid, above: Grid) -> ConvolutionKernel:
+  for part in module.path:
+    params = params[part]
+  kernel = np.asarray(nn.meta.unbox(params["kernel"]), np.float32)
+  causal, depthwise = isinstance(module, CausalConv), isinstance(module, DepthwiseConv)
+  cells = (_behind if causal else _around)(module, below)
+  name = "/".join(module.path) or type(module).__name__
+  return ConvolutionKernel(name, kernel[None] if causal else kernel, depthwise, above, below, cells)
 
-  def call(method: Callable[..., Any], arguments: Any, options: Any, context: nn.module.InterceptorContext) -> Any:
-    module, grid = context.module, following.grid
-    out = method(*arguments, **options)
-    if context.method_name == "__call__" and isinstance(module, tuple(_READS)):
-      below = following.grids[module.path][-1]
-      assert below is not None and following.grid is not None
-      kernel = _kernel(module, variables)
-      if kernel.shape[0] * kernel.shape[1] > 1:
-        cells = next(read for kind, read in _READS.items() if isinstance(module, kind))(module, below)
-        name = "/".join(module.path) or type(module).__name__
-        depthwise = isinstance(module, DepthwiseConv)
-        found.append(ConvolutionKernel(name, kernel, depthwise, following.grid, below, cells))
-    return out
 
-  return call
+def _around(module: Conv | DepthwiseConv, grid: Grid) -> np.ndarray:
+  """What each tap of each output reads: the numbers of the pixels, cut as the layer cuts its image."""
+  numbers = jnp.arange(1, grid.cells + 1).reshape(1, grid.height, grid.width, 1)
+  window = (module.kernel_size, module.kernel_size)
+  return np.stack([np.ravel(part) for _, part in shifted_slices(numbers, window, module.stride, 0)], -1) - 1
+
+
+def _behind(module: CausalConv, grid: Grid) -> np.ndarray:
+  rows, columns = (np.arange(0, size, module.stride) for size in (grid.height, grid.width))
+  read = columns[:, None] - (module.taps - 1 - np.arange(module.taps)) * module.dilation
+  cells = np.where(read >= 0, rows[:, None, None] * grid.width + read, -1)
+  return cells.reshape(-1, module.taps)

@@ -12,7 +12,7 @@ from convattn.viz.packing import Blob, pack, pack_as
 
 LOGITS, WEIGHTS = 4e-4, 1e-4
 """How far what comes back of logits and of weights may be from what was packed."""
-LARGEST = 24
+KERNELS = 24
 """Kernels of a convolution that a page has."""
 _SAME = 2e-5
 """Up to this difference an array follows from others."""
@@ -74,9 +74,9 @@ def metrics_of_heads(report: HeadReport) -> list[dict[str, Any]]:
 def packed_convolution(convolution: ConvolutionKernel) -> dict[str, Any]:
   """A convolution as JSON.
 
-  "taps" [kh, kw] are norms over the channels. "kernels" [n, kh, kw] are the LARGEST ones of a single input and output
-  channel, with "kernel_names". What an output reads is "rows" [grid.height, kh] and "columns" [grid.width, kw] of the
-  input grid, -1: padding.
+  "taps" [kh, kw] are norms over the channels. "kernels" [n, kh, kw] are the KERNELS largest ones of a single input and
+  output channel, with "kernel_names". What an output reads is "rows" [grid.height, kh] and "columns" [grid.width, kw]
+  of the input grid, -1: padding.
 
   Raises:
     ValueError: rows of what it reads depend on the columns.
@@ -84,7 +84,7 @@ def packed_convolution(convolution: ConvolutionKernel) -> dict[str, Any]:
   kernel = np.asarray(convolution.kernel, np.float32)
   high, wide, _, channels = kernel.shape
   single = kernel.transpose(2, 3, 0, 1).reshape(-1, high, wide)
-  largest = np.argsort(-np.square(single).sum((1, 2)), kind="stable")[:LARGEST]
+  largest = np.argsort(-np.square(single).sum((1, 2)), kind="stable")[:KERNELS]
   pairs = [divmod(int(each), channels) for each in largest]
   rows, columns = _read(convolution)
   return {
