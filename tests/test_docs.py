@@ -82,7 +82,7 @@ def arguments_of(test) -> list[dict[str, object]]:
 def test_there_is_python_on_the_pages():
   assert {page for page in PAGES if blocks(page, "python")} >= {
     "README.md", "docs/composing.md", "docs/data.md", "docs/equivalence.md", "docs/laws.md", "docs/models.md",
-    "docs/operators.md", "docs/runs.md", "docs/seeing_inside.md", "docs/studies.md",
+    "docs/operators.md", "docs/overlays.md", "docs/runs.md", "docs/seeing_inside.md", "docs/studies.md",
   }  # fmt: skip
   assert {parameter.id for parameter in programs()} >= TRAIN_OR_LOAD
 

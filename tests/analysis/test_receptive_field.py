@@ -1,6 +1,7 @@
 """Receptive fields whose support is known to the pixel, and one whose every value is."""
 
 import functools
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -34,7 +35,7 @@ def around(pixel, reach):
 
 
 class Stacked(nn.Module):
-  layers: tuple
+  layers: Sequence
 
   def __call__(self, x):
     for layer in self.layers:
@@ -124,6 +125,16 @@ def test_images_are_taken_a_few_at_a_time(monkeypatch):
   layer = Conv(4, 3)
   pieces = receptive_field(layer, layer.init(jax.random.key(0), IMAGES), IMAGES)
   np.testing.assert_allclose(pieces.values, whole.values, rtol=1e-5)
+
+
+def test_a_model_whose_fields_have_no_hash_is_compiled_all_the_same():
+  listed = Stacked([Conv(4, 3), Conv(3, 3)])
+  with pytest.raises(TypeError):
+    hash(listed)
+  variables = listed.init(jax.random.key(0), IMAGES)
+  for _ in range(2):
+    found = receptive_field(listed, variables, IMAGES)
+    np.testing.assert_array_equal(found.mean() > 0, around((7, 5), 2))
 
 
 def test_a_cell_that_is_not_there_is_refused():

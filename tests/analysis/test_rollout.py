@@ -1,9 +1,11 @@
 """Rollout against products that are known: identity, shifts, uniform heads, pooling, windows, prefix tokens."""
 
+import jax
 import numpy as np
 import pytest
 
-from convattn.analysis import AttentionMap, Grid, rollout, rollout_overlay
+from convattn.analysis import AttentionMap, Grid, attention_maps, rollout, rollout_overlay
+from convattn.models import CoAtNet, Run, Spec, Stage
 
 IMAGE = (10, 6)
 FINE = Grid(5, 3, (2.0, 2.0), image=IMAGE)
@@ -102,6 +104,16 @@ def test_prefix_tokens_stay_what_they_are_between_grids():
   np.testing.assert_array_equal(seen.values, found.probabilities[:, 0, 0, 2:].reshape(2, 5, 3))
 
 
+def test_prefix_tokens_are_no_cells_where_keys_are_pooled():
+  weights = drawn(COARSE, prefix=1, images=1, heads=1)[:, :, :1].repeat(16, 2)  # [1, 1, 16, 7]
+  found = rolled(layer(weights, key_grid=COARSE, prefix_tokens=1))[0] - 0.5 * np.eye(16)
+  np.testing.assert_allclose(found[:, 0], 0.5 * weights[0, 0, :, 0], rtol=1e-5)
+  # The first pooled key is the mean of four cells: each has a quarter of its weight.
+  np.testing.assert_allclose(
+    found[:, 1 + np.array([0, 1, 3, 4])], 0.125 * weights[0, 0, :, 1:2].repeat(4, 1), rtol=1e-5
+  )
+
+
 def test_rows_sum_to_one():
   pooled = drawn()[..., :6] * 3
   maps = [layer(pooled, key_grid=COARSE), layer(drawn(seed=3)), layer(drawn(COARSE, seed=4), COARSE)]
@@ -114,6 +126,20 @@ def test_an_overlay_is_what_the_mean_of_the_cells_sees():
   assert found.grid == FINE and not found.exact
   np.testing.assert_allclose(found.values, rolled(*maps).mean(1).reshape(2, 5, 3), rtol=1e-6)
   np.testing.assert_allclose(found.values.sum((1, 2)), 1, rtol=1e-6)
+
+
+def test_a_coatnet_is_rolled_out_over_its_strides():
+  stages = (Stage((Run("C", 1, 8),), 1), Stage((Run("T", 2, 8),), 1), Stage((Run("T", 1, 8),), 2))
+  model = CoAtNet(Spec(stages, (4, 8), head_size=4), num_classes=3)
+  images = np.random.default_rng(0).normal(size=(2, 10, 6, 1)).astype(np.float32)
+  variables = jax.jit(lambda images: model.init(jax.random.key(0), images, train=False))(images)
+  maps = attention_maps(model, variables, images)
+  found = rollout(maps)
+  assert (found.query_grid, found.key_grid) == (COARSE, FINE)
+  a, b, c = (0.5 * each.probabilities.mean(1) + 0.5 * np.eye(each.probabilities.shape[-1]) for each in maps)
+  children = rolled(layer(shift(0)), layer(shift(0, COARSE), COARSE))[0]
+  np.testing.assert_allclose(found.probabilities[:, 0], c @ children @ b @ a, rtol=1e-5)
+  np.testing.assert_allclose(found.probabilities.sum(-1), 1, rtol=1e-6)
 
 
 def test_maps_that_make_no_flow_are_refused():
