@@ -1,19 +1,11 @@
-"""What a page of a trained model is put together from: kernels, pictures, and what the scores of an overlay say."""
+"""What a page of a trained model is put together from: pictures, and what the scores of an overlay say."""
 
 import numpy as np
 import pytest
 
-from convattn.analysis import FILLS, ConvolutionKernel, Faithfulness, Grid
-from convattn.viz.exploring import DepthwiseKernel, shown
+from convattn.analysis import FILLS, Faithfulness
+from convattn.viz.exploring import shown
 from convattn.viz.overlays import comparison, scores_of
-
-
-def test_a_kernels_stride_is_that_from_its_inputs_to_its_outputs():
-  kernel = np.arange(3 * 5 * 1 * 2, dtype=np.float32).reshape(3, 5, 1, 2)
-  into, out = Grid(8, 9, (2.0, 2.0), image=(16, 18)), Grid(4, 3, (4.0, 6.0), image=(16, 18))
-  found = DepthwiseKernel.of(ConvolutionKernel("a/depthwise", kernel, True, out, into, np.zeros((12, 15), int)))
-  assert (found.layer, found.stride, found.grid) == ("a/depthwise", (2, 3), out)
-  np.testing.assert_array_equal(found.kernel, kernel[:, :, 0])
 
 
 def test_pictures_of_other_than_one_or_three_channels_are_shown_as_their_mean():
