@@ -62,13 +62,18 @@ class Following:
       self._visit(context.module, entered[-1], self._chain[-1])
     return out
 
+  @property
+  def last(self) -> Grid | None:
+    """The grid of the image that came last; None: there was none."""
+    return self._chain[-1] if self._chain else None
+
   def _note(self, context: nn.module.InterceptorContext) -> None:
     path = context.module.path
     if context.method_name == "setup" or path in self._inside:
       return
     if path not in self.grids:
       self.order.append(path)
-    self.grids.setdefault(path, []).append(self._chain[-1] if self._chain else None)
+    self.grids.setdefault(path, []).append(self.last)
 
 
 def grid_of_axes(base: Grid, axes: tuple[AxisCells, ...]) -> Grid:

@@ -1,0 +1,131 @@
+// What the parts of the page share: its data, what is chosen, and the maps that follow.
+
+import { createLayer } from "./layers.js";
+import { has, isSigned, mapOf } from "./selection.js";
+import { FIRST, hashOf, stateOf } from "./state.js";
+import { unpack } from "./unpack.js";
+
+/** The app of a manifest. `changed` is called, once a frame, when something is to be drawn anew. */
+export function createApp(manifest, changed) {
+  const models = [manifest, ...(manifest.compare ? [manifest.compare] : [])].map(statesOf);
+  const attending = models[0].get(null);
+  const size = manifest.image_size ?? attending[0].queryGrid.image ?? [attending[0].queryGrid.height, attending[0].queryGrid.width];
+  const live = { bytes: null, probabilities: null };
+  let hovered = null;
+  let waiting = false;
+
+  const app = {
+    manifest, size, hasPlaces: attending[0].queryGrid.image !== null, models: models.length,
+    state: { ...FIRST, ...beginning(manifest, attending, size) },
+    pointed: null,
+    /** Layers that attend, of a model and at a step of its training; only the first model has steps. */
+    layers: (which, step = app.state.step) => models[which].get(which === 0 ? step : null) ?? models[which].get(null),
+    chosen() {
+      const { model, layer: name, head } = app.state;
+      const layer = app.layers(model).find((each) => each.name === name) ?? app.layers(0)[0];
+      return { layer, head: Math.min(head, layer.heads - 1) };
+    },
+    /** What is selected now: what the pointer is over, else what was kept. */
+    selection() {
+      const { at, direction, average, image, mode, s } = app.state;
+      return { at: hovered ?? at, direction, average, image, mode, s };
+    },
+    map: (layer, head) => mapOf(layer, head, app.selection()),
+    /** A place to go back to from "all". */
+    placed: () => (app.state.at === "all" ? manifest.story?.at ?? [size[0] >> 1, size[1] >> 1] : app.state.at),
+    set(patch) {
+      app.state = sound({ ...app.state, ...patch });
+      hovered = null;
+      later();
+    },
+    preview(at) {
+      hovered = at;
+      later();
+    },
+    point(found) {
+      app.pointed = found;
+      later();
+    },
+    redraw: later,
+    read(hash) {
+      app.state = sound(stateOf(hash, app.state));
+      later();
+    },
+    hash: () => hashOf(app.state),
+    image: () => manifest.images[app.state.image] ?? { name: "your picture", label: null, predicted: null, probabilities: live.probabilities },
+    imageName: (i) => manifest.images[i]?.name ?? "your picture",
+    bytesOf: (i) => (i < manifest.images.length ? manifest.images[i].pixels && bytes(i) : live.bytes),
+    className: (label) => manifest.class_names?.[label] ?? `class ${label}`,
+    keyTokens: () => manifest.tokens?.[1],
+    storedOverlay: () => manifest.overlays.find(({ name, image }) => name === app.state.overlay && (image === null || image === app.state.image)),
+    overlay() {
+      if (app.state.overlay === "head") {
+        const { layer, head } = app.chosen();
+        if (!layer.keyGrid.image || !has(layer, app.selection())) return null;
+        const map = app.map(layer, head);
+        return { grid: map.grid, values: map.values, signed: isSigned(app.state.mode, app.state.average) };
+      }
+      const found = app.storedOverlay();
+      if (!found) return null;
+      const values = unpack(found.values).floats();
+      return { grid: found.grid, values, signed: values.some((value) => value < 0) };
+    },
+    /** Room for the picture, in pixels of the page. */
+    tallest: () => (window.innerWidth < 700 ? Math.min(220, window.innerHeight * 0.3) : 420),
+    /** The result of the model in the page becomes one more image. */
+    setLive(result) {
+      live.bytes = result.bytes;
+      live.probabilities = Array.from(result.probabilities);
+      for (const layer of app.layers(0, null)) layer.setLive(liveArrays(result.layers[layer.name]));
+      app.set({ image: result.changed ? manifest.images.length : app.state.image, average: "one", step: null });
+    },
+  };
+
+  const kept = manifest.images.map(() => null);
+  const bytes = (i) => (kept[i] ??= unpack(manifest.images[i].pixels).exact());
+
+  /** The state with what does not exist put right. */
+  function sound(given) {
+    const state = { ...given, model: Math.min(given.model, models.length - 1) };
+    const layers = app.layers(state.model, state.step);
+    const layer = layers.find(({ name }) => name === state.layer) ?? layers[0];
+    const some = layers.some(({ modes }) => modes.includes(state.mode));
+    const last = live.bytes ? manifest.images.length : manifest.images.length - 1;
+    const inside = Array.isArray(state.at) ? state.at.map((value, i) => Math.min(value, size[i % 2] - 1)) : state.at;
+    return {
+      ...state, layer: layer.name, head: Math.min(state.head, layer.heads - 1), image: Math.min(state.image, Math.max(last, 0)),
+      mode: some ? state.mode : "probabilities", at: inside, pins: state.pins.slice(0, 4),
+    };
+  }
+
+  function later() {
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => {
+      waiting = false;
+      changed();
+    });
+  }
+
+  return app;
+}
+
+/** The layers of a model at each step of its training that the page has; null: those of the page itself. */
+function statesOf(manifest) {
+  const attending = (layers) => layers.filter(({ kind }) => kind === "attention").map(createLayer);
+  return new Map([[null, attending(manifest.layers)], ...manifest.timeline.map(({ step, layers }) => [step, attending(layers)])]);
+}
+
+function beginning(manifest, layers, size) {
+  const { story } = manifest;
+  if (story) return { image: story.image, at: story.at, layer: story.layer, head: story.head };
+  const [height, width] = size;
+  return { layer: layers[layers.length - 1].name, at: [height >> 1, width >> 1] };
+}
+
+/** The live model calls the lengths of values by another name. */
+function liveArrays(found) {
+  if (!found) return null;
+  const { probabilities, content, position, valueNorms } = found;
+  return Object.fromEntries(Object.entries({ probabilities, content, position, norms: valueNorms }).filter(([, values]) => values));
+}

@@ -1,0 +1,130 @@
+"""What the page is given and hands out: others' arrays, a notebook's frame, pictures and data of a view."""
+
+import html
+import io
+import json
+import re
+import xml.etree.ElementTree
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from convattn.viz import explore
+from tests.viz import handmade, screenshots
+from tests.viz.handmade import settled
+
+
+@pytest.fixture(scope="module")
+def page():
+  return handmade.page()
+
+
+def saved(tab, kind):
+  """The bytes that a button of the page hands out."""
+  with tab.expect_download() as download:
+    tab.get_by_role("button", name={"npz": "data (npz)"}.get(kind, kind.upper()), exact=True).click()
+  assert download.value.suggested_filename == f"view.{kind}"
+  return download.value.path().read_bytes()
+
+
+def test_data_are_saved_as_numpy_reads_them(visit, page):
+  tab = visit(page, "#at=3,4&image=1&layer=stage_1/strided&head=1&mode=logits")
+  settled(tab)
+  arrays = np.load(io.BytesIO(saved(tab, "npz")))
+  for layer in handmade.maps()[:2]:
+    query = layer.query_grid.cell_at(3.5, 4.5)
+    height, width = layer.key_grid.height, layer.key_grid.width
+    expected = layer.logits[1, :, query].reshape(-1, height, width)
+    np.testing.assert_allclose(arrays[layer.layer], expected, atol=1e-3)
+  token = handmade.maps()[3]
+  query = token.query_grid.cell_at(3.5, 4.5) + 2
+  np.testing.assert_allclose(arrays["stage_4/class_token/prefix"], token.logits[1, :, query, :2], atol=1e-3)
+  for mode in ("probabilities", "content", "norm_weighted"):
+    np.testing.assert_allclose(arrays[f"chosen/{mode}"], getattr(handmade.maps()[0], mode)[1, 1], atol=1e-3)
+
+
+def test_the_view_is_saved_as_png_and_svg(visit, page):
+  tab = visit(page, "#at=3,4&image=1")
+  settled(tab)
+  picture = PIL.Image.open(io.BytesIO(saved(tab, "png")))
+  assert min(picture.size) > 400
+  assert len(set(picture.convert("RGB").get_flattened_data())) > 50
+  root = xml.etree.ElementTree.fromstring(saved(tab, "svg"))
+  space = "{http://www.w3.org/2000/svg}"
+  assert root.tag == f"{space}svg"
+  texts = [element.text for element in root.iter(f"{space}text")]
+  assert {"By hand", "stage_1/strided", "stage_2/pooled", "two.png"} <= set(texts)
+  cells = sum(layer.num_heads * layer.key_grid.cells for layer in handmade.maps())
+  assert len(list(root.iter(f"{space}rect"))) > cells - 20
+
+
+def test_arrays_of_others_tokens_and_cross_attention(visit):
+  rng = np.random.default_rng(0)
+  arrays = [handmade.softmax(rng.normal(size=(2, 3, 5, 7))).astype(np.float16) for _ in range(2)]
+  page = explore(arrays, tokens=["a", "red", "fox", "ran", "off"], key_tokens=list("ABCDEFG"))
+  tab = visit(page)
+  tab.get_by_role("button", name="fox").click()
+  settled(tab)
+  shown = tab.evaluate("() => Array.from(convattn.app.map(convattn.app.layers(0)[1], 2).values)")
+  np.testing.assert_allclose(shown, arrays[1][0, 2, 2], atol=1e-3)
+  with_class = [handmade.softmax(rng.normal(size=(2, 3, 13, 13)))]
+  page = explore(with_class, rng.uniform(-2, 2, (2, 6, 8, 1)), grid=(3, 4), prefix_tokens=1)
+  tab = visit(page)
+  tab.get_by_role("button", name="class", exact=True).click()
+  settled(tab)
+  shown = tab.evaluate("() => Array.from(convattn.app.map(convattn.app.layers(0)[0], 0).values)")
+  np.testing.assert_allclose(shown, with_class[0][0, 0, 0, 1:], atol=1e-3)
+  assert tab.locator(".detail .token").inner_text().startswith("class 0.")
+
+
+def test_a_notebook_shows_it_in_a_frame(visit, browser, page, tmp_path):
+  frame = page._repr_html_()
+  (tag, source), *others = re.findall(r'<iframe ([^>]*) srcdoc="([^"]*)"></iframe>', frame)
+  assert others == []
+  assert html.unescape(source) == page.html
+  assert 'sandbox="allow-scripts allow-downloads"' in tag
+  path = tmp_path / "notebook.html"
+  path.write_text(f"<!doctype html><title>n</title>{frame}")
+  context = browser.new_context()
+  tab, troubles = context.new_page(), []
+  tab.on("pageerror", lambda error: troubles.append(str(error)))
+  tab.goto(path.as_uri())
+  tab.frame_locator("iframe").locator('.tile[aria-checked="true"]').wait_for()
+  tab.frame_locator("iframe").locator(".tile").nth(1).click()
+  assert troubles == []
+  context.close()
+
+
+@pytest.mark.parametrize(
+  ("call", "reason"),
+  [
+    (lambda: explore([]), "no maps"),
+    (lambda: explore([np.zeros((3, 4, 4))]), r"\(3, 4, 4\), but must"),
+    (lambda: explore([np.zeros((1, 1, 5, 5))], grid=(2, 2)), "grid is 2x2 after prefix_tokens = 0"),
+    (lambda: handmade.page(labels=[0, 1]), "of 3 images, and there are labels of 2"),
+    (lambda: explore([np.full((1, 1, 2, 2), 0.5)], np.zeros((1, 2, 2, 2))), r"images have shape \(1, 2, 2, 2\)"),
+    (lambda: handmade.page(report=[[]]), "5 maps and metrics of 1"),
+  ],
+)
+def test_what_does_not_fit_is_refused(call, reason):
+  with pytest.raises(ValueError, match=reason):
+    call()
+
+
+def test_the_manifest_is_plain_json(page):
+  assert json.loads(json.dumps(page.manifest, allow_nan=False)) == page.manifest
+
+
+@pytest.mark.slow
+def test_pictures_of_the_page_are_taken(browser, page, tmp_path):
+  paths = screenshots.take(browser, page.write(tmp_path / "page.html"), tmp_path)
+  assert [path.name for path in paths] == [
+    f"explore_{device}_{scheme}.png" for device in ("desktop", "phone") for scheme in ("light", "dark")
+  ]
+  bright = []
+  for path in paths:
+    picture = PIL.Image.open(path).convert("L")
+    assert picture.size in ((1280, 1000), (780, 1688))
+    bright.append(np.median(picture))
+  assert min(bright[0], bright[2]) > 200 > 60 > max(bright[1], bright[3])
