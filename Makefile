@@ -37,7 +37,7 @@ train: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 train: .venv/accelerator ## train CONFIG into WORKDIR; ARGS="--config.seed=1 ..." overrides settings
 	@$(RUN) train.py --config="$(CONFIG)" --workdir="$(WORKDIR)" $(ARGS)
 
-report: .venv/accelerator ## draw the figures of WORKDIR again from its files
+report: .venv/accelerator ## draw the figures of WORKDIR again from its files, and make its page
 	@$(RUN) -m convattn report --workdir="$(WORKDIR)"
 
 test: .venv/accelerator ## the fast tests

@@ -20,7 +20,7 @@ def one_line(error: BaseException | str, longest: int | None = None) -> str:
 def nearest(name: str, known: Iterable[str]) -> list[str]:
   """Up to three of the `known` names that `name` may have meant, best first; at least one if there are any.
 
-  Where none is alike and they are at most eight, all of them.
+  Where none is alike and they are at most twelve, all of them.
 
   Dotted names ("optimizer.beta1") are alike as a whole, or in their last part alone.
   """
@@ -38,7 +38,7 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
   if not names:
     return []
   best, *others = sorted(names, key=likeness, reverse=True)
-  if likeness(best) < 0.4 and len(names) <= 8:
+  if likeness(best) < 0.4 and len(names) <= 12:
     return names
   return [best, *(each for each in others[:2] if likeness(each) >= max(0.7, likeness(best) - 0.15))]
 

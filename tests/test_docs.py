@@ -82,7 +82,7 @@ def arguments_of(test) -> list[dict[str, object]]:
 def test_there_is_python_on_the_pages():
   assert {page for page in PAGES if blocks(page, "python")} >= {
     "README.md", "docs/composing.md", "docs/data.md", "docs/equivalence.md", "docs/laws.md", "docs/models.md",
-    "docs/operators.md", "docs/runs.md", "docs/studies.md",
+    "docs/operators.md", "docs/overlays.md", "docs/runs.md", "docs/seeing_inside.md", "docs/studies.md",
   }  # fmt: skip
   assert {parameter.id for parameter in programs()} >= TRAIN_OR_LOAD
 
@@ -196,7 +196,7 @@ def test_the_models_are_those_there_are():
 def test_the_models_have_the_parameters_that_the_page_says():
   for name, parameters, *_ in rows(PAGES["docs/models.md"]):
     model = convattn.create_model(name.strip("`"), num_classes=1000)
-    size = next((int(each) for each in re.findall(r"_(?:mini_)?(8|28|32)`", name)), 224)
+    size = next((int(each) for each in re.findall(r"_(?:mini_)?(8|28|32)(?:x8)?`", name)), 224)
     height, width = {"patch": (16, 80), "row": (1, 40)}.get(name.strip("`").partition("_")[0], (size, size))
     image = jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32)
     if "384" in name or name == "`test_coatnet`":

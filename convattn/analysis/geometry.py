@@ -23,15 +23,18 @@ class Following:
   counts where it leads to the output, so that a squeezed image of one pixel, or heads that look like an image, mislead
   nobody.
 
+  `visit` is told of each module that makes an image of an image: the module, the grid of the one and of the other.
+
   Attributes:
     order: paths of all modules, as they were called.
     grids: by path, the grid of the input of each of its calls; of one without, that of the image that came last.
   """
 
-  def __init__(self, image: tuple[int, int] | None):
+  def __init__(self, image: tuple[int, int] | None, visit: Callable[[nn.Module, Grid, Grid], None] | None = None):
     self.order: list[Path] = []
     self.grids: dict[Path, list[Grid | None]] = {}
     self._image = image
+    self._visit = visit
     self._chain: tuple[Grid, ...] = () if image is None else (Grid(*image, image=image),)
     self._inside: list[Path] = []
 
@@ -55,7 +58,14 @@ class Following:
       known = (left[-1].height, left[-1].width) == returned
       stated = getattr(context.module, "stride", getattr(context.module, "strides", None))
       self._chain = left if known else _reach(entered, returned, stated)
+    if self._visit is not None and given and returned and context.method_name == "__call__":
+      self._visit(context.module, entered[-1], self._chain[-1])
     return out
+
+  @property
+  def last(self) -> Grid | None:
+    """The grid of the image that came last; None: there was none."""
+    return self._chain[-1] if self._chain else None
 
   def _note(self, context: nn.module.InterceptorContext) -> None:
     path = context.module.path
@@ -63,7 +73,7 @@ class Following:
       return
     if path not in self.grids:
       self.order.append(path)
-    self.grids.setdefault(path, []).append(self._chain[-1] if self._chain else None)
+    self.grids.setdefault(path, []).append(self.last)
 
 
 def grid_of_axes(base: Grid, axes: tuple[AxisCells, ...]) -> Grid:

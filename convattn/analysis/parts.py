@@ -71,7 +71,8 @@ def _arrays(parts: Parts) -> dict[str, Any]:
   if position is not None:
     found["position"] = position if position.ndim == 4 else position[None]
   if parts.gate is None:
-    found["logits"] = sum(found[name] for name in ("content", "position") if name in found)
+    logits = sum(found[name] for name in ("content", "position") if name in found)
+    found["logits"] = logits if parts.mask is None else np.where(parts.mask, logits, -np.inf)
   if parts.lengths is not None:
     found["norm_weighted"] = weights * np.asarray(parts.lengths, np.float32)
   return {mode: np.broadcast_to(found[mode], weights.shape) for mode in MODES if mode in found}

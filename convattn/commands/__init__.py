@@ -16,7 +16,9 @@ COMMANDS = {
   "predict": "the classes of pictures, by name",
   "export": "one file that runs a model wherever JAX is",
   "summary": "what a model costs, stage by stage",
-  "report": "draw the figures of a finished or running training again",
+  "explore": "one page on which you see what a model looks at",
+  "report": "draw the figures of a training again, or compare several",
+  "figure": "draw a view of an explore page as a PDF for a paper",
 }
 """Each command and what it does; `convattn.commands.NAME.run(arguments)` carries it out."""
 

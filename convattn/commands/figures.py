@@ -1,9 +1,10 @@
-"""The figures of a workdir, whatever becomes of them."""
+"""The figures and the page of a workdir, whatever becomes of them."""
 
 from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from convattn.errors import one_line
@@ -26,3 +27,19 @@ def draw(workdir: Path) -> list[str]:
   except Exception as error:
     failures.append(f"no figure could be drawn: {type(error).__name__}: {one_line(error)}")
   return failures
+
+
+def page(workdir: Path, count: int) -> Iterator[str]:
+  """Writes explore.html of a run, on `count` images at most, and prints its path; gives a line if it cannot be made."""
+  try:
+    from convattn.commands.explore import page_of_run
+    from convattn.training.workdir import CHECKPOINTS
+
+    if not count or not (workdir / CHECKPOINTS).is_dir():
+      return
+    path = page_of_run(workdir, count)
+  except Exception as error:
+    kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
+    yield f"explore.html could not be made: {kind}{one_line(error)}"
+  else:
+    print(path)

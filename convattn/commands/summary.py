@@ -99,7 +99,7 @@ def _find(name: str) -> tuple[nn.Module, tuple[int, int], int]:
       return model, row.preprocessing.image_size, len(row.preprocessing.mean)
   model = create_model(name)
   sizes = [row.preprocessing.image_size for row in TAGS if row.architecture == name]
-  small = re.search(r"_(?:mini_)?(8|28|32)$", name)
+  small = re.search(r"_(?:mini_)?(8|28|32)(?:x8)?$", name)
   flat = _FLAT.get(name.partition("_")[0])
   return model, (sizes or [(int(small[1]),) * 2 if small else flat or (224, 224)])[0], 3
 

@@ -1,7 +1,9 @@
-"""The train command: settings from a file and the command line, `training.run`, then figures of what is on the disk."""
+"""The train command: settings from a file and the command line, `training.run`, then figures of what is on the disk,
+and the page of what the model looks at."""
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -115,5 +117,5 @@ def _train(
     show(end.message)
     return
   if is_main():
-    for line in figures.draw(workdir):
+    for line in itertools.chain(figures.draw(workdir), figures.page(workdir, experiment.explore)):
       print(f"note: {line}", file=sys.stderr)

@@ -11,9 +11,9 @@ from jax.typing import DTypeLike
 
 from convattn.equivalence.borders import Axis, Padding, image_axes, read_padding
 from convattn.equivalence.inputs import check_images, is_floating, is_whole, per_axis, plain, read_whole, shown
-from convattn.layers.seen import AxisCells, Parts, parts_wanted, sow_parts, value_lengths
+from convattn.layers.seen import AxisCells, Parts, parts_wanted, sow_parts, value_lengths, without_hidden
 from convattn.ops.attention import attention_weights
-from convattn.ops.products import attend_row_column, pair_weights
+from convattn.ops.products import attend_pairs, attend_row_column, pair_weights
 
 
 class PositionAttention(nn.Module):
@@ -65,15 +65,21 @@ class PositionAttention(nn.Module):
     dtype = jnp.result_type(x.dtype, value.dtype)
     wide = jnp.promote_types(dtype, jnp.float32)
     rows, columns = (weights.astype(wide) for weights in self._row_column(*axes, wide))
-    if parts_wanted(self):
-      sow_parts(self, self._parts(rows, columns, axes, x, value))
-    if self.is_mutable_collection("intermediates"):  # N x N weights, for those who ask
-      weights = pair_weights(rows, columns)
-      self.sow("intermediates", "attention", jnp.broadcast_to(weights[None], (x.shape[0], *weights.shape)))
+    mask = without_hidden(self, None, len(axes[0].keys) * len(axes[1].keys))
+    asked = parts_wanted(self) or self.is_mutable_collection("intermediates") or mask is not None
+    weights = self._pair_weights(rows, columns, axes, mask) if asked else None  # N x N weights, for those who ask
 
     image = x if len(self.window) == 2 else x[:, None]
     image = jnp.pad(image.astype(dtype), [(0, 0), axes[0].zeros, axes[1].zeros, (0, 0)])
-    seen = attend_row_column(rows.astype(dtype), columns.astype(dtype), image).astype(dtype)
+    if weights is not None:
+      self.sow("intermediates", "attention", jnp.broadcast_to(weights[None], (x.shape[0], *weights.shape)))
+      if parts_wanted(self):
+        sow_parts(self, self._parts(weights, axes, image, value, mask))
+    if mask is None or weights is None:
+      seen = attend_row_column(rows.astype(dtype), columns.astype(dtype), image).astype(dtype)
+    else:
+      seen = attend_pairs(weights.astype(dtype), image.reshape(len(x), -1, x.shape[-1])).astype(dtype)
+      seen = seen.reshape(len(x), axes[0].outputs, axes[1].outputs, *seen.shape[2:])
     groups = x.shape[-1] // in_features
     seen = seen.reshape(*seen.shape[:4], groups, in_features)
     value = value.astype(dtype).reshape(self.num_heads, in_features, groups, self.features // groups)
@@ -92,19 +98,22 @@ class PositionAttention(nn.Module):
     """Logits [n, q, k] of these weights."""
     return jnp.log(weights)
 
-  def _parts(
-    self, rows: jax.Array, columns: jax.Array, axes: tuple[Axis, Axis], x: jax.Array, value: jax.Array
-  ) -> Parts:
+  def _pair_weights(self, rows: jax.Array, columns: jax.Array, axes: tuple[Axis, Axis], mask: Any) -> jax.Array:
     weights = pair_weights(rows, columns)
-    image = jnp.pad(x if len(self.window) == 2 else x[:, None], [(0, 0), axes[0].zeros, axes[1].zeros, (0, 0)])
-    b, c, in_features = len(x), x.shape[-1], value.shape[1]
-    keys = image.reshape(b, -1, c // in_features, in_features).astype(rows.dtype)
-    value = value.reshape(self.num_heads, in_features, c // in_features, -1).astype(rows.dtype)
+    if mask is None:
+      return weights
+    return attention_weights(self._pair_logits(*axes, weights)[None], mask=mask)[0]
+
+  def _parts(self, weights: jax.Array, axes: tuple[Axis, Axis], image: jax.Array, value: jax.Array, mask: Any) -> Parts:
+    b, c, in_features = len(image), image.shape[-1], value.shape[1]
+    keys = image.reshape(b, -1, c // in_features, in_features).astype(weights.dtype)
+    value = value.reshape(self.num_heads, in_features, c // in_features, -1).astype(weights.dtype)
     merged = jnp.einsum("bkgc,ncgo->bkngo", keys, value, precision="highest")
     places = axes[-len(self.window) :]
     return Parts(
       weights[None],
       position=self._pair_logits(*axes, weights),
+      mask=mask,
       lengths=value_lengths(self, merged.reshape(*merged.shape[:3], -1)),
       # An output lies around the middle of its window.
       query_axes=tuple(AxisCells(a.outputs, a.stride, float(a.queries[0]) + (1 - a.stride) / 2) for a in places),

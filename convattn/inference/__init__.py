@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from convattn.lazy import lazy_names
 
 if TYPE_CHECKING:
+  from convattn.inference.choosing import Examples as Examples, telling_examples as telling_examples
   from convattn.inference.evaluating import (
     classification as classification,
     evaluate as evaluate,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = lazy_names(
   __name__,
   {
+    "choosing": "Examples telling_examples",
     "evaluating": "classification evaluate outcomes_of",
     "exporting": "Artifact export_classifier",
     "logits": "logits_of",

@@ -15,7 +15,7 @@ from convattn.layers.choices import check_choice, refuse_beside
 from convattn.layers.grid_positions import TABLE_RESIZE, PositionMLP, check_bias, position_maker
 from convattn.layers.heads import head_width
 from convattn.layers.inputs import check_input
-from convattn.layers.seen import Parts, parts_wanted, sow_parts, value_lengths
+from convattn.layers.seen import Parts, parts_wanted, sow_parts, value_lengths, without_hidden
 from convattn.ops.attention import attend
 from convattn.ops.dense import dense_dot
 from convattn.ops.similarities import scaled_dot
@@ -79,13 +79,14 @@ class RelativeAttention(nn.Module):
       if self.relative == "post" and static.ndim == 4:
         raise ValueError(f"relative is 'post', but {type(position).__name__} gives each image its own bias; use 'pre'.")
     bias, weights_after = (None, static) if self.relative == "post" else (static, None)
-    out, weights = attend(query, key, value, bias=bias, static_weights=weights_after)
+    mask = without_hidden(self, None, h * w)
+    out, weights = attend(query, key, value, bias=bias, static_weights=weights_after, mask=mask)
     self.sow("intermediates", "attention", weights)
     out_width = width if self.out_width is None else self.out_width
     out = dense(features=out_width, axis=(-2, -1), name="out")(out).reshape(b, h, w, out_width)
     if parts_wanted(self):
       content, lengths = scaled_dot(query, key), value_lengths(self, value)
-      sow_parts(self, Parts(weights, content, bias, lengths=lengths))
+      sow_parts(self, Parts(weights, content, bias, mask, lengths))
     return out
 
   def _position_maker(self) -> Callable[..., nn.Module] | None:

@@ -15,7 +15,7 @@ from convattn.layers.choices import chosen
 from convattn.layers.grid_positions import GRID_POSITIONS, check_bias
 from convattn.layers.heads import from_heads, head_width, to_heads
 from convattn.layers.inputs import check_input
-from convattn.layers.seen import Parts, parts_wanted, sow_parts, value_lengths
+from convattn.layers.seen import Parts, parts_wanted, sow_parts, value_lengths, without_hidden
 from convattn.ops.attention import attention_weights, weighted_sum
 from convattn.ops.positions import relative_bias
 from convattn.ops.similarities import scaled_dot
@@ -73,13 +73,14 @@ class GridAttention(nn.Module):
     if position is not None:
       bias = check_bias(position, position(tokens, query, (h, w), train=train), b, self.num_heads, h * w)
       logits = logits + (bias if bias.ndim == 4 else bias[None])
-    weights = attention_weights(logits)
+    mask = without_hidden(self, None, h * w)
+    weights = attention_weights(logits, mask=mask)
     self.sow("intermediates", "attention", weights)
     out = weighted_sum(jnp.broadcast_to(weights, (b, *weights.shape[1:])), value)
     out_width = width if self.out_width is None else self.out_width
     out = from_heads(self, out_width)(out).reshape(b, h, w, out_width)
     if parts_wanted(self):
-      sow_parts(self, Parts(weights, content, bias, lengths=value_lengths(self, value)))
+      sow_parts(self, Parts(weights, content, bias, mask, value_lengths(self, value)))
     return out
 
   def _queries(self, pixels: int, size: int, *, learned: bool) -> jax.Array:
@@ -121,11 +122,12 @@ class GatedPositionalAttention(nn.Module):
     query, key = (to_heads(self, name, self.num_heads, size, use_bias=False)(tokens) for name in ("query", "key"))
     # DenseGeneral draws its kernel as the matrix [c, n * d].
     value = to_heads(self, "value", self.num_heads, size, use_bias=False, kernel_init=_identity)(tokens)
-    content = attention_weights(scaled_dot(query, key))
+    mask = without_hidden(self, None, h * w)
+    content = attention_weights(scaled_dot(query, key), mask=mask)
     vector = self.param("position", self._local, (self.num_heads, 3), self.param_dtype).astype(content.dtype)
     row, column = np.mgrid[1 - h : h, 1 - w : w]
     table = jnp.einsum("nr,ruv->nuv", vector, jnp.asarray(np.stack([row, column, row**2 + column**2]), content.dtype))
-    position = attention_weights(relative_bias(table)[None])
+    position = attention_weights(relative_bias(table)[None], mask=mask)
     gate = self.param("gate", nn.initializers.ones, (self.num_heads,), self.param_dtype)
     gate = nn.sigmoid(gate.astype(content.dtype))[None, :, None, None]
     weights = (1 - gate) * content + gate * position
@@ -133,7 +135,7 @@ class GatedPositionalAttention(nn.Module):
     out = from_heads(self, c)(weighted_sum(weights, value)).reshape(b, h, w, c)
     if parts_wanted(self):
       logits, lengths = scaled_dot(query, key), value_lengths(self, value)
-      sow_parts(self, Parts(weights, logits, relative_bias(table), lengths=lengths, gate=gate[0, :, 0, 0]))
+      sow_parts(self, Parts(weights, logits, relative_bias(table), mask, lengths, gate[0, :, 0, 0]))
     return out
 
   def _local(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:

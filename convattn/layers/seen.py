@@ -1,10 +1,12 @@
 """What an attention layer shows to those who ask: its logits in two parts, lengths of its values, where cells lie.
 
-Nobody asks in training, prediction or an export: then nothing of it is in the program.
+And how keys are hidden from it. Nobody asks for either in training, prediction or an export: then nothing of it is in
+the program.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -14,6 +16,10 @@ from flax import struct
 
 PARTS = "attention_parts"
 """The collection. It has "attention" under the path of every layer that attends, a `Parts` for each call."""
+
+
+HIDDEN = "hidden"
+"""The collection of what is hidden: "keys", booleans [k] under the path of a layer, true for a key that nobody sees."""
 
 
 class AxisCells(NamedTuple):
@@ -59,6 +65,30 @@ def parts_wanted(module: nn.Module) -> bool:
 def sow_parts(module: nn.Module, parts: Parts) -> None:
   """Hands them over; behind `parts_wanted`."""
   module.sow(PARTS, "attention", parts)
+
+
+def without_hidden(module: nn.Module, mask: Any, keys: int, cells: Callable[[], jax.Array] | None = None) -> Any:
+  """The mask of a layer, by which nobody sees what is hidden from it; the mask itself where nothing is.
+
+  Args:
+    module: the layer.
+    mask: booleans that fit [g, n, q, k], or None.
+    keys: how many there are.
+    cells: for groups with keys of their own, makes the number [g, k] of each, negative for none.
+
+  Raises:
+    ValueError: there are other keys than those that are hidden.
+  """
+  if not module.has_variable(HIDDEN, "keys"):
+    return mask
+  hidden: Any = module.get_variable(HIDDEN, "keys")
+  if hidden.shape != (keys,):
+    name = "/".join(module.path) or type(module).__name__
+    raise ValueError(
+      f"{name} has {keys} keys, but those that are hidden are of {len(hidden)}; hide them by a map of such an image."
+    )
+  shown = jnp.asarray(~hidden)[None] if cells is None else jnp.where(cells() < 0, True, ~hidden[cells()])
+  return shown[:, None, None] if mask is None else jnp.asarray(mask) & shown[:, None, None]
 
 
 def value_lengths(module: nn.Module, value: jax.Array, shifts: jax.Array | None = None) -> jax.Array:

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 
 from convattn.layers.heads import Similarity, from_heads, head_width, to_heads
 from convattn.layers.inputs import check_input
-from convattn.layers.seen import Parts, parts_wanted, sow_parts, value_lengths
+from convattn.layers.seen import Parts, parts_wanted, sow_parts, value_lengths, without_hidden
 from convattn.ops.attention import attention_weights, check_mask, weighted_sum
 from convattn.ops.encodings import clipped_logits, clipped_values, sinusoids
 from convattn.ops.masks import causal_mask
@@ -36,6 +36,7 @@ class SelfAttention(nn.Module):
     width = sizes["c"] if self.width is None else self.width
     query, key, value = (to_heads(self, name, 1, width, use_bias=False)(x) for name in ("query", "key", "value"))
     logits = Similarity(self.similarity, self.param_dtype, name="similarity")(query, key)
+    mask = without_hidden(self, mask, key.shape[1])
     weights = attention_weights(logits, mask=mask)
     self.sow("intermediates", "attention", weights)
     if parts_wanted(self):
@@ -97,6 +98,7 @@ class MultiHeadAttention(nn.Module):
       if mask is not None:
         check_mask(mask, logits.shape)  # before it is joined with another, which would hide what is wrong with it
       mask = allowed if mask is None else jnp.asarray(mask) & allowed
+    mask = without_hidden(self, mask, key.shape[1])
     weights = attention_weights(logits, mask=mask)
     self.sow("intermediates", "attention", weights)
     out = weighted_sum(weights, value)

@@ -13,7 +13,7 @@ from convattn.layers.convolution import Conv
 from convattn.layers.grid_positions import RowColumnPositions
 from convattn.layers.heads import from_heads, head_width, to_heads
 from convattn.layers.inputs import check_input
-from convattn.layers.seen import AxisCells, Parts, parts_wanted, sow_parts, value_lengths
+from convattn.layers.seen import AxisCells, Parts, parts_wanted, sow_parts, value_lengths, without_hidden
 from convattn.ops.attention import attend
 from convattn.ops.pooling import max_pool
 from convattn.ops.similarities import dot, scaled_dot
@@ -66,11 +66,12 @@ class AugmentedConv(nn.Module):
     )
     positions = RowColumnPositions(self.dtype, self.param_dtype, name="position")
     bias = positions(tokens, query, grid)
-    out, weights = attend(query, key, value, bias=bias)
+    mask = without_hidden(self, None, tokens.shape[1])
+    out, weights = attend(query, key, value, bias=bias, mask=mask)
     self.sow("intermediates", "attention", weights)
     out = from_heads(self, self.value_width)(out)
     if parts_wanted(self):
-      sow_parts(self, Parts(weights, scaled_dot(query, key), bias, lengths=value_lengths(self, value)))
+      sow_parts(self, Parts(weights, scaled_dot(query, key), bias, mask, value_lengths(self, value)))
     return out
 
 
@@ -108,7 +109,8 @@ class SAGANAttention(nn.Module):
     if self.pool > 1:
       key, value = (max_pool(a[..., 0, :], window=self.pool, stride=self.pool)[..., None, :] for a in (key, value))
     query, key, value = (a.reshape(b, -1, 1, a.shape[-1]) for a in (query, key, value))
-    out, weights = attend(query, key, value, similarity=dot)
+    mask = without_hidden(self, None, key.shape[1])
+    out, weights = attend(query, key, value, similarity=dot, mask=mask)
     self.sow("intermediates", "attention", weights)
     gamma = self.param("gamma", nn.initializers.zeros, (), self.param_dtype)
     out = x + gamma.astype(self.dtype) * from_heads(self, c, use_bias=False)(out).reshape(b, h, w, c)
@@ -118,7 +120,7 @@ class SAGANAttention(nn.Module):
         for size in (h, w)
       )
       lengths = value_lengths(self, value)
-      sow_parts(self, Parts(weights, dot(query, key), lengths=lengths, key_axes=(rows, columns)))
+      sow_parts(self, Parts(weights, dot(query, key), None, mask, lengths, key_axes=(rows, columns)))
     return out
 
 

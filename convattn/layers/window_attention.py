@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 
 from convattn.layers.heads import from_heads, head_width, to_heads
 from convattn.layers.inputs import check_input
-from convattn.layers.seen import Parts, parts_wanted, sow_parts, value_lengths
+from convattn.layers.seen import Parts, parts_wanted, sow_parts, value_lengths, without_hidden
 from convattn.ops.attention import attend
 from convattn.ops.masks import shifted_window_mask
 from convattn.ops.meshes import on_any_mesh
@@ -52,26 +52,20 @@ class LocalAttention(nn.Module):
       to_heads(self, name, self.num_heads, size, use_bias=False)(x) for name in ("query", "key", "value")
     )
     shifts = self._shifts(size)
-    out, weights = _attend_around(query, key, value, shifts, self.window)
+    b, h, w = x.shape[:3]
+
+    def cells() -> jax.Array:
+      return neighbourhoods(_numbers(b, h, w), self.window)[0].reshape(b * h * w, self.window**2) - 1
+
+    shown = without_hidden(self, None, h * w, cells)
+    out, weights = _attend_around(query, key, value, shifts, self.window, shown)
     self.sow("intermediates", "attention", weights)
     if parts_wanted(self):
-      sow_parts(self, self._parts(weights, query, key, value, shifts))
+      query, key, value, mask = _around(query, key, value, self.window, shown)
+      lengths, own = value_lengths(self, value), _numbers(b, h, w).reshape(b * h * w, 1) - 1
+      bias = _shift_logits(query, shifts)
+      sow_parts(self, Parts(weights, dot(query, key), bias, mask, lengths, query_cells=own, key_cells=cells()))
     return out
-
-  def _parts(self, weights: jax.Array, query: jax.Array, key: jax.Array, value: jax.Array, shifts: jax.Array) -> Parts:
-    b, h, w = query.shape[:3]
-    numbers = jnp.tile(jnp.arange(1, h * w + 1).reshape(1, h, w, 1), (b, 1, 1, 1))
-    around = neighbourhoods(numbers, self.window)[0].reshape(b * h * w, self.window**2)
-    query, key, value, mask = _around(query, key, value, self.window)
-    return Parts(
-      weights,
-      dot(query, key),
-      _shift_logits(query, shifts),
-      mask,
-      value_lengths(self, value),
-      query_cells=numbers.reshape(b * h * w, 1) - 1,
-      key_cells=around - 1,
-    )
 
   def _shifts(self, size: int) -> jax.Array:
     """[window^2, d]: the vectors of all places of a window, row by row."""
@@ -84,17 +78,17 @@ class LocalAttention(nn.Module):
 
 @on_any_mesh
 def _attend_around(
-  query: jax.Array, key: jax.Array, value: jax.Array, shifts: jax.Array, window: int
+  query: jax.Array, key: jax.Array, value: jax.Array, shifts: jax.Array, window: int, shown: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
   """LocalAttention of [b, h, w, n, d] with shifts [window^2, d]: [b, h, w, n * d] and [b * h * w, n, 1, window^2]."""
   b, h, w, n, d = query.shape
-  query, key, value, mask = _around(query, key, value, window)
+  query, key, value, mask = _around(query, key, value, window, shown)
   out, weights = attend(query, key, value, similarity=dot, bias=_shift_logits(query, shifts), mask=mask)
   return out.reshape(b, h, w, n * d), weights
 
 
 def _around(
-  query: jax.Array, key: jax.Array, value: jax.Array, window: int
+  query: jax.Array, key: jax.Array, value: jax.Array, window: int, shown: jax.Array | None
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
   """Each pixel with its window: query [b * h * w, 1, n, d], key and value [.., window^2, n, d], mask [.., 1, 1, k]."""
   b, h, w, n, d = query.shape
@@ -102,7 +96,7 @@ def _around(
   (key, inside), (value, _) = (neighbourhoods(a.reshape(b, h, w, n * d), window) for a in (key, value))
   key, value = (a.reshape(pixels, places, n, d) for a in (key, value))
   mask = jnp.tile(inside.reshape(h * w, 1, 1, places), (b, 1, 1, 1))
-  return query.reshape(pixels, 1, n, d), key, value, mask
+  return query.reshape(pixels, 1, n, d), key, value, mask if shown is None else mask & shown
 
 
 def _shift_logits(query: jax.Array, shifts: jax.Array) -> jax.Array:
@@ -157,16 +151,24 @@ class WindowAttention(nn.Module):
     mask = shifted_window_mask(grid, window, shift) & _true_pixels((h, w), grid, window, back)
     # Where every pair may meet, there is nothing to mask.
     tiled = None if mask.all() else jnp.tile(mask, (b, 1, 1, 1))
+
+    def cells() -> jax.Array:
+      return cut(_numbers(b, h, w))[..., 0] - 1
+
+    tiled = without_hidden(self, tiled, h * w, cells)
     bias = relative_bias(table)
     out, weights = attend(query, key, value, bias=bias, mask=tiled)
     self.sow("intermediates", "attention", weights)
     out = window_reverse(from_heads(self, c)(out), window, grid)
     if parts_wanted(self):
-      numbers = jnp.tile(jnp.arange(1, h * w + 1).reshape(1, h, w, 1), (b, 1, 1, 1))
-      cells = cut(numbers)[..., 0] - 1  # of padding -1
       content, lengths = scaled_dot(query, key), value_lengths(self, value)
-      sow_parts(self, Parts(weights, content, bias, tiled, lengths, query_cells=cells, key_cells=cells))
+      sow_parts(self, Parts(weights, content, bias, tiled, lengths, query_cells=cells(), key_cells=cells()))
     return jnp.roll(out, shift, (1, 2))[:, :h, :w]
+
+
+def _numbers(b: int, h: int, w: int) -> jax.Array:
+  """[b, h, w, 1]: each pixel's number, from 1; cut as the image is, it leaves 0 for padding."""
+  return jnp.tile(jnp.arange(1, h * w + 1).reshape(1, h, w, 1), (b, 1, 1, 1))
 
 
 def _true_pixels(image: tuple[int, int], grid: tuple[int, int], window: tuple[int, int], roll: tuple[int, int]) -> Any:

@@ -67,6 +67,19 @@ _SMALL = {
     stem_stride=1,
     conv_stride="depthwise",
   ),
+  # Attention sees all 8x8 pixels: nothing strides. Four attention layers with four heads of 16 each.
+  "coatnet_mini_8x8": Spec(
+    (
+      Stage((Run("C", 1, 48),), 1),
+      Stage((Run("C", 1, 64),), 1),
+      Stage((Run("T", 2, 64),), 1),
+      Stage((Run("T", 2, 64),), 1),
+    ),
+    (32, 64),
+    stem_stride=1,
+    conv_stride="depthwise",
+    head_size=16,
+  ),
   "coatnet_mini_28": Spec(
     (
       Stage((Run("C", 1, 96),), 2),

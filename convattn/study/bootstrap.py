@@ -1,31 +1,13 @@
 """An interval for the difference of two settings that were scored on the same images with the same seeds."""
 
-import dataclasses
-
 import chex
 import numpy as np
 
-DRAWS = 10_000
-"""Times that images and seeds are drawn again."""
-
-SHARE = 0.95
-"""Of the draws that lie in the interval."""
-
-SEED = 0
-"""Of the draws, so that the same scores give the same interval."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Interval:
-  """A difference of two accuracies, and the ends of its interval; all in [-1, 1]."""
-
-  mean: float
-  low: float
-  high: float
+from convattn.analysis.intervals import DRAWS, SEED, SHARE, Interval as Interval
 
 
 def paired_interval(ours: np.ndarray, theirs: np.ndarray) -> Interval:
-  """The mean of ours - theirs, with the percentile interval of a paired bootstrap.
+  """The mean of ours - theirs, in [-1, 1], with the percentile interval of a paired bootstrap.
 
   Each draw takes n images and s seeds with replacement, the same ones on both sides, and the mean of the difference
   over them; the interval holds the middle SHARE of DRAWS draws. With one seed it speaks of the images alone.

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from convattn.analysis.intervals import DRAWS, SEED, SHARE
 from convattn.errors import UserError
-from convattn.study.bootstrap import DRAWS, SEED, SHARE, paired_interval
+from convattn.study.bootstrap import paired_interval
 from convattn.study.definition import Setting, Study
 from convattn.study.plan import Run, runs_of, tuning_runs
 from convattn.study.rehearsal import Size

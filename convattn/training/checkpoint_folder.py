@@ -19,6 +19,7 @@ import orbax.checkpoint as ocp
 import tensorstore
 
 from convattn.errors import UserError, one_line
+from convattn.training.config import Checkpoint
 from convattn.training.manifest import verify
 from convattn.training.task import Ranking
 
@@ -91,10 +92,11 @@ def ranked(scores: Mapping[int, float | None], ranking: Ranking | None) -> list[
   return [step for _, step in sorted((sign * score, step) for step, score in scores.items() if score is not None)]
 
 
-def kept(scores: Mapping[int, float | None], newest: int, best: int, ranking: Ranking | None) -> set[int]:
-  """The newest steps and, of those with a score, the best."""
-  order = ranked(scores, ranking)
-  return {*sorted(scores)[-newest:], *order[len(order) - min(best, len(order)) :]}
+def kept(scores: Mapping[int, float | None], settings: Checkpoint, ranking: Ranking | None) -> set[int]:
+  """The newest steps, of those with a score the best, and every `keep_every`-th."""
+  order, apart = ranked(scores, ranking), settings.keep_every * settings.every
+  best = order[len(order) - min(settings.keep_best, len(order)) :]
+  return {*sorted(scores)[-settings.keep_newest :], *best, *(step for step in scores if apart and step % apart == 0)}
 
 
 def warn(line: str) -> None:

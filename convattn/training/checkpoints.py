@@ -31,7 +31,8 @@ class Checkpoints:
   """The checkpoints in a directory, each with the state and with what it takes to rebuild the model (`description`).
 
   The newest `keep_newest` and, of those saved with the score that `ranking` names, the best `keep_best` are kept (of
-  equals the later). One is deleted only when a later one counts.
+  equals the later), and every `keep_every`-th: of the steps that are a multiple of that times `every`, whatever was
+  saved between them. One is deleted only when a later one counts.
 
   A checkpoint counts when all of its files are as its manifest says (`manifest.verify`), which is written when Orbax
   has finished. All are read and verified here, once: one that a killed run did not finish is removed; any other that
@@ -95,7 +96,7 @@ class Checkpoints:
     if is_main():
       write_manifest(self._folder(step))
     scores = {**self._scores, step: value}
-    keep = kept(scores, self._settings.keep_newest, self._settings.keep_best, self._ranking)
+    keep = kept(scores, self._settings, self._ranking)
     if is_main():
       for old in sorted(set(scores) - keep):
         remove(self._folder(old))

@@ -222,6 +222,11 @@ class Checkpoint:
   )
   keep_newest: int = setting(2, "newest checkpoints to keep", COUNT)
   keep_best: int = setting(1, "best checkpoints to keep as well, by the score that the task ranks by", NOT_NEGATIVE)
+  keep_every: int = setting(
+    0,
+    "keep every so manieth checkpoint for good: those of the steps that this times every divides; 0: none",
+    NOT_NEGATIVE,
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -269,6 +274,13 @@ class Experiment:
   )
   adapt_channels: bool = setting(
     False, "images keep their channels, and the stem of init_from's weights is fitted to them: summed or repeated"
+  )
+  explore: int = setting(
+    12,
+    "test images in explore.html, the page of what the model looks at that the command writes at the end, where a page "
+    "has room for so many; 0: no page",
+    NOT_NEGATIVE,
+    change="freely",
   )
   data: Data = section(Data)
   model: Model = section(Model)

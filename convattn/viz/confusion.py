@@ -12,6 +12,7 @@ from matplotlib.ticker import FixedLocator, PercentFormatter
 
 from convattn.analysis.names import labels
 from convattn.viz.fonts import families
+from convattn.viz.style import INK
 
 _WITH_NUMBERS = 30
 """Up to so many classes a cell has room for its count, and an axis for every name."""
@@ -91,7 +92,7 @@ def confusion_figure(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
   if number <= _WITH_NUMBERS:
     for (row, column), count in np.ndenumerate(counts):
       dark = shares[row, column] ** _ROOT > 0.55
-      color = "white" if dark else "#20303c" if count else "#b8c1c9"
+      color = "white" if dark else INK if count else "#b8c1c9"
       axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=9, color=color)
   bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02, format=PercentFormatter(1, decimals=0))
   bar.locator = FixedLocator([0, 0.01, 0.05, 0.2, 0.5, 1])

@@ -9,19 +9,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter, StrMethodFormatter
 
 from convattn.training.writer import read_metrics
+from convattn.viz.style import BLUE, GREY, LIGHT, ORANGE, RULE
 
 Curves = Mapping[str, tuple[np.ndarray, np.ndarray]]
 """Metric name -> (steps [n], values [n]); a metric that is not in every line has its own steps."""
 
-_COLORS = {
-  "train": "#9aa5b1",
-  "validation": "#0b6fb8",
-  "validation_ema": "#d9730d",
-  "test": "#0b6fb8",
-  "test_ema": "#d9730d",
-}
+_COLORS = {"train": "#9aa5b1", "validation": BLUE, "validation_ema": ORANGE, "test": BLUE, "test_ema": ORANGE}
 _NAMES = {"validation_ema": "validation (averaged weights)", "test_ema": "test (averaged weights)"}
-_GREY = "#5f6b76"
 
 
 def read_curves(path: Path) -> Curves:
@@ -55,7 +49,7 @@ def curves_figure(curves: Curves) -> Figure:
     _plot(loss, curves, split, "loss")
     _plot(accuracy, curves, split, "accuracy")
   if "train/learning_rate" in curves:
-    rate.plot(*curves["train/learning_rate"], color=_GREY, linewidth=1.5)
+    rate.plot(*curves["train/learning_rate"], color=GREY, linewidth=1.5)
   loss.set_yscale("log")
   loss.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
   loss.yaxis.set_minor_locator(NullLocator())
@@ -73,12 +67,12 @@ def curves_figure(curves: Curves) -> Figure:
 
 def _style(axes: Axes, title: str) -> None:
   axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
-  axes.set_xlabel("step", color=_GREY)
+  axes.set_xlabel("step", color=GREY)
   axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-  axes.grid(axis="y", color="#e4e8ec", linewidth=0.8)
+  axes.grid(axis="y", color=RULE, linewidth=0.8)
   axes.spines[["top", "right"]].set_visible(False)
-  axes.spines[["left", "bottom"]].set_color("#c3cad1")
-  axes.tick_params(colors=_GREY, labelsize=9)
+  axes.spines[["left", "bottom"]].set_color(LIGHT)
+  axes.tick_params(colors=GREY, labelsize=9)
 
 
 def _plot(axes: Axes, curves: Curves, split: str, metric: str) -> None:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from convattn.analysis.names import labels
 from convattn.training.records import array_from_json
 from convattn.viz.fonts import families
+from convattn.viz.style import LIGHT
 
 _COLUMNS = 4
 _LETTERS = 14
@@ -116,7 +117,7 @@ def _is_flat(height: int, width: int) -> bool:
 def _draw(axes: Axes, picture: np.ndarray) -> None:
   axes.set_xticks([])
   axes.set_yticks([])
-  axes.spines[:].set_color("#c3cad1")
+  axes.spines[:].set_color(LIGHT)
   height, width, channels = picture.shape
   if min(height, width) == 1:
     axes.plot(picture.reshape(-1, channels), linewidth=1.2)

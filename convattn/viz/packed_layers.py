@@ -71,10 +71,17 @@ def metrics_of_heads(report: HeadReport) -> list[dict[str, Any]]:
 class Convolution(Protocol):
   """A depthwise convolution: float kernel [kh, kw, channels], and the grid of its output."""
 
-  layer: str
-  kernel: np.ndarray
-  stride: tuple[int, int]
-  grid: Grid
+  @property
+  def layer(self) -> str: ...
+
+  @property
+  def kernel(self) -> np.ndarray: ...
+
+  @property
+  def stride(self) -> tuple[int, int]: ...
+
+  @property
+  def grid(self) -> Grid: ...
 
 
 def packed_convolution(convolution: Convolution) -> dict[str, Any]:

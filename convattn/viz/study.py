@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from convattn.training.workdir import read_json
-
-_BLUE, _GREY, _LIGHT = "#0b6fb8", "#5f6b76", "#c3cad1"
+from convattn.viz.style import BLUE, GREY, LIGHT, RULE
 
 
 def read_study(path: Path) -> dict[str, Any]:
@@ -51,7 +50,7 @@ def study_figure(result: Mapping[str, Any]) -> Figure:
         _plot_difference(difference, place, setting)
     _style(accuracy, "test accuracy, %", number)
     _style(difference, "difference, points", number)
-    difference.axvline(0, color=_LIGHT, linewidth=1.2, zorder=1)
+    difference.axvline(0, color=LIGHT, linewidth=1.2, zorder=1)
     accuracy.set_yticks(range(number), [setting["group"] if title else setting["name"] for setting, title in lines])
     for label, (_, is_title) in zip(accuracy.get_yticklabels(), lines, strict=True):
       label.set_fontweight("bold" if is_title else "normal")
@@ -77,28 +76,28 @@ def _lines(settings: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any
 
 def _plot_accuracy(axes: Axes, place: int, part: Mapping[str, Any]) -> None:
   found = [100 * value for value in part["seeds"].values()]
-  axes.plot(found, [place] * len(found), "o", color=_BLUE, alpha=0.45, markersize=6, markeredgewidth=0, zorder=2)
+  axes.plot(found, [place] * len(found), "o", color=BLUE, alpha=0.45, markersize=6, markeredgewidth=0, zorder=2)
   if part["mean"] is not None:
     mean = 100 * part["mean"]
-    axes.plot([mean, mean], [place - 0.28, place + 0.28], color=_BLUE, linewidth=2.2, zorder=3)
+    axes.plot([mean, mean], [place - 0.28, place + 0.28], color=BLUE, linewidth=2.2, zorder=3)
 
 
 def _plot_difference(axes: Axes, place: int, setting: Mapping[str, Any]) -> None:
   found = setting["difference"]
   if found is not None:
-    axes.plot([100 * found["low"], 100 * found["high"]], [place, place], color=_BLUE, linewidth=2.2, zorder=2)
-    axes.plot([100 * found["mean"]], [place], "o", color=_BLUE, markersize=6, zorder=3)
+    axes.plot([100 * found["low"], 100 * found["high"]], [place, place], color=BLUE, linewidth=2.2, zorder=2)
+    axes.plot([100 * found["mean"]], [place], "o", color=BLUE, markersize=6, zorder=3)
   elif setting["name"] == setting["baseline"]:
-    axes.plot([0], [place], "D", color=_GREY, markersize=5, zorder=3)
+    axes.plot([0], [place], "D", color=GREY, markersize=5, zorder=3)
 
 
 def _style(axes: Axes, title: str, number: int) -> None:
-  axes.set_title(title, loc="left", fontsize=10.5, color=_GREY)
+  axes.set_title(title, loc="left", fontsize=10.5, color=GREY)
   axes.set_ylim(number - 0.5, -0.5)
   axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
   axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-  axes.grid(axis="x", color="#e4e8ec", linewidth=0.8)
+  axes.grid(axis="x", color=RULE, linewidth=0.8)
   axes.spines[["top", "right", "left"]].set_visible(False)
-  axes.spines["bottom"].set_color(_LIGHT)
-  axes.tick_params(axis="x", colors=_GREY, labelsize=10)
+  axes.spines["bottom"].set_color(LIGHT)
+  axes.tick_params(axis="x", colors=GREY, labelsize=10)
   axes.tick_params(axis="y", length=0, labelsize=10.5)

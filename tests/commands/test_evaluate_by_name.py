@@ -8,7 +8,7 @@ import PIL.Image
 import pytest
 
 from convattn import training
-from convattn.commands.evaluate import _data_of
+from convattn.commands.data_of_model import data_of
 from convattn.data import load
 from convattn.inference.matching import Matched, matching
 from convattn.pretrained import Preprocessing
@@ -115,7 +115,7 @@ def test_whether_pictures_are_turned_goes_by_the_model_unless_it_is_said(run, tu
   restored = SimpleNamespace(experiment=run, task_passed=False, preprocessing=preprocessing)
   for said, wanted in ((None, turning), ("true", True), ("false", False)):
     overrides = [("data.name", "folder"), *([("data.exif", said)] if said else [])]
-    assert _data_of(restored, overrides).exif is wanted
+    assert data_of(restored, overrides).exif is wanted
 
 
 def test_no_common_name_is_one_line(digits_run, pictures, refusal):

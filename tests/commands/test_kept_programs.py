@@ -95,6 +95,7 @@ def test_a_training_is_the_same_from_the_cache(programs, events, tmp_path, capfd
       "log_every=1",
       "checkpoint.every=3",
       "optimizer.warmup_steps=1",
+      "explore=0",
     )
     arguments = [f"--workdir={tmp_path / name}", *(f"--config.{setting}" for setting in settings)]
     assert main(["train", *arguments, f"--config.data.dir={tmp_path / 'data'}"]) == 0

@@ -32,7 +32,7 @@ def test_a_mistyped_name_gives_the_nearest(tmp_path, monkeypatch):
   with pytest.raises(UserError) as raised:
     load_experiment("finetun")
   assert "'finetun'; did you mean finetune or imagenet_finetune? Those that come with convattn" in str(raised.value)
-  assert "cifar10, digits, distant_marks, fashion_mnist, finetune, " in str(raised.value)
+  assert "cifar10, digits, digits_8x8, distant_marks, fashion_mnist, finetune, " in str(raised.value)
 
 
 @pytest.mark.parametrize("name", ["dtype", "param_dtype"])

@@ -62,6 +62,7 @@ def test_the_largest_model_makes_no_variables(call):
     ("coatnet_2_rw_224.sw_in12k", "224 × 224 × 3 | 11821 classes"),
     ("coatnet_rmlp_2_rw_384", "384 × 384 × 3 | 1000 classes"),
     ("test_coatnet.untrained", "160 × 160 × 3 | 1000 classes"),
+    ("coatnet_mini_8x8", "8 × 8 × 3 | 1000 classes"),
     ("coatnet_mini_32", "32 × 32 × 3 | 1000 classes"),
     ("layout_cctt_28", "28 × 28 × 3 | 1000 classes"),
     ("patch_ct", "16 × 80 × 3 | 1000 classes"),

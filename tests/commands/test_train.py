@@ -252,14 +252,17 @@ def test_a_short_run_leaves_its_files_and_a_second_one_prints_the_result(tmp_pat
   workdir = tmp_path / "run"
   arguments = ["train", f"--workdir={workdir}", f"--config.data.dir={tmp_path}"]
   short = {"num_steps": 4, "batch_size": 8, "eval_batch_size": 120, "log_every": 2, "optimizer.warmup_steps": 1}
+  short["explore"] = 2
   arguments += [f"--config.{name}={value}" for name, value in short.items()]
   assert main(arguments) == 0
   out = capsys.readouterr().out
   assert out.splitlines()[0] == "4 × cpu | float32 | matmul precision default"
   drawn = ("curves.png", "confusion.png", "mistakes.png")
-  assert out.splitlines()[-3:] == [str(workdir / name) for name in drawn]
+  assert out.splitlines()[-4:] == [str(workdir / name) for name in (*drawn, "explore.html")]
   files = {"config.json", "metrics.jsonl", "result.json", "confusion.json", "mistakes.json", "README.md", *drawn}
+  files.add("explore.html")
   assert files | {"checkpoints"} <= {path.name for path in workdir.iterdir()}
+  drawn = (*drawn, "explore.html")
   pictures = [(workdir / name).read_bytes() for name in drawn]
   stored = json.loads((workdir / "result.json").read_text())
   assert stored["test/count"] == 360

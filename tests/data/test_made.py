@@ -80,7 +80,7 @@ def test_pictures_of_one_row_go_all_the_way(model, tmp_path, capsys, monkeypatch
   assert main(["prepare", "mnist1d", f"--data_dir={tmp_path}"]) == 0
   run, picture = tmp_path / "run", tmp_path / "one.png"
   options = {"num_steps": 2, "eval_every": 2, "checkpoint.every": 2, "batch_size": 20, "eval_batch_size": 20}
-  options |= {"optimizer.warmup_steps": 1}
+  options |= {"optimizer.warmup_steps": 1, "explore": 2}
   settings = [f"--config.{name}={value}" for name, value in (options | {"data.dir": tmp_path}).items()]
   assert main(["train", f"--config=configs/mnist1d.py:{model}", f"--workdir={run}", *settings]) == 0
   assert "data: 10 classes in" in capsys.readouterr().out
@@ -94,3 +94,5 @@ def test_pictures_of_one_row_go_all_the_way(model, tmp_path, capsys, monkeypatch
   assert main(["summary", str(run)]) == 0
   assert main(["report", f"--workdir={run}"]) == 0
   assert (run / "confusion.png").is_file()
+  # What has no layer that attends says so.
+  assert (run / "explore.html").is_file() == (model == "row_cctt")

@@ -51,6 +51,7 @@ EXPECTED = {
   "layout_cttt": 25_304_246,
   "vit_rel": 22_227_064,
   "coatnet_mini_8": 720_746,
+  "coatnet_mini_8x8": 3_561_396,
   "coatnet_mini_28": 994_380,
   "coatnet_mini_32": 9_944_464,
   "patch_cc": 58_872,

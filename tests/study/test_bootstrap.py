@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from convattn.analysis.intervals import DRAWS, SHARE
 from convattn.study import paired_interval
-from convattn.study.bootstrap import DRAWS, SHARE
 
 
 def answers(draws, chance, *shape):

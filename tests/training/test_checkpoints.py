@@ -59,6 +59,26 @@ def test_newest_and_best_are_kept_and_a_step_without_validation_is_no_candidate(
     assert reopened.steps() == [8, 16, 18]
 
 
+def test_every_nth_is_kept_for_good(tmp_path):
+  settings = Checkpoint(every=5, keep_newest=1, keep_best=1, keep_every=2)
+  with Checkpoints(tmp_path, settings, Ranking("validation/accuracy")) as checkpoints:
+    # 12 is the step at which a signal came: it is no fifth one, and moves none of those behind it.
+    for step, accuracy in ((5, 0.9), (10, 0.1), (12, None), (15, 0.2), (20, 0.3), (25, 0.4)):
+      checkpoints.save(step, _state(step), {}, _accuracy(accuracy))
+    assert checkpoints.steps() == [5, 10, 20, 25]
+    assert checkpoints.best() == (5, 0.9)
+    assert checkpoints.restore(_template(), 10).step == 10
+  _flip(tmp_path / "10")
+  with Checkpoints(tmp_path, settings, Ranking("validation/accuracy")) as checkpoints:
+    assert checkpoints.steps() == [5, 20, 25]
+    checkpoints.save(27, _state(27), {}, _accuracy(None))
+    assert checkpoints.steps() == [5, 20, 27]
+  assert verify(tmp_path / "damaged" / "10") is not None
+  with Checkpoints(tmp_path, Checkpoint(every=5, keep_newest=1, keep_best=0), None) as checkpoints:
+    checkpoints.save(30, _state(30), {}, {})
+    assert checkpoints.steps() == [30]  # they are no longer asked for
+
+
 def test_without_best_only_the_newest_are_kept(tmp_path):
   with Checkpoints(tmp_path, Checkpoint(keep_newest=1, keep_best=0), Ranking("validation/accuracy")) as checkpoints:
     for step, accuracy in ((1, 0.9), (2, 0.1)):

@@ -108,7 +108,7 @@ ELSEWHERE = {
     "test_the_averaged_weights_are_taken_bit_for_bit_and_nothing_else_of_the_run",
   ),
   "adapt_channels": (
-    "training/test_init_from.py",
+    "training/test_init_from_timm.py",
     "test_the_stem_is_fitted_to_images_that_keep_their_channels_where_that_is_asked_for",
   ),
   "data.name": ("training/test_every_setting.py", "test_data_name_and_dir_are_where_images_come_from"),
@@ -135,10 +135,12 @@ ELSEWHERE = {
   "model.table_resize": ("models/test_coatnet.py", "test_a_model_that_resizes_its_tables_takes_any_size"),
   "compute.deterministic": ("training/test_every_setting.py", "test_deterministic_is_a_request_to_xla"),
   "compute.debug_nans": ("training/test_numbers.py", "test_debug_nans_stops_at_the_operation"),
+  "explore": ("commands/test_explore.py", "test_a_training_ends_with_the_page_unless_it_is_told_not_to"),
   "wandb_project": ("training/test_sinks.py", "test_weights_and_biases_gets_each_line_once"),
   "compute.fsdp": ("training/test_sharding.py", "test_bytes_on_each_device_fall_with_the_number_of_devices"),
   "checkpoint.keep_newest": ("training/test_every_setting.py", "test_newest_and_best_checkpoints_are_kept"),
   "checkpoint.keep_best": ("training/test_every_setting.py", "test_newest_and_best_checkpoints_are_kept"),
+  "checkpoint.keep_every": ("training/test_checkpoints.py", "test_every_nth_is_kept_for_good"),
   "checkpoint.every": ("training/test_loop.py", "test_saved_steps_are_exactly_the_promised_ones"),
   "eval_every": ("training/test_loop.py", "test_each_line_is_one_step_with_what_was_due"),
 }

@@ -162,9 +162,10 @@ def test_another_resolution_and_other_classes_train_from_the_command_line(tmp_pa
     "  return Experiment(num_steps=2, batch_size=8, eval_batch_size=64, eval_every=2, checkpoint=Checkpoint(every=2),\n"
     "    model=Model('tiny'), data=Data(classes='0-4'))\n"
   )
-  assert main(["train", f"--config={config}", f"--workdir={tmp_path / 'a'}"]) == 0
+  assert main(["train", f"--config={config}", f"--workdir={tmp_path / 'a'}", "--config.explore=0"]) == 0
   tune = [f"--config={config}", f"--config.init_from={tmp_path / 'a'}", "--config.data.classes=5-9"]
   tune += ["--config.data.images_per_class=3", "--config.data.image_size=12", f"--workdir={tmp_path / 'b'}"]
+  tune += ["--config.explore=0"]
   assert main(["train", *tune]) == 0
   tuned = restore(tmp_path / "b")
   assert tuned.class_names == tuple("56789")

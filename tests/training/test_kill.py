@@ -35,7 +35,7 @@ def _toy(folder, *arguments):
 
 def _train(folder, num_steps=12, *flags):
   settings = {"num_steps": num_steps, "batch_size": 8, "log_every": 2, "eval_every": 4, "checkpoint.every": 4}
-  settings |= {"optimizer.warmup_steps": 2, "data.dir": folder.parent / "data"}
+  settings |= {"optimizer.warmup_steps": 2, "explore": 0, "data.dir": folder.parent / "data"}
   return _start(
     folder, ROOT / "train.py", f"--workdir={folder}", *flags, *(f"--config.{k}={v}" for k, v in settings.items())
   )

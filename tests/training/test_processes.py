@@ -27,7 +27,7 @@ HEARTBEAT, PATIENCE = 10, 300
 OPTIONS = (
   "--config.num_steps=20", "--config.batch_size=16", "--config.micro_batches=2", "--config.eval_batch_size=60",
   "--config.eval_every=10", "--config.checkpoint.every=10", "--config.optimizer.warmup_steps=5",
-  "--config.optimizer.epsilon=0.001",
+  "--config.optimizer.epsilon=0.001", "--config.explore=0",
 )  # fmt: skip
 
 
@@ -127,8 +127,8 @@ def single(cache, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def double(cache, tmp_path_factory):
-  """What two processes with two devices each leave."""
-  return trained(tmp_path_factory.mktemp("double") / "run", 2)
+  """What two processes with two devices each leave, with the page that the first of them writes."""
+  return trained(tmp_path_factory.mktemp("double") / "run", 2, "--config.explore=2")
 
 
 def at_step_10(folder, copy):
@@ -173,6 +173,7 @@ def test_two_processes_end_as_one(single, double):
   assert max(jax.tree.leaves(moved)) > 1e-3  # a hundred times what they may differ by
   ours, theirs = (json.loads((folder / "mistakes.json").read_text()) for folder in (single, double))
   assert len(ours["score"]) == 16 and ours["score"] == pytest.approx(theirs["score"], rel=1e-3)
+  assert [(folder / "explore.html").exists() for folder in (single, double)] == [False, True]
   assert len({*ours["row"]} & {*theirs["row"]}) >= 15  # the last place may be another's, by rounding
 
 

@@ -42,13 +42,15 @@ export function livePanel({ description, floats, bytes: first, nameOf, onResult,
   let before = null;
   let result = null;
   let waiting = null;
-  let took = 0;
+  const times = [];
 
   /** Many changes before the next frame are one forward pass; of a slow model, all until one pauses. */
   function later() {
-    if (took > SLOW) clearTimeout(waiting);
+    // The first passes are slow everywhere: the browser has not compiled them.
+    const slow = times.length > 2 && Math.min(...times) > SLOW;
+    if (slow) clearTimeout(waiting);
     else if (waiting !== null) return;
-    waiting = took > SLOW ? setTimeout(compute, PAUSE) : requestAnimationFrame(compute);
+    waiting = slow ? setTimeout(compute, PAUSE) : requestAnimationFrame(compute);
   }
 
   function compute() {
@@ -58,7 +60,9 @@ export function livePanel({ description, floats, bytes: first, nameOf, onResult,
     const hidden = drawing.hiddenPixels ? drawing.hidden : null;
     const run = model.forward(pixels, { ...parts.scales, hidden });
     const probabilities = description.num_classes ? softmax(run.logits) : new Float32Array(0);
-    took = performance.now() - started;
+    const took = performance.now() - started;
+    times.splice(0, times.length - 4);
+    times.push(took);
     const told = differences();
     const changed = told.length > 0;
     if (!changed || !before) before = probabilities;
