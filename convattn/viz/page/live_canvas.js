@@ -37,7 +37,9 @@ export function drawingCanvas(drawing, { onchange, say, point }) {
     const [down, across] = drawing.block;
     for (let row = 0; row < height; row += down) {
       for (let column = 0; column < width; column += across) {
-        if (drawing.hidden[row * width + column]) hatch(context, column * side, row * side, across * side, down * side);
+        if (!drawing.hidden[row * width + column]) continue;
+        const [high, wide] = [Math.min(down, height - row), Math.min(across, width - column)];
+        hatch(context, column * side, row * side, wide * side, high * side);
       }
     }
     if (cursor.seen) outline(context, side);
@@ -151,7 +153,7 @@ function line(context, x1, y1, x2, y2) {
 function hatch(context, x, y, wide, high) {
   for (const [colour, width] of [["#000", 3], ["#fff", 1]]) {
     context.strokeStyle = colour;
-    context.lineWidth = width * Math.max(1, Math.min(wide, high) / 24);
+    context.lineWidth = width * Math.min(Math.max(1, Math.min(wide, high) / 24), 2);
     context.beginPath();
     line(context, x, y, x + wide, y + high);
     line(context, x + wide, y, x, y + high);
