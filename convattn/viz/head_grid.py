@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -131,7 +132,7 @@ def grid_of_looks(
       else:
         on.set_axis_off()
   if shared is not None:
-    place_of_bar = {"location": "bottom"} if below else {}
+    place_of_bar: dict[str, Any] = {"location": "bottom"} if below else {}
     colour_bar(figure, *shared, MEANINGS[mode], ax=list(grid.ravel()), **place_of_bar)
   fit_height(figure, grid)
   return figure
