@@ -65,7 +65,7 @@ def attention_maps(
     raise ValueError(f"images have shape {images.shape}, but must be [b, h, w, c] or tokens [b, t, c], b at least 1.")
   patterns = (layers,) if isinstance(layers, str) else None if layers is None else tuple(layers)
   image = images.shape[1:3] if images.ndim == 4 else None
-  run = _program(model, image, patterns, options | evaluation(model))
+  run = _program(model, image, patterns, evaluation(model) | options)
   stated = stated_grid(image, grid, prefix_tokens)
   pieces: dict[str, list[AttentionMap]] = {}
   for i in range(len(images)):

@@ -50,9 +50,9 @@ class ConvolutionKernel:
     nan for a tap that reads nothing but padding, the image being small.
     """
     centres = self.key_grid.centres()[self.key_cells] - self.query_grid.centres()[:, None]
-    inside = np.asarray(self.key_cells >= 0)
+    inside = self.key_cells >= 0
     first = centres[inside.argmax(0), np.arange(inside.shape[1])]
-    return np.where(inside.any(0)[:, None], first, np.nan)
+    return np.where(np.any(inside, axis=0, keepdims=True).T, first, np.nan)
 
   def boxes(self, output: int) -> np.ndarray:
     """[taps, 4]: top, left, bottom and right of the cell that each tap reads for an output, in pixels; nan: padding.

@@ -74,7 +74,7 @@ def without_hidden(module: nn.Module, mask: Any, keys: int, cells: Callable[[], 
     module: the layer.
     mask: booleans that fit [g, n, q, k], or None.
     keys: how many there are.
-    cells: for groups with keys of their own, makes the number [g, k] of each, negative for none.
+    cells: for groups with keys of their own, makes the number [g, k] of each; any number for those that the mask hides.
 
   Raises:
     ValueError: there are other keys than those that are hidden.
@@ -87,7 +87,7 @@ def without_hidden(module: nn.Module, mask: Any, keys: int, cells: Callable[[], 
     raise ValueError(
       f"{name} has {keys} keys, but those that are hidden are of {len(hidden)}; hide them by a map of such an image."
     )
-  shown = jnp.asarray(~hidden)[None] if cells is None else jnp.where(cells() < 0, True, ~hidden[cells()])
+  shown = ~jnp.asarray(hidden)[None] if cells is None else ~hidden[cells()]
   return shown[:, None, None] if mask is None else jnp.asarray(mask) & shown[:, None, None]
 
 
