@@ -50,6 +50,7 @@ def selections(count):
     }
 
 
+@pytest.mark.slow
 def test_the_figure_shows_what_the_page_shows_at_the_same_address(tab, path):
   for chosen in selections(20):
     tab.evaluate("(patch) => convattn.app.set(patch)", chosen)
