@@ -1,6 +1,5 @@
 """The forward pass of page/model.js computes what the model computes in JAX, whatever is switched off."""
 
-import contextlib
 import dataclasses
 import json
 
@@ -10,13 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convattn.analysis import Grid, attention_maps
+from convattn.analysis import Grid, attention_maps, without_keys
 from convattn.errors import UserError
 from convattn.fields import settings_of
-from convattn.layers import attention as attention_layer
 from convattn.layers.activations import ACTIVATIONS
 from convattn.models import Spec, create_model
-from convattn.ops.attention import attend
 from convattn.viz.page_model import LARGEST, describe, in_page_precision
 from tests.viz.served import served
 from tests.viz.small_models import SPECS, disturbed, preprocessing_for, small_model
@@ -81,19 +78,6 @@ def with_zeros(variables, path, at):
     leaf = leaf[name]
   leaf[path.split("/")[-1]][at] = 0
   return changed
-
-
-@contextlib.contextmanager
-def attending_with(monkeypatch, masks):
-  """The attention layers, one after another, see the keys that their mask [k] allows."""
-  left = iter(masks)
-
-  def masked(query, key, value, **options):
-    return attend(query, key, value, mask=jnp.asarray(next(left))[None, None, None], **options)
-
-  with monkeypatch.context() as patch:
-    patch.setattr(attention_layer, "attend", masked)
-    yield
 
 
 def layers_of(description, kind):
@@ -227,30 +211,32 @@ def test_a_kernel_switched_off_is_a_kernel_of_zeros(name, layer, at, count, in_b
 
 
 @pytest.mark.parametrize("name", ["defaults", "pooled"])
-def test_no_query_sees_a_cell_of_which_every_pixel_is_hidden(name, in_browser, monkeypatch):
+def test_no_query_sees_a_cell_of_which_every_pixel_is_hidden(name, in_browser):
   model, variables, shape = small_model(name)
   images = images_for(shape)
   described = describe(model, variables, shape, preprocessing_for(shape))
   hidden = np.zeros(shape[:2], bool)
   hidden[:9, 4:] = True
-  masks = []
+  keys = {}
   for step in layers_of(described.description, "attention"):
     boxes = Grid(*step["grid"], stride=step["stride"], image=shape[:2]).boxes().astype(int)
-    masks.append(np.array([not hidden[top:bottom, left:right].all() for top, left, bottom, right in boxes]))
-    assert 0 < masks[-1].sum() < len(masks[-1])
+    covered = [hidden[top:bottom, left:right].all() for top, left, bottom, right in boxes]
+    keys[step["name"]] = np.flatnonzero(covered).tolist()
+    assert 0 < len(keys[step["name"]]) < len(covered)
   one_pixel = np.zeros(shape[:2], bool)
   one_pixel[0, 0] = True
   switches = [{"hidden": each.astype(int).ravel().tolist()} for each in (hidden, one_pixel, np.ones(shape[:2]))]
   some, none, everything = in_browser(described, np.repeat(images, 3, 0), switches)
-  with attending_with(monkeypatch, masks):
-    logits, weights = in_jax(model, in_page_precision(variables), images)
+  rounded = in_page_precision(variables)
+  maps = attention_maps(model, rounded, images)
+  logits, weights = in_jax(model, without_keys(rounded, maps, keys), images)
   assert_equal_run(some, logits, weights, 0)
-  plain, weights = in_jax(model, in_page_precision(variables), images)
+  plain, weights = in_jax(model, rounded, images)
   assert np.abs(plain - logits).max() > 1e-3
   assert_equal_run(none, plain, weights, 0)  # no cell is a single pixel
   assert all(not np.any(layer["probabilities"]) for layer in everything["layers"].values())
-  with attending_with(monkeypatch, [np.zeros_like(mask) for mask in masks]):
-    assert_equal_run(everything, *in_jax(model, in_page_precision(variables), images), 0)
+  every = {each.layer: range(each.key_grid.cells) for each in maps}
+  assert_equal_run(everything, *in_jax(model, without_keys(rounded, maps, every), images), 0)
 
 
 def test_pixels_that_are_painted_change_the_logits_as_in_jax(in_browser):
