@@ -41,8 +41,14 @@ METHODS: dict[str, Callable[..., analysis.Overlay]] = {
 
 
 def experiment(seed: int, steps: int = 0) -> Experiment:
+  """That of configs/digits.py; with `steps` so many, and a warm-up that is shorter in proportion."""
   chosen = dataclasses.replace(runpy.run_path(str(CONFIG))["get_config"](), seed=seed)
-  return dataclasses.replace(chosen, num_steps=steps or chosen.num_steps)
+  if not steps:
+    return chosen
+  warmup = chosen.optimizer.warmup_steps * steps // chosen.num_steps
+  return dataclasses.replace(
+    chosen, num_steps=steps, optimizer=dataclasses.replace(chosen.optimizer, warmup_steps=warmup)
+  )
 
 
 def shuffled(dataset: data.Dataset, seed: int) -> data.Dataset:

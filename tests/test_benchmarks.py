@@ -7,6 +7,8 @@ import runpy
 import numpy as np
 import pytest
 
+from convattn import data
+
 BENCHMARKS = pathlib.Path(__file__).parent.parent / "benchmarks"
 
 
@@ -38,3 +40,26 @@ def test_trained_weights_are_worth_some_points(transfer, tmp_path, capsys):
   assert len(shown) == 4
   assert shown[2].startswith("| 0 | ")
   assert shown[3].startswith("| mean | ")
+
+
+def test_only_the_labels_to_learn_from_are_shuffled():
+  overlays = runpy.run_path(str(BENCHMARKS / "overlays.py"))
+  dataset = data.load("digits")
+  other = overlays["shuffled"](dataset, seed=1)
+  before, after = dataset.labelled["train"], other.labelled["train"]
+  np.testing.assert_array_equal(np.sort(after.labels), np.sort(before.labels))
+  assert 0.05 < np.mean(after.labels == before.labels) < 0.15
+  for number in (0, 700, len(before) - 1):
+    np.testing.assert_array_equal(after[number]["image"], before[number]["image"])
+    assert after[number]["label"] == after.labels[number]
+  assert other.validation is dataset.validation and other.test is dataset.test
+
+
+@pytest.mark.slow
+def test_overlays_are_asked_on_a_run_of_a_few_steps(tmp_path, capsys):
+  main = runpy.run_path(str(BENCHMARKS / "overlays.py"))["main"]
+  main(["--steps=2", "--images=2", f"--workdir={tmp_path}"])
+  rows = [line.split("|")[1].strip() for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+  names = ["class map", "Grad-CAM", "occlusion", "rollout"]
+  gains = [f"{name}, gain over the centre" for name in names]
+  assert rows == ["", *names, "random", "centre", "", *gains, "", *names, "centre"]

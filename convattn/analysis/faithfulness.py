@@ -43,22 +43,22 @@ class Faithfulness:
   shares: np.ndarray
   curves: np.ndarray
 
-  def areas(self, measure: str, fill: str, map: str = "overlay") -> np.ndarray:
+  def areas(self, measure: str, fill: str, which: str = "overlay") -> np.ndarray:
     """float64 [b], from 0 to 1: the area under each image's curve, by trapezoids.
 
     Raises:
       ValueError: a name that is none of MEASURES, FILLS or MAPS.
     """
     places = []
-    for name, names in ((measure, MEASURES), (fill, tuple(FILLS)), (map, MAPS)):
+    for name, names in ((measure, MEASURES), (fill, tuple(FILLS)), (which, MAPS)):
       if name not in names:
         raise ValueError(f"{name!r} is none of {', '.join(names)}.")
       places.append(names.index(name))
     return np.trapezoid(self.curves[tuple(places)].astype(np.float64), self.shares, axis=-1)
 
-  def score(self, measure: str, fill: str, map: str = "overlay") -> Interval:
+  def score(self, measure: str, fill: str, which: str = "overlay") -> Interval:
     """The mean area over the images and its bootstrap interval."""
-    return mean_interval(self.areas(measure, fill, map))
+    return mean_interval(self.areas(measure, fill, which))
 
   def gain(self, measure: str, fill: str, over: str) -> Interval:
     """By how much the overlay is better than the map `over`, image by image; an interval above 0 says that it is."""
@@ -128,7 +128,7 @@ def faithfulness(
 
 
 def centre_map(grid: Grid, count: int = 1) -> Overlay:
-  """A Gaussian around the middle of the image, the same for `count` images and every model: what photographs favour.
+  """A Gaussian around the middle of the image, the same for `count` images and every model.
 
   Raises:
     ValueError: the grid has no image.

@@ -128,8 +128,8 @@ def _read(restored: Classifier, pictures: Sequence[Path]) -> Examples:
 def _chosen(restored: Classifier, overrides: Sequence[tuple[str, str]], count: int) -> Examples:
   """Images of the data that go with the model."""
   from convattn.commands.counting import Counting
-  from convattn.inference import telling_examples
+  from convattn.inference.choosing import num_looked_at, telling_examples
 
   _, dataset, _ = load_data(restored, overrides)
-  with Counting(len(dataset.test)) as counting:
+  with Counting(num_looked_at(dataset, count)) as counting:
     return telling_examples(restored, dataset, count, advance=counting.advance)

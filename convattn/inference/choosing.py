@@ -61,12 +61,10 @@ def telling_examples(
     UserError: no split has images, or one cannot be read.
     FloatingPointError: logits that are not finite.
   """
-  split = next((each for each in SPLITS if len(getattr(dataset, each))), None)
+  split, most = _split_of(dataset), num_looked_at(dataset, count)
   if split is None:
     raise UserError("the data hold no images; name pictures with --images.")
   source = dataset.labelled[split]
-  height, width, _ = dataset.image_shape
-  most = min(len(source), MOST_IMAGES, max(count, MOST_PIXELS // (height * width)))
   looked_at = np.linspace(0, len(source) - 1, most).round().astype(np.int64)
   sample = source.take(looked_at, source.labels[looked_at])
   found, readable = [], []
@@ -88,3 +86,15 @@ def telling_examples(
     f"{len(chosen)} of {len(real):,} images of the {split} part that were looked at, {wrong:,} of them mistaken: "
     f"the most doubtful of each class",
   )
+
+
+def num_looked_at(dataset: Dataset, count: int) -> int:
+  """So many images `telling_examples` looks at."""
+  height, width, _ = dataset.image_shape
+  split = _split_of(dataset)
+  return min(len(getattr(dataset, split)), MOST_IMAGES, max(count, MOST_PIXELS // (height * width))) if split else 0
+
+
+def _split_of(dataset: Dataset) -> str | None:
+  """The first of SPLITS that has images."""
+  return next((each for each in SPLITS if len(getattr(dataset, each))), None)

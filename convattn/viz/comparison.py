@@ -1,7 +1,7 @@
 """Trained runs side by side, as one page without anything beside it, and as a table in Markdown."""
 
 import html
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,11 @@ them only where the machine was the same.
 Table = tuple[str, Sequence[Sequence[str]]]
 """A heading, and rows of cells; the first row names the columns."""
 
-_SPEED = {"images_per_second": "images/s", "tflop_per_second": "TFLOP/s", "seconds": "seconds"}
+_SPEED = {
+  "images_per_second": ("images/s", ",.0f"),
+  "tflop_per_second": ("TFLOP/s", ".3g"),
+  "seconds": ("seconds", ",.0f"),
+}
 
 
 def comparison_tables(groups: Sequence[Group]) -> list[Table]:
@@ -79,11 +83,9 @@ def _settings(groups: Sequence[Group]) -> Table:
 def _scores(groups: Sequence[Group]) -> Table:
   found = [group.scores() for group in groups]
   names = sorted(dict.fromkeys(name for each in found for name in each), key=_rank)
-  rows = [
-    (group.name, str(max((each[name].count for name in each), default=0)), *(_told(name, each) for name in names))
-    for group, each in zip(groups, found, strict=True)
-  ]
-  return "Final figures", [("group", "ended", *(_named(name) for name in names)), *(rows if names else ())]
+  ended = [str(sum(run.result is not None for run in group.runs)) for group in groups]
+  rows = [("runs that ended", *ended), *((_named(name), *(_told(name, each) for each in found)) for name in names)]
+  return "Final figures", [("metric", *(group.name for group in groups)), *(rows if names else ())]
 
 
 def _rank(name: str) -> tuple[Any, ...]:
@@ -111,17 +113,13 @@ def _number(found: Statistic | None, times: float, form: str) -> str:
 
 
 def _speed(groups: Sequence[Group]) -> Table:
-  forms: Mapping[str, Callable[[Statistic | None], str]] = {
-    "images_per_second": lambda found: _number(found, 1, ",.0f"),
-    "tflop_per_second": lambda found: _number(found, 1, ".3g"),
-    "seconds": lambda found: _number(found, 1, ",.0f"),
-  }
   found = [group.speed() for group in groups]
-  names = [name for name in _SPEED if any(name in each for each in found)]
   rows = [
-    (group.name, *(forms[name](each.get(name)) for name in names)) for group, each in zip(groups, found, strict=True)
+    (told, *(_number(each.get(name), 1, form) for each in found))
+    for name, (told, form) in _SPEED.items()
+    if any(name in each for each in found)
   ]
-  return "Speed", [("group", *(_SPEED[name] for name in names)), *(rows if names else ())]
+  return "Speed", [("measured", *(group.name for group in groups)), *rows]
 
 
 def _runs(groups: Sequence[Group]) -> Table:
@@ -161,8 +159,10 @@ def _html_table(heading: str, rows: Sequence[Sequence[str]]) -> str:
   lines = "\n".join(
     f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in rest)}</tr>' for first, *rest in body
   )
+  # What is wider than the screen is scrolled, with the keyboard too.
+  scrolled = f'<div class="wide" role="region" tabindex="0" aria-label="{html.escape(heading)}">'
   return (
-    f"<h2>{html.escape(heading)}</h2>\n<div class=wide><table>\n<thead><tr>{top}</tr></thead>\n"
+    f"<h2>{html.escape(heading)}</h2>\n{scrolled}<table>\n<thead><tr>{top}</tr></thead>\n"
     f"<tbody>\n{lines}\n</tbody></table></div>"
   )
 
@@ -183,7 +183,7 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
 th, td { padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--rule); text-align: right; font-weight: normal;
   white-space: nowrap; }
 th[scope=row], th[scope=col]:first-child { text-align: left; }
-th[scope=row] { white-space: normal; overflow-wrap: anywhere; min-width: 8.5rem; }
+th[scope=row] { white-space: normal; overflow-wrap: break-word; min-width: 9rem; max-width: 24rem; }
 thead th { color: var(--grey); font-size: .9rem; white-space: normal; vertical-align: bottom; }
 figure { margin: 1.5rem 0; padding: .8rem; background: #fff; border: 1px solid var(--rule); border-radius: 6px; }
 figure svg { display: block; width: 100%; min-width: 44rem; height: auto; }
@@ -201,7 +201,7 @@ _PAGE = """<!doctype html>
 </head>
 <body>
 <h1>{title}</h1>
-<figure class=wide>{picture}</figure>
+<figure class="wide" tabindex="0">{picture}</figure>
 {tables}
 <ul>
 {notes}

@@ -8,10 +8,10 @@ import numpy as np
 
 from convattn.analysis.attention_map import AttentionMap, Grid
 from convattn.analysis.bare_arrays import maps_of_arrays
+from convattn.analysis.convolutions import ConvolutionKernel
 from convattn.analysis.head_report import head_report
 from convattn.viz.assembly import Page
 from convattn.viz.packed_layers import (
-  Convolution,
   metrics_of_heads,
   packed_convolution,
   packed_grid,
@@ -59,7 +59,7 @@ def explore(
   labels: Sequence[int] | None = None,
   probabilities: np.ndarray | None = None,
   report: Sequence[Sequence[Mapping[str, Any]]] | None = None,
-  convolutions: Sequence[Convolution] = (),
+  convolutions: Sequence[ConvolutionKernel] = (),
   overlays: Sequence[Overlay] = (),
   model: Mapping[str, Any] | None = None,
   checkpoint: Mapping[str, Any] | None = None,
@@ -86,7 +86,7 @@ def explore(
     labels: class of each image.
     probabilities: [b, classes] that the model gave.
     report: metrics of each head of each map; None: they are computed.
-    convolutions: kernels of the convolutions of the model.
+    convolutions: from `analysis.convolution_kernels`.
     overlays: what can be laid over the images.
     model: a model that runs in the page.
     checkpoint: where this comes from: digest, model, step, dataset.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import jax
 import numpy as np
 
-from convattn.analysis import AttentionMap, ConvolutionKernel, Grid, attention_maps, convolution_kernels
+from convattn.analysis import AttentionMap, attention_maps, convolution_kernels
 from convattn.analysis.calling import logits_of
 from convattn.inference import Classifier, Examples, restore_classifier
 from convattn.inference.logits import precision
@@ -22,21 +22,6 @@ from convattn.viz.explore_page import explore
 from convattn.viz.overlays import overlays_of
 from convattn.viz.page_model import describe
 from convattn.viz.page_plan import check_alike, image_shape
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class DepthwiseKernel:
-  """A depthwise convolution as the page shows it; see `packed_layers.Convolution`."""
-
-  layer: str
-  kernel: np.ndarray
-  stride: tuple[int, int]
-  grid: Grid
-
-  @classmethod
-  def of(cls, found: ConvolutionKernel) -> Self:
-    down, across = (round(out / into) for out, into in zip(found.query_grid.stride, found.key_grid.stride, strict=True))
-    return cls(found.layer, found.kernel[:, :, 0], (down, across), found.query_grid)
 
 
 def exploration(
@@ -117,7 +102,7 @@ def _page(
     image_names=examples.names,
     labels=None if examples.labels is None else examples.labels.tolist(),
     probabilities=_softmax(logits),
-    convolutions=[DepthwiseKernel.of(each) for each in convolutions if each.depthwise],
+    convolutions=convolutions,
     overlays=overlays,
     model=describe(restored.model, restored.variables, image_shape(restored), restored.preprocessing).as_json,
     checkpoint={"digest": digest, "model": name, "step": restored.step, "dataset": dataset},

@@ -110,7 +110,7 @@ def _ellipse(centre: np.ndarray, covariance: np.ndarray, colour: str) -> Ellipse
   wide, narrow = 2 * np.sqrt(np.maximum(variances[::-1], 0))
   angle = float(np.degrees(np.arctan2(down, across)))
   shape = Ellipse((centre[1], centre[0]), wide, narrow, angle=angle, linewidth=0.8, zorder=2)
-  shape.set(edgecolor=colour, facecolor=(*_rgb(colour), 0.13))
+  shape.set(edgecolor=colour, facecolor=(*_rgb(colour), 0.06))
   return shape
 
 

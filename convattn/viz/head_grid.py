@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,6 +16,9 @@ from convattn.viz.style import GREY, PAGE, colour_bar, fit_height, paper, scale,
 
 _NARROWEST, _WIDEST = 11.5, 60.0
 """Millimetres of a map; more heads than fit so are put into further rows."""
+
+_LOW, _ROOM = 45.0, 16.0
+"""Millimetres: lower rows of maps have their bar below them, narrower maps tell head and number in two lines."""
 
 Scale = tuple[Colormap, Normalize]
 
@@ -111,19 +115,25 @@ def grid_of_looks(
   rows = [part for row in rows for part in _parts(row, most)]
   columns = with_picture + max(len(row.heads) for row in rows)
   side = min((width - beside) / columns, _WIDEST)
-  figure = sheet(width, 7 + len(rows) * (side * size[0] / size[1] + 5.5))
+  tall = len(rows) * (side * size[0] / size[1] + 5.5)
+  # Beside few rows there is no room for the name of a bar; below them there is.
+  below = shared is not None and tall < _LOW
+  figure = sheet(width, 7 + tall + 4 * below)
+  between = ": " if side >= _ROOM else "\n"
   grid = figure.subplots(len(rows), columns, squeeze=False)
   for axes, row in zip(grid, rows, strict=True):
     if image is not None:
-      _draw_left(axes[0], image, row.look, laid)
+      _draw_left(axes[0], image, row.look, laid, between)
     axes[0].set_ylabel(_short(row.label), fontsize=6, color=GREY, parse_math=False)
     for place, on in enumerate(axes[with_picture:]):
       if place < len(row.heads):
         _draw(on, row, place, image, size, shared or scale(row.values[place], signed))
+        on.set_xlabel(f"head {row.heads[place]}{between}{_furthest(row.values[place])}", fontsize=5.5, labelpad=1.5)
       else:
         on.set_axis_off()
   if shared is not None:
-    colour_bar(figure, *shared, MEANINGS[mode], ax=list(grid.ravel()))
+    place_of_bar: dict[str, Any] = {"location": "bottom"} if below else {}
+    colour_bar(figure, *shared, MEANINGS[mode], ax=list(grid.ravel()), **place_of_bar)
   fit_height(figure, grid)
   return figure
 
@@ -143,13 +153,13 @@ def _size(first: Look, image: np.ndarray | None) -> tuple[float, float]:
   return grid.image or (grid.height * grid.stride[0], grid.width * grid.stride[1])
 
 
-def _draw_left(axes: Axes, image: np.ndarray, place: Look, laid: Laid | None) -> None:
+def _draw_left(axes: Axes, image: np.ndarray, place: Look, laid: Laid | None, between: str) -> None:
   if laid is None:
     draw_picture(axes, shown_picture(image))
   else:
     draw_picture(axes, pale_picture(image))
     draw_cells(axes, laid.values, laid.grid, *scale(laid.values, laid.signed))
-    axes.set_xlabel(f"{laid.name}: {_furthest(laid.values)}", fontsize=5.5, labelpad=1.5, parse_math=False)
+    axes.set_xlabel(f"{laid.name}{between}{_furthest(laid.values)}", fontsize=5.5, labelpad=1.5, parse_math=False)
   mark(axes, place.marked)
 
 
@@ -162,7 +172,6 @@ def _draw(
     frame(axes, *size)
   draw_cells(axes, row.values[place], row.look.grid, *colours)
   mark(axes, row.look.marked)
-  axes.set_xlabel(f"head {row.heads[place]}: {_furthest(row.values[place])}", fontsize=5.5, labelpad=1.5)
 
 
 def _furthest(values: np.ndarray) -> str:

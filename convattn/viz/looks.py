@@ -64,18 +64,19 @@ def look(attention: AttentionMap, mode: str, place: Place) -> Look:
 
   With A[h, q, k] of the picture: "out" gives the mean of A[h, q, :] over the place's queries q, on the grid of keys;
   "in" the sum of A[h, :, k] over its keys k, on that of queries, of logits the mean. All of the picture gives the sum
-  of A[h, q, :] over all queries, which is the attention that a key receives; of logits the mean. In means and sums a
-  weight that is not there is zero, and a logit that is not there is left out.
+  of A[h, q, :] over all queries, those without a place too, which is the attention that a key receives; of logits the
+  mean. In means and sums a weight that is not there is zero, and a logit that is not there is left out.
 
   Raises:
     ValueError: a mode that the map has not, a picture or a token that is not there, or a place in none of its cells.
   """
   inward = place.direction == "in" and (place.at is not None or place.token is not None)
   fixed, seen = attention.query_grid, attention.key_grid
+  arrays = attention.dense(mode)
   if place.token is not None:
     arrays = _from_token(attention, mode, place.token, place.direction)
-  else:
-    arrays = attention.dense(mode)
+  elif place.at is None and attention.key_cells is None:
+    arrays = getattr(attention, mode)[..., attention.prefix_tokens :]  # tokens without a place are queries too
   values = _of_image(attention, np.where(np.isfinite(arrays), arrays, np.nan), place, mode)
   if inward:
     values, fixed, seen = values.swapaxes(1, 2), seen, fixed
@@ -111,7 +112,6 @@ def _of_image(attention: AttentionMap, values: np.ndarray, place: Place, mode: s
 
 def _from_token(attention: AttentionMap, mode: str, token: int, direction: Direction) -> np.ndarray:
   """[b, heads, 1, k], or [b, heads, q, 1] of what looks at the token."""
-  attention.dense(mode)  # refuses a mode that there is none of
   first = attention.prefix_tokens
   if not 0 <= token < first or attention.key_cells is not None:
     raise ValueError(f"there is no token {token} without a place in {attention.layer}; it has {first} such.")

@@ -1,16 +1,19 @@
 """Layers as a page holds them: what follows from the rest is left out, and computed there."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from convattn.analysis.attention_map import AttentionMap, Grid
+from convattn.analysis.convolutions import ConvolutionKernel
 from convattn.analysis.head_report import HeadReport
 from convattn.viz.packing import Blob, pack, pack_as
 
 LOGITS, WEIGHTS = 4e-4, 1e-4
 """How far what comes back of logits and of weights may be from what was packed."""
+KERNELS = 24
+"""Kernels of a convolution that a page has."""
 _SAME = 2e-5
 """Up to this difference an array follows from others."""
 
@@ -68,35 +71,54 @@ def metrics_of_heads(report: HeadReport) -> list[dict[str, Any]]:
   return [{name: each[head] for name, each in values.items()} for head in range(report.num_heads)]
 
 
-class Convolution(Protocol):
-  """A depthwise convolution: float kernel [kh, kw, channels], and the grid of its output."""
+def packed_convolution(convolution: ConvolutionKernel) -> dict[str, Any]:
+  """A convolution as JSON.
 
-  @property
-  def layer(self) -> str: ...
+  "taps" [kh, kw] are norms over the channels. "kernels" [n, kh, kw] are the KERNELS largest ones of a single input and
+  output channel, with "kernel_names". What an output reads is "rows" [grid.height, kh] and "columns" [grid.width, kw]
+  of the input grid, -1: padding.
 
-  @property
-  def kernel(self) -> np.ndarray: ...
-
-  @property
-  def stride(self) -> tuple[int, int]: ...
-
-  @property
-  def grid(self) -> Grid: ...
-
-
-def packed_convolution(convolution: Convolution) -> dict[str, Any]:
-  """A depthwise convolution as JSON: "taps" [kh, kw] are norms over the channels of "kernels" [channels, kh, kw]."""
+  Raises:
+    ValueError: rows of what it reads depend on the columns.
+  """
   kernel = np.asarray(convolution.kernel, np.float32)
+  high, wide, _, channels = kernel.shape
+  single = kernel.transpose(2, 3, 0, 1).reshape(-1, high, wide)
+  largest = np.argsort(-np.square(single).sum((1, 2)), kind="stable")[:KERNELS]
+  pairs = [divmod(int(each), channels) for each in largest]
+  rows, columns = _read(convolution)
   return {
     "kind": "convolution",
     "name": convolution.layer,
-    "kernel_size": list(kernel.shape[:2]),
-    "stride": list(convolution.stride),
-    "grid": packed_grid(convolution.grid),
-    "channels": kernel.shape[2],
-    "taps": pack(np.sqrt(np.sum(np.square(kernel), -1)), WEIGHTS),
-    "kernels": pack(kernel.transpose(2, 0, 1), WEIGHTS),
+    "kernel_size": [high, wide],
+    "stride": [
+      round(out / given, 6)
+      for out, given in zip(convolution.query_grid.stride, convolution.key_grid.stride, strict=True)
+    ],
+    "grid": packed_grid(convolution.query_grid),
+    "input_grid": packed_grid(convolution.key_grid),
+    "rows": pack_as(rows, "int32"),
+    "columns": pack_as(columns, "int32"),
+    "depthwise": convolution.depthwise,
+    "channels": channels,
+    "taps": pack(convolution.tap_norms, WEIGHTS),
+    "kernels": pack(single[largest], WEIGHTS),
+    "kernel_names": [
+      f"channel {out}" if convolution.depthwise else f"channel {given} to {out}" for given, out in pairs
+    ],
   }
+
+
+def _read(convolution: ConvolutionKernel) -> tuple[np.ndarray, np.ndarray]:
+  """Rows [outputs down, kh] and columns [outputs across, kw] of the input cells that outputs read; -1: padding."""
+  grid, width = convolution.query_grid, convolution.key_grid.width
+  cells = convolution.key_cells.reshape(grid.height, grid.width, *convolution.kernel.shape[:2])
+  rows = np.where(cells < 0, -1, cells // width).max((1, 3))
+  columns = np.where(cells < 0, -1, cells % width).max((0, 2))
+  row, column = rows[:, None, :, None], columns[None, :, None, :]
+  if not np.array_equal(np.where((row < 0) | (column < 0), -1, row * width + column), cells):
+    raise ValueError(f"{convolution.layer} reads rows that depend on the column; a page has room for rows by columns.")
+  return rows, columns
 
 
 def plain(metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from convattn.errors import UserError
 from convattn.layers.seen import PARTS, Parts
 from convattn.viz.assembly import FOLDER
+from convattn.viz.packed_layers import KERNELS
 from convattn.viz.page_model import LARGEST
 
 _BASE64 = 4 / 3
@@ -80,7 +81,7 @@ def page_size(
   height, width, _ = image_shape
   parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
   fixed = sum(path.stat().st_size for path in FOLDER.iterdir()) + 2 * _BYTES * height * width
-  fixed += _BYTES * (parameters if parameters <= LARGEST else _kernels(variables["params"]))
+  fixed += _BYTES * ((parameters if parameters <= LARGEST else 0) + _kernels(variables["params"]))
   shown = _EXAMPLE + 3 * _BASE64 * height * width + 9 * num_classes + 4 * _BYTES * max(map(_cells, attending.values()))
   return PageSize(tuple(names), fixed + once, shown + each, once, each)
 
@@ -115,8 +116,9 @@ def _cells(parts: Parts) -> int:
 
 
 def _kernels(params: Any) -> int:
-  """Numbers of all depthwise kernels [kh, kw, 1, c]."""
-  return sum(leaf.size for leaf in jax.tree.leaves(params) if leaf.ndim == 4 and leaf.shape[2] == 1)
+  """Numbers of the kernels [kh, kw, inputs, outputs] that are shown."""
+  shapes = [leaf.shape for leaf in jax.tree.leaves(params) if leaf.ndim == 4]
+  return sum(high * wide * min(KERNELS, inputs * outputs) for high, wide, inputs, outputs in shapes if high * wide > 1)
 
 
 def _no_layer(model: nn.Module, layers: str, known: list[str]) -> str:

@@ -92,7 +92,7 @@ def _weights(attention: AttentionMap, image: int) -> np.ndarray:
 
 
 def _in_sight(grid: Grid, pixels: np.ndarray | None) -> np.ndarray:
-  """bool [cells]: where the picture is no background: the quarter that differs most from its median."""
+  """bool [cells]: where the picture is no background: the quarter, at most, that differs most from its median."""
   if pixels is None:
     return np.ones(grid.cells, bool)
   difference = np.abs(pixels - np.median(pixels, axis=(0, 1))).sum(-1)
@@ -104,7 +104,8 @@ def _in_sight(grid: Grid, pixels: np.ndarray | None) -> np.ndarray:
     means[cell] = difference[
       row : max(int(np.ceil(bottom)), row + 1), column : max(int(np.ceil(right)), column + 1)
     ].mean()
-  return means >= np.quantile(means, 0.75)
+  seen = (means >= np.quantile(means, 0.75)) & (means > means.min())
+  return seen if seen.any() else ~seen
 
 
 def _largest(attention: AttentionMap, head: int, image: int, queries: np.ndarray) -> tuple[int, int]:

@@ -152,6 +152,8 @@ def scale(values: np.ndarray, signed: bool = False) -> tuple[Colormap, Normalize
 def colour_bar(figure: Figure | SubFigure, colours: Colormap, norm: Normalize, label: str, **place: Any) -> Colorbar:
   """With few numbers and a thin frame, beside `ax` (one or several axes) or in `cax` (axes of its own)."""
   beside: dict[str, Any] = {"fraction": 0.03, "pad": 0.015, "aspect": 30} if "ax" in place else {}
+  if place.get("location") == "bottom":
+    beside |= {"fraction": 0.06, "aspect": 45}
   bar = figure.colorbar(ScalarMappable(norm, colours), **place, **beside)
   bar.locator = MaxNLocator(nbins=5)
   bar.update_ticks()

@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 
 from convattn import inference, training
-from convattn.analysis import attention_maps, margins, occlusion
+from convattn.analysis import attention_maps, convolution_kernels, margins, occlusion
 from convattn.commands import figures
 from convattn.data import load
 from convattn.viz.packed_layers import softmax
@@ -67,10 +67,12 @@ def test_the_numbers_of_the_page_are_those_of_the_analysis(digits_run, restored,
   assert (layer["name"], layer["num_heads"]) == (wanted.layer, wanted.num_heads)
   np.testing.assert_allclose(probabilities_of(layer), wanted.probabilities, atol=1e-3)
   assert np.ptp(wanted.probabilities, axis=0).max() > 1e-2  # which image is which is seen in them
-  (kernel,) = [each for each in page["layers"] if each["kind"] == "convolution"]
-  params = restored.variables["params"]["stage_1"]["block_0"]
-  (depthwise,) = [leaf for leaf in _leaves(params) if leaf.ndim == 4 and leaf.shape[2] == 1]
-  np.testing.assert_allclose(unpack(kernel["kernels"]), np.asarray(depthwise[:, :, 0]).transpose(2, 0, 1), atol=1e-3)
+  kernels = convolution_kernels(restored.model, restored.variables, images)
+  shown = [each for each in page["layers"] if each["kind"] == "convolution"]
+  assert [each["name"] for each in shown] == [each.layer for each in kernels]
+  assert "stage_1/block_0/depthwise" in [each.layer for each in kernels]
+  for each, kernel in zip(shown, kernels, strict=True):
+    np.testing.assert_allclose(unpack(each["taps"]), kernel.tap_norms, atol=1e-3)
 
   hidden = occlusion(restored.model, restored.variables, images, window=3, stride=1)
   shown = [each for each in page["overlays"] if each["name"] == hidden.name]
@@ -82,12 +84,6 @@ def test_the_numbers_of_the_page_are_those_of_the_analysis(digits_run, restored,
   }
   assert "lacks" not in page["model"]
   assert page["timeline"] == [] and page["compare"] is None
-
-
-def _leaves(tree):
-  import jax
-
-  return jax.tree.leaves(tree)
 
 
 def test_pictures_of_ones_own(digits_run, restored, digits, call, tmp_path):

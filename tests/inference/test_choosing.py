@@ -46,7 +46,7 @@ def test_the_first_is_the_worst_and_the_others_are_of_every_class(toy, restored)
   for number, label in zip(numbers[:3], found.labels, strict=False):
     assert margin[number] == margin[dataset.test.labels == label].min()
   assert len(set(numbers)) == 5
-  assert sum(advanced) == 23
+  assert sum(advanced) == choosing.num_looked_at(dataset, 5) == 23
   wrong = (margin < 0).sum()
   assert found.told.startswith(f"5 of 23 images of the test part that were looked at, {wrong} of them mistaken")
 
@@ -55,6 +55,7 @@ def test_of_a_large_part_evenly_spaced_images_are_looked_at(toy, restored, monke
   monkeypatch.setattr(choosing, "MOST_PIXELS", 7 * 35)
   dataset = with_test(toy, 61)
   looked_at = np.arange(0, 61, 10)
+  assert choosing.num_looked_at(dataset, 2) == len(looked_at)
   margin = margins_of(restored, dataset.test)
   found = telling_examples(restored, dataset, 2)
   numbers = [int(name.removeprefix("test image ")) for name in found.names]

@@ -1,10 +1,15 @@
 """Attention by hand for tests of the page: every kind of grid that a layer can have, on rectangular images."""
 
-import types
+import functools
 
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from convattn.analysis.attention_map import AttentionMap, Grid
+from convattn.analysis.convolutions import convolution_kernels
+from convattn.layers import Conv, DepthwiseConv
 from convattn.viz import explore
 
 IMAGE = (12, 10)
@@ -67,11 +72,34 @@ def pictures(seed=0):
   return np.random.default_rng(seed).integers(0, 256, (NUM_IMAGES, *IMAGE, 3)).astype(np.uint8)
 
 
-def convolution(seed=0):
-  kernel = np.random.default_rng(seed).normal(size=(3, 3, 7)).astype(np.float32)
-  return types.SimpleNamespace(
-    layer="stage_1/depthwise", kernel=kernel, stride=(2, 2), grid=Grid(6, 5, (2.0, 2.0), image=IMAGE)
-  )
+class Convolving(nn.Module):
+  """An ordinary convolution that halves, and two depthwise ones, of which one halves an odd size."""
+
+  @nn.compact
+  def __call__(self, images, train=False):
+    image = Conv(5, kernel_size=3, stride=2, name="stem")(images)
+    image = DepthwiseConv(kernel_size=5, name="wide")(image)
+    return DepthwiseConv(kernel_size=3, stride=2, name="halving")(image)
+
+
+@functools.cache
+def convolutions():
+  images = jnp.zeros((1, *IMAGE, 3))
+  return convolution_kernels(Convolving(), Convolving().init(jax.random.key(0), images), images)
+
+
+def gradient(convolution, cell):
+  """[rows, columns] of the input: the length, over channels, of the gradient of one output cell."""
+  grid, out = convolution.key_grid, convolution.query_grid
+  high, _, seen, channels = convolution.kernel.shape
+  stride = -(-grid.height // out.height)
+  layer = DepthwiseConv(high, stride) if convolution.depthwise else Conv(channels, high, stride)
+  inputs = jnp.zeros((1, grid.height, grid.width, channels if convolution.depthwise else seen))
+
+  def of(inputs):
+    return layer.apply({"params": {"kernel": convolution.kernel}}, inputs).reshape(-1, channels)[cell]
+
+  return np.sqrt(np.square(jax.jacobian(of)(inputs)).sum((0, 1, 4)))
 
 
 def page(**options):
@@ -81,7 +109,7 @@ def page(**options):
     "image_names": ["one.png", "two.png", "three.png"],
     "labels": [0, 1, 2],
     "probabilities": chances,
-    "convolutions": [convolution()],
+    "convolutions": convolutions(),
     "title": "By hand",
     "lines": ["Made by hand."],
   }

@@ -141,3 +141,24 @@ def test_what_follows_from_the_rest_is_left_out():
   assert "probabilities" in packed_layer(other)["arrays"]
   other = dataclasses.replace(strided, norm_weighted=strided.norm_weighted**2)
   assert "norm_weighted" in packed_layer(other)["arrays"]
+
+
+def test_what_an_output_of_a_convolution_reads_is_where_its_gradient_is(tab):
+  kernels = handmade.convolutions()
+  assert [each.layer for each in kernels] == ["stem", "wide", "halving"]
+  for at in ([0, 0], [11, 9], [5, 4], [7, 8]):
+    for number, kernel in enumerate(kernels):
+      found = tab.evaluate(
+        """([number, at]) => {
+          const one = convattn.manifest.layers.filter(({ kind }) => kind === "convolution")[number];
+          const taps = convattn.unpack(one.taps).floats();
+          const { values, grid } = convattn.readFrom(one, taps, at);
+          return [Array.from(values, String), grid.height, grid.width];
+        }""",
+        [number, at],
+      )
+      cell = kernel.query_grid.cell_at(at[0] + 0.5, at[1] + 0.5)
+      gradient = handmade.gradient(kernel, cell)
+      read = np.nan_to_num(np.array(found[0], np.float64)).reshape(found[1], found[2])
+      np.testing.assert_allclose(read, gradient, atol=1e-3)
+      assert (gradient > 0).sum() <= kernel.kernel.shape[0] * kernel.kernel.shape[1]

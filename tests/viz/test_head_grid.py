@@ -72,7 +72,7 @@ def test_maps_of_their_own_scale_have_no_bar_and_many_heads_further_rows(maps):
   found = look(seen.attention(heads=5), "probabilities", Place())
   figure = grid_of_looks([Row("x", found, [4, 1, 2, 0])], None, "probabilities", None, width=44)
   assert not [axes for axes in figure.axes if axes.get_label() == "<colorbar>"]
-  assert [axes.get_xlabel().partition(":")[0] for axes in panels(figure)] == ["head 4", "head 1", "head 2", "head 0"]
+  assert [axes.get_xlabel().splitlines()[0] for axes in panels(figure)] == ["head 4", "head 1", "head 2", "head 0"]
   assert [cells(axes).norm.vmax for axes in panels(figure)] == [found.values[head].max() for head in (4, 1, 2, 0)]
   assert len({axes.get_subplotspec().rowspan.start for axes in panels(figure)}) == 2
 

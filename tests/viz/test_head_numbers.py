@@ -7,7 +7,7 @@ import pytest
 from matplotlib.collections import PolyCollection
 from matplotlib.patches import Ellipse
 
-from convattn.analysis import Grid, head_report
+from convattn.analysis import ConvolutionKernel, Grid, head_report
 from convattn.viz import (
   convolution_likeness_figure,
   head_centres_figure,
@@ -104,28 +104,42 @@ def test_likeness_has_a_panel_for_each_number(found):
       draw({})
 
 
-@dataclasses.dataclass
-class Kernel:
-  layer: str
-  kernel: np.ndarray
+def convolution(kernel, depthwise=True):
+  grid = Grid(4, 3)
+  return ConvolutionKernel("stage_1/depthwise", kernel, depthwise, grid, grid, np.zeros((12, 15), int))
+
+
+def sheets(figure):
+  """(panel of the norms, {name: panel} of the kernels) of the first row."""
+  norms, *others = [axes for axes in figure.subfigs[0].axes if axes.get_label() != "<colorbar>" and axes.axison]
+  return norms, {axes.get_xlabel(): axes for axes in others if axes.get_xlabel()}
+
+
+def cells(axes):
+  (found,) = [each for each in axes.collections if isinstance(each, PolyCollection)]
+  return found
 
 
 def test_kernels_are_drawn_tap_by_tap_the_largest_first():
-  kernel = np.random.default_rng(3).normal(size=(3, 5, 30))
-  figure = kernel_sheet_figure([Kernel("stage_1/depthwise", kernel)])
-  (row,) = figure.subfigs
-  norms, *sheets = [axes for axes in row.axes if axes.get_label() != "<colorbar>" and axes.collections]
-  sheets = [axes for axes in sheets if axes.get_xlabel().isdigit()]
-  assert row.get_suptitle() == "stage_1/depthwise: 24 of 30 kernels of 3 × 5"
-  np.testing.assert_allclose(norms.collections[0].get_array(), np.linalg.norm(kernel, axis=-1).ravel())
+  kernel = np.random.default_rng(3).normal(size=(3, 5, 1, 30)).astype(np.float32)
+  figure = kernel_sheet_figure([convolution(kernel)])
+  norms, drawn = sheets(figure)
+  assert figure.subfigs[0].get_suptitle() == "stage_1/depthwise: 24 of 30 kernels of 3 × 5"
+  np.testing.assert_allclose(cells(norms).get_array(), np.linalg.norm(kernel[:, :, 0], axis=-1).ravel(), rtol=1e-6)
   assert [text.get_text() for text in norms.texts][1] == f"{np.linalg.norm(kernel[0, 1]):.2g}"
   order = np.argsort(-np.linalg.norm(kernel.reshape(15, 30), axis=0))
-  assert [int(axes.get_xlabel()) for axes in sheets] == order[:24].tolist()
-  for axes, channel in zip(sheets, order, strict=False):
-    (cells,) = [each for each in axes.collections if isinstance(each, PolyCollection)]
-    np.testing.assert_allclose(cells.get_array(), kernel[..., channel].ravel())
-    assert cells.norm.vmin == -cells.norm.vmax == -np.abs(kernel[..., order[:24]]).max()
-  with pytest.raises(ValueError, match=r"x has shape \(3, 3\), but must be \[kh, kw, channels\]"):
-    kernel_sheet_figure([Kernel("x", kernel[0, :3, :3])])
+  assert [int(name) for name in drawn] == order[:24].tolist()
+  for axes, channel in zip(drawn.values(), order, strict=False):
+    np.testing.assert_allclose(cells(axes).get_array(), kernel[:, :, 0, channel].ravel())
+    assert cells(axes).norm.vmin == -cells(axes).norm.vmax == -np.abs(kernel[..., order[:24]]).max()
   with pytest.raises(ValueError, match="no kernels"):
     kernel_sheet_figure([])
+
+
+def test_a_kernel_of_many_input_channels_is_called_by_both():
+  kernel = np.zeros((1, 3, 2, 3), np.float32)
+  kernel[0, :, 1, 2] = [1, 2, 3]
+  kernel[0, :, 0, 1] = [1, 0, 0]
+  _, drawn = sheets(kernel_sheet_figure([convolution(kernel, depthwise=False)]))
+  assert list(drawn)[:2] == ["1→2", "0→1"]
+  np.testing.assert_array_equal(cells(drawn["1→2"]).get_array(), [1, 2, 3])

@@ -74,6 +74,8 @@ def test_a_token_without_a_place_has_a_row_and_a_column_too():
   np.testing.assert_array_equal(look(attention, "probabilities", Place(token=0)).values, weights[0, :, 0, 1:])
   found = look(attention, "probabilities", Place(token=0, direction="in"))
   np.testing.assert_array_equal(found.values, weights[0, :, 1:, 0])
+  received = look(attention, "probabilities", Place()).values
+  np.testing.assert_allclose(received, weights[0, :, :, 1:].sum(1), rtol=1e-6)
   with pytest.raises(ValueError, match="there is no token 1 without a place in tokens; it has 1 such"):
     look(attention, "probabilities", Place(token=1))
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as arrays
 
-from convattn.viz.assembly import Page
+from convattn.viz import explore
 from convattn.viz.packing import num_bytes, pack, pack_as, unpack
 
 FLOATS = st.floats(-1e4, 1e4, width=32) | st.sampled_from([float("nan"), float("-inf"), 0.0])
@@ -85,7 +85,7 @@ def test_the_browser_reads_what_python_reads(visit):
     "halves": pack_as(np.array([0, -0.0, 1, 65504, 6e-8, 1e-5, -np.pi, np.nan, np.inf, -np.inf]), "float16"),
   }
   assert [blobs[name]["dtype"] for name in ("uint8", "uint16", "float32")] == ["uint8", "uint16", "float32"]
-  tab = visit(Page({"title": "arrays"}))
+  tab = visit(explore([np.full((1, 1, 2, 2), 0.5)]))
   for name, blob in blobs.items():
     # As text, since JSON has no nan.
     read = tab.evaluate("blob => Array.from(convattn.unpack(blob).floats(), String)", blob)

@@ -14,6 +14,7 @@ from convattn.analysis import Grid, attention_maps
 from convattn.errors import UserError
 from convattn.fields import settings_of
 from convattn.layers import attention as attention_layer
+from convattn.layers.activations import ACTIVATIONS
 from convattn.models import Spec, create_model
 from convattn.ops.attention import attend
 from convattn.viz.page_model import LARGEST, describe, in_page_precision
@@ -131,6 +132,19 @@ def test_the_small_models_have_every_choice_of_every_setting():
     else:
       assert len(tried) > 1, field.name
   assert {kind for spec in specs for kind, *_ in spec.blocks} == {"C", "T", "X", "D"}
+
+
+def test_activations_are_those_of_jax_to_the_last_digits(browser):
+  x = np.linspace(-6, 6, 241, dtype=np.float32)
+  run = """async ([names, x]) => {
+    const { activation } = await import("./model_ops.js");
+    const image = { data: Float32Array.from(x), height: 1, width: 1, channels: x.length };
+    return names.map((name) => Array.from(activation(image, { function: name }).data));
+  }"""
+  with served(browser) as tab:
+    found = tab.evaluate(run, [[*ACTIVATIONS, "tanh"], x.tolist()])
+  for values, function in zip(found, [*ACTIVATIONS.values(), np.tanh], strict=True):
+    np.testing.assert_allclose(values, function(x), atol=2e-6)
 
 
 @pytest.mark.parametrize("method", ["bilinear", "timm"])

@@ -63,8 +63,8 @@ export function drawLines(surface, grid, colour, smallest = 5) {
   context.stroke();
 }
 
-/** A black and white line around each of some cells of a grid, seen on any colour. */
-export function drawOutlines(surface, grid, cells, thickness = 1) {
+/** A black line and a white one (or of another light colour) around some cells of a grid, seen on any colour. */
+export function drawOutlines(surface, grid, cells, thickness = 1, light = "#fff") {
   const { context, ratio } = surface;
   const [down, across] = scaleTo(surface, grid);
   for (const cell of cells) {
@@ -75,7 +75,7 @@ export function drawOutlines(surface, grid, cells, thickness = 1) {
     context.lineWidth = inset;
     context.strokeStyle = "#000";
     context.strokeRect(x - inset / 2, y - inset / 2, w + inset, h + inset);
-    context.strokeStyle = "#fff";
+    context.strokeStyle = light;
     context.strokeRect(x + inset / 2, y + inset / 2, w - inset, h - inset);
   }
 }

@@ -32,12 +32,11 @@ function row(app, description) {
     if (cell !== null) app.point({ grid: null, cell, event, text: `tap ${Math.floor(cell / wide)}, ${cell % wide}: ${short(taps[cell])}` });
   });
   norms.addEventListener("pointerleave", () => app.point(null));
-  const largest = channelsByNorm(kernels, channels, high * wide).slice(0, MOST);
-  const channelMaps = largest.map((channel) => ({
-    canvas: make("canvas", { role: "img", "aria-label": `kernel of channel ${channel}`, title: `channel ${channel}` }),
-    values: kernels.slice(channel * high * wide, (channel + 1) * high * wide),
+  const channelMaps = description.kernel_names.slice(0, MOST).map((word, i) => ({
+    canvas: make("canvas", { role: "img", "aria-label": `kernel of ${word}`, title: word }),
+    values: kernels.slice(i * high * wide, (i + 1) * high * wide),
   }));
-  const heading = make("h3", {}, make("span", {}, name), " ", make("small", { className: "muted" }, `depthwise ${high} × ${wide}, stride ${stride.join(" × ")}, ${channels} channels`));
+  const heading = make("h3", {}, make("span", {}, name), " ", make("small", { className: "muted" }, `${description.depthwise ? "depthwise " : ""}${high} × ${wide}, stride ${stride.join(" × ")}, ${channels} channels`));
   const element = make("section", { className: "layer" }, heading, make("div", { className: "row kernels" }, reads, norms, ...channelMaps.map(({ canvas }) => canvas)));
   let drawn = false;
 
@@ -63,40 +62,19 @@ function drawSmall(canvas, grid, values, scale, across) {
   drawLines(surface, grid, "rgba(128, 128, 128, 0.35)", 4);
 }
 
-function channelsByNorm(kernels, channels, size) {
-  const norms = Array.from({ length: channels }, (_, channel) => {
-    let total = 0;
-    for (let tap = 0; tap < size; tap++) total += kernels[channel * size + tap] ** 2;
-    return [total, channel];
-  });
-  return norms.sort((one, other) => other[0] - one[0]).map(([, channel]) => channel);
-}
-
-/**
- * The input cells that the output cell of a pixel reads, with the norms of the taps: {grid, values, cell}; null: no cell.
- * Padding is as XLA's SAME has it: what is left over lies behind.
- */
+/** The input cells that the output cell of a pixel reads, with the norms of the taps: {grid, values, cell}; null: no cell. */
 export function readFrom(description, taps, at) {
   if (!Array.isArray(at)) return null;
-  const { grid, stride, kernel_size: size } = description;
+  const { grid, input_grid: input, kernel_size: [high, wide] } = description;
   const cell = cellAt(grid, at[0], at[1]);
   if (cell === null) return null;
-  const step = [grid.stride[0] / stride[0], grid.stride[1] / stride[1]];
-  const input = {
-    height: Math.ceil(grid.image[0] / step[0]), width: Math.ceil(grid.image[1] / step[1]), stride: step, origin: grid.origin, image: grid.image,
-  };
+  const [rows, columns] = [description.rows, description.columns].map((blob) => unpack(blob).exact());
+  const [row, column] = [Math.floor(cell / grid.width), cell % grid.width];
   const values = new Float32Array(input.height * input.width).fill(NaN);
-  const place = [Math.floor(cell / grid.width), cell % grid.width];
-  const first = [0, 1].map((axis) => {
-    const cells = axis ? input.width : input.height;
-    const outputs = axis ? grid.width : grid.height;
-    const padding = Math.max((outputs - 1) * stride[axis] + size[axis] - cells, 0);
-    return place[axis] * stride[axis] - Math.floor(padding / 2);
-  });
-  for (let i = 0; i < size[0]; i++) {
-    for (let j = 0; j < size[1]; j++) {
-      const [row, column] = [first[0] + i, first[1] + j];
-      if (row >= 0 && row < input.height && column >= 0 && column < input.width) values[row * input.width + column] = taps[i * size[1] + j];
+  for (let i = 0; i < high; i++) {
+    for (let j = 0; j < wide; j++) {
+      const [down, across] = [rows[row * high + i], columns[column * wide + j]];
+      if (down >= 0 && across >= 0) values[down * input.width + across] = taps[i * wide + j];
     }
   }
   return { grid: input, values, cell };

@@ -158,7 +158,7 @@ function arithmetic(layer, head, { image, s }, query, key) {
   const line = (sum, result, what) => lines.push(make("div", { className: "sum" }, make("span", {}, sum), make("b", {}, `= ${result}`), make("small", { className: "muted" }, what)));
   if (content) line("q · k / √d", short(content[key]), "content");
   if (position) line(s === 1 ? "bias of the shift" : `bias ${short(position[key])} × ${s}`, short(position[key] * s), "position");
-  if (content && position && logits) line(`${short(content[key])} + ${short(position[key] * s)}`, short(logits[key]), "logit");
+  if (content && position && logits) line(`${short(content[key])} ${position[key] < 0 ? "−" : "+"} ${short(Math.abs(position[key] * s))}`, short(logits[key]), "logit");
   if (logits && layer.splits) {
     const highest = Math.max(...logits);
     const total = logits.reduce((sum, each) => sum + Math.exp(each - highest), 0);

@@ -66,10 +66,11 @@ export function createLive(app) {
     description, floats, bytes: bytesOf(example), nameOf: app.className, onResult, drawHead, point,
   });
   const other = button("", () => start(app.state.image));
-  const back = button("show what is drawn here in the maps", () => app.set({ image: count, average: "one", step: null }));
+  const show = () => app.set({ image: count, average: "one", step: null });
+  const back = button("show what is drawn here in the maps", show);
   const line = make("p", { className: "live-other" }, other, back);
   const text = make("p", { className: "muted small" },
-    "The weights are in this page, and what you change is computed here: the maps above, their numbers and the logits follow.");
+    "The weights are in this page, and what you change is computed here: maps, their numbers and logits follow.");
 
   function start(image) {
     example = image;

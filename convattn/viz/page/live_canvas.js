@@ -7,7 +7,8 @@ const MOVES = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRi
 
 /**
  * {element, draw, tool, size} for a Drawing. `onchange()` is called as the picture changes, `say(text)` with what a
- * reader who sees no picture should know, `point([row, column])` with the pixel one is at, null: none. Arrow keys move, space paints, shift and an arrow key draw a line.
+ * reader who sees no picture should know, `point([row, column])` with the pixel one is at, null: none. Arrow keys move,
+ * space paints, shift and an arrow key draw a line.
  */
 export function drawingCanvas(drawing, { onchange, say, point }) {
   const { height, width, channels } = drawing;
@@ -16,7 +17,8 @@ export function drawingCanvas(drawing, { onchange, say, point }) {
     className: "live-drawing",
     tabIndex: 0,
     role: "application",
-    "aria-label": `Picture of ${height} by ${width} pixels. Arrow keys move, space paints, shift with an arrow key draws a line.`,
+    "aria-label": `Picture of ${height} by ${width} pixels to draw on. ` +
+      "Arrow keys move, space paints, shift with an arrow key draws a line.",
   });
   const state = { element: canvas, draw, tool: "pen", size: 1 };
   const cursor = { row: height >> 1, column: width >> 1, seen: false };
@@ -32,8 +34,13 @@ export function drawingCanvas(drawing, { onchange, say, point }) {
     context.imageSmoothingEnabled = false;
     context.drawImage(pixels(), 0, 0, canvas.width, canvas.height);
     if (scale >= 6) lines(context, side);
-    for (let pixel = 0; pixel < drawing.hidden.length; pixel++) {
-      if (drawing.hidden[pixel]) hatch(context, (pixel % width) * side, Math.floor(pixel / width) * side, side);
+    const [down, across] = drawing.block;
+    for (let row = 0; row < height; row += down) {
+      for (let column = 0; column < width; column += across) {
+        if (!drawing.hidden[row * width + column]) continue;
+        const [high, wide] = [Math.min(down, height - row), Math.min(across, width - column)];
+        hatch(context, column * side, row * side, wide * side, high * side);
+      }
     }
     if (cursor.seen) outline(context, side);
   }
@@ -45,7 +52,8 @@ export function drawingCanvas(drawing, { onchange, say, point }) {
     const context = small.getContext("2d");
     const image = context.createImageData(width, height);
     for (let pixel = 0; pixel < width * height; pixel++) {
-      for (let c = 0; c < 3; c++) image.data[4 * pixel + c] = drawing.bytes[pixel * channels + (channels === 3 ? c : 0)];
+      const from = pixel * channels;
+      for (let c = 0; c < 3; c++) image.data[4 * pixel + c] = drawing.bytes[from + (channels === 3 ? c : 0)];
       image.data[4 * pixel + 3] = 255;
     }
     context.putImageData(image, 0, 0);
@@ -141,14 +149,14 @@ function line(context, x1, y1, x2, y2) {
   context.lineTo(x2, y2);
 }
 
-/** A pixel that attention does not see: crossed out, in black and white, so that it shows on both. */
-function hatch(context, x, y, side) {
+/** A cell that attention does not see: crossed out, in black and white, so that it shows on both. */
+function hatch(context, x, y, wide, high) {
   for (const [colour, width] of [["#000", 3], ["#fff", 1]]) {
     context.strokeStyle = colour;
-    context.lineWidth = width * Math.max(1, side / 24);
+    context.lineWidth = width * Math.min(Math.max(1, Math.min(wide, high) / 24), 2);
     context.beginPath();
-    line(context, x, y, x + side, y + side);
-    line(context, x + side, y, x, y + side);
+    line(context, x, y, x + wide, y + high);
+    line(context, x + wide, y, x, y + high);
     context.stroke();
   }
 }

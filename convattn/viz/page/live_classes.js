@@ -25,7 +25,8 @@ export function classBars(nameOf, onchoose) {
       className: "live-name",
       title: "which cells speak for it",
     });
-    const element = make("li", {}, name, make("span", { className: "live-track", "aria-hidden": "true" }, bar, mark), number);
+    const track = make("span", { className: "live-track", "aria-hidden": "true" }, bar, mark);
+    const element = make("li", {}, name, track, number);
     return { label, element, name, bar, mark, number };
   }
 

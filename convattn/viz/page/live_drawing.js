@@ -99,7 +99,8 @@ export class Drawing {
     const top = Math.floor(Math.floor(row) / down) * down;
     const left = Math.floor(Math.floor(column) / across) * across;
     for (let y = Math.max(top, 0); y < Math.min(top + down, this.height); y++) {
-      for (let x = Math.max(left, 0); x < Math.min(left + across, this.width); x++) this.hidden[y * this.width + x] = value;
+      const first = y * this.width;
+      this.hidden.fill(value, first + Math.max(left, 0), first + Math.min(left + across, this.width));
     }
   }
 

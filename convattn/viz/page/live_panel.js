@@ -1,14 +1,18 @@
 // The panel of the model in the page: one draws, drops in a picture, switches parts off, and everything follows.
 
-import { createModel, normalized } from "./model.js";
-import { softmax } from "./model_ops.js";
-import { Drawing } from "./live_drawing.js";
+import { make } from "./dom.js";
+import { softmax } from "./layers.js";
 import { drawingCanvas } from "./live_canvas.js";
 import { classBars, classMapView } from "./live_classes.js";
-import { make } from "./dom.js";
+import { Drawing } from "./live_drawing.js";
 import { button } from "./live_parts.js";
 import { switches, switchable } from "./live_switches.js";
 import { inkOf, pictureInput, toolbar } from "./live_tools.js";
+import { createModel, normalized } from "./model.js";
+
+/** Milliseconds of a forward pass that one would notice at every stroke, and of a pause between strokes. */
+const SLOW = 150;
+const PAUSE = 300;
 
 /**
  * The panel of a model: {element, show(bytes), changed(), drawHeads()}; `show` begins anew with another picture,
@@ -37,30 +41,34 @@ export function livePanel({ description, floats, bytes: first, nameOf, onResult,
   const map = classMapView();
   let before = null;
   let result = null;
-  let waiting = false;
+  let waiting = null;
+  const times = [];
 
-  /** Many changes before the next frame are one forward pass. */
+  /** Many changes before the next frame are one forward pass; of a slow model, all until one pauses. */
   function later() {
-    if (waiting) return;
-    waiting = true;
-    requestAnimationFrame(() => {
-      waiting = false;
-      compute();
-    });
+    // The first passes are slow everywhere: the browser has not compiled them.
+    const slow = times.length > 2 && Math.min(...times) > SLOW;
+    if (slow) clearTimeout(waiting);
+    else if (waiting !== null) return;
+    waiting = slow ? setTimeout(compute, PAUSE) : requestAnimationFrame(compute);
   }
 
   function compute() {
+    waiting = null;
     const started = performance.now();
     const pixels = normalized(drawing.bytes, description.preprocessing);
     const hidden = drawing.hiddenPixels ? drawing.hidden : null;
     const run = model.forward(pixels, { ...parts.scales, hidden });
     const probabilities = description.num_classes ? softmax(run.logits) : new Float32Array(0);
     const took = performance.now() - started;
+    times.splice(0, times.length - 4);
+    times.push(took);
     const told = differences();
     const changed = told.length > 0;
     if (!changed || !before) before = probabilities;
     result = { ...run, probabilities, bytes: coloured(), changed };
-    status.textContent = `${told.join(", ") || "As in the data"}. Computed here in ${Math.max(1, Math.round(took))} ms.`;
+    const milliseconds = Math.max(1, Math.round(took));
+    status.textContent = `${told.join(", ") || "As in the data"}. Computed here in ${milliseconds} ms.`;
     if (description.num_classes) {
       bars.update(run.logits, probabilities, before);
       showMap();
@@ -79,8 +87,10 @@ export function livePanel({ description, floats, bytes: first, nameOf, onResult,
   }
 
   function showMap() {
+    if (!result) return;
     const label = bars.chosen();
-    map.update(model.classMap(result.features, label), description.classifier.grid, nameOf(label), result.logits[label]);
+    const found = model.classMap(result.features, label);
+    map.update(found, description.classifier.grid, nameOf(label), result.logits[label]);
   }
 
   /** The picture as bytes of three channels, as the page shows its pictures. */
@@ -96,7 +106,7 @@ export function livePanel({ description, floats, bytes: first, nameOf, onResult,
     parts.reset();
     before = null;
     canvas.draw();
-    compute();
+    later();
   }
 
   const changed = () => { canvas.draw(); later(); };

@@ -23,7 +23,7 @@ export function percent(share) {
   return share > 0.999 && share < 1 ? "> 99.9 %" : `${(100 * share).toFixed(1)} %`;
 }
 
-/** A canvas with a pixel for each of numbers [rows * columns], blue below 0 and orange above; its style makes it large. */
+/** A canvas with a pixel for each of numbers [rows * columns], blue below 0, orange above; its style makes it large. */
 export function signedCanvas(values, rows, columns, scale = scaleOf([values], true)) {
   const canvas = make("canvas", { width: columns, height: rows, "aria-hidden": "true" });
   const context = canvas.getContext("2d");

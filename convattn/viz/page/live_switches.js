@@ -4,6 +4,8 @@ import { scaleOf } from "./colours.js";
 import { make } from "./dom.js";
 import { button, setPressed, signedCanvas, toggle } from "./live_parts.js";
 
+const HEADS = "Heads: what they look at from the pixel you are at; a click switches one off";
+
 /** Buttons for the parts of one layer, with what `marks(at)` gives in them. */
 function layerSwitches({ name, count, word, marks }, scales, onchange) {
   const number = (at) => `${word} ${at} of ${name}`;
@@ -27,7 +29,8 @@ function layerSwitches({ name, count, word, marks }, scales, onchange) {
     buttons.forEach((each, at) => setPressed(each, scales[at] !== 0));
     setPressed(all, !scales.includes(0));
   }
-  return { element: make("div", { className: "live-parts", role: "group", "aria-label": name }, all, ...buttons), refresh };
+  const element = make("div", { className: "live-parts", role: "group", "aria-label": name }, all, ...buttons);
+  return { element, refresh };
 }
 
 /** Each kernel of a layer as a small picture: its taps, or over the input channels their length. */
@@ -52,13 +55,14 @@ export function switchable(description) {
   const found = { heads: [], kernels: [] };
   const walk = (steps) => {
     for (const step of steps) {
-      if (step.kind === "attention") found.heads.push({ name: step.name, count: step.heads, stride: step.stride });
-      if (step.kind === "conv" || step.kind === "depthwise") found.kernels.push(kernelsOf(step, step.window, step.window));
-      if (step.kind === "dilated_stack") {
-        found.kernels.push(...step.layers.map((layer) => kernelsOf({ ...layer.conv, name: layer.name }, 1, layer.taps)));
+      const { kind, name, window } = step;
+      if (kind === "attention") found.heads.push({ name, count: step.heads, stride: step.stride });
+      if (kind === "conv" || kind === "depthwise") found.kernels.push(kernelsOf(step, window, window));
+      for (const layer of step.layers ?? []) {
+        found.kernels.push(kernelsOf({ ...layer.conv, name: layer.name }, 1, layer.taps));
       }
-      walk(step.shortcut || []);
-      walk(step.branch || []);
+      walk(step.shortcut ?? []);
+      walk(step.branch ?? []);
     }
   };
   walk(description.steps);
@@ -98,7 +102,8 @@ export function switches(description, floats, drawHead, onchange) {
   const kernels = layers.kernels.map((layer) => {
     const details = make("details", {}, make("summary", {}, `${layer.name}: ${layer.count} kernels`));
     details.addEventListener("toggle", () => {
-      if (details.open && details.childElementCount === 1) details.append(show("kernels", layer, kernelMarks(layer, floats)));
+      if (!details.open || details.childElementCount > 1) return;
+      details.append(show("kernels", layer, kernelMarks(layer, floats)));
     });
     return details;
   });
@@ -115,7 +120,7 @@ export function switches(description, floats, drawHead, onchange) {
   );
   const allOn = button("all on", () => { reset(); onchange(); });
   const element = make("div", { className: "live-switches" },
-    heads.length ? make("h3", {}, "Heads: what they look at from the pixel you are at; a click switches one off") : null, ...heads,
+    heads.length ? make("h3", {}, HEADS) : null, ...heads,
     kernels.length ? make("h3", {}, "Kernels of the convolutions") : null, ...kernels, allOn,
   );
   const drawHeads = () => maps.forEach(({ canvas, name, head }) => drawHead(canvas, name, head));

@@ -11,7 +11,8 @@ export function toolbar({ drawing, canvas, ink, changed, restart, attends, width
     ["fill", "grey out", "paints the mean of the training data"],
   ];
   if (attends) {
-    tools.push(["hide", "hide", "no query attends to these cells, at any layer"], ["show", "show", "attention sees them again"]);
+    tools.push(["hide", "hide", "no query attends to these cells, at any layer"]);
+    tools.push(["show", "show", "attention sees them again"]);
   }
   const tool = buttonsOf("tool", tools, (chosen) => { canvas.tool = chosen; tool.press(chosen); });
   const sizes = [1, 2, 3, 5].map((size) => [size, String(size), size > 1 ? `${size} pixels` : "one pixel"]);
@@ -32,7 +33,8 @@ export function inkOf(drawing) {
   const colour = drawing.channels === 3;
   const input = make("input", { id, type: colour ? "color" : "range", ...(colour ? {} : { min: 0, max: 255 }) });
   input.addEventListener("input", () => {
-    drawing.inks.pen = colour ? [1, 3, 5].map((at) => parseInt(input.value.slice(at, at + 2), 16)) : [Number(input.value)];
+    const hexadecimal = () => [1, 3, 5].map((at) => parseInt(input.value.slice(at, at + 2), 16));
+    drawing.inks.pen = colour ? hexadecimal() : [Number(input.value)];
   });
   function update() {
     const { pen } = drawing.inks;
@@ -46,7 +48,8 @@ export function pictureInput({ drawing, description, changed, status }) {
   const [height, width, channels] = description.image_shape;
   const input = make("input", { type: "file", accept: "image/*" });
   const hint = `It becomes ${height} × ${width} pixels${channels === 1 ? ", grey" : ""}; it stays on this computer.`;
-  const element = make("label", { className: "live-file" }, "a picture of your own, or drop one here ", input, make("small", { className: "muted" }, hint));
+  const element = make("label", { className: "live-file" },
+    "a picture of your own, or drop one here ", input, make("small", { className: "muted" }, hint));
 
   async function take(file) {
     try {

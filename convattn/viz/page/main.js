@@ -2,7 +2,7 @@
 
 import { createApp } from "./app.js";
 import { createControls, createLegend, meaning } from "./controls.js";
-import { createConvolutions } from "./convolutions.js";
+import { createConvolutions, readFrom } from "./convolutions.js";
 import { createDetail, weightOf } from "./detail.js";
 import { make } from "./dom.js";
 import { createOverlays, createPrediction, createThumbnails } from "./examples.js";
@@ -41,7 +41,7 @@ app.read(location.hash);
 addEventListener("hashchange", () => location.hash !== app.hash() && app.read(location.hash));
 addEventListener("resize", () => app.redraw());
 // For the console and for tests: what the page knows, as functions.
-globalThis.convattn = { app, draw, manifest, unpack, mapOf, exported: (kind) => exported(app, kind) };
+globalThis.convattn = { app, draw, manifest, unpack, mapOf, readFrom, exported: (kind) => exported(app, kind) };
 
 function targets(target) {
   if (target.layer) return [models[0].tile(target.layer, target.head)].filter(Boolean);

@@ -85,7 +85,8 @@ const MAKERS = {
 
 function attentionStep(step, numbers) {
   const { heads, grid, stride } = step;
-  const parts = Object.fromEntries(["query", "key", "value", "out"].map((part) => [part, layerOf(step[part], numbers)]));
+  const names = ["query", "key", "value", "out"];
+  const parts = Object.fromEntries(names.map((part) => [part, layerOf(step[part], numbers)]));
   const size = parts.query.columns / heads;
   const grams = headGrams(parts.out.matrix, heads, size, parts.out.columns);
   const bias = step.position && positionBias(numbers(step.position), heads, ...grid);
@@ -128,9 +129,11 @@ function chain(steps, numbers) {
  *
  * forward(pixels, {heads, kernels, hidden}) takes what the model takes, a Float32Array of [height * width * channels],
  * and gives {logits, features, layers}: layers by their name, {heads, cells, probabilities, content, position,
- * valueNorms}. `heads` and `kernels` have, by a layer's name, a number for each head or kernel that its output or weights
- * are multiplied with, 0 to switch it off; `hidden` a number for each pixel, 1 where attention does not look: a cell of
- * which every pixel is hidden is seen by no query.
+ * valueNorms}. `heads` and `kernels` have, by a layer's name, a number for each head or kernel that its output or its
+ * weights are multiplied with, 0 to switch it off; `hidden` a number for each pixel, 1 where attention does not look: a
+ * cell of which every pixel is hidden is seen by no query.
+ *
+ * classMap(features, label) is what each cell adds to a logit, of model_class_map.js.
  */
 export function createModel(description, floats) {
   const [height, width, channels] = description.image_shape;

@@ -106,7 +106,8 @@ function weightedSum(weights, value, cells, heads, size, scales) {
 }
 
 // image -> {image, maps}: the layer's output, and its probabilities, content and position [heads, q, k] and value norms
-// [heads, k]; position is null where nothing is added to the logits. `scales` is one number for each head's output (0: switched off), `hidden` which cells no query may see.
+// [heads, k]; position is null where nothing is added to the logits. `scales` is one number for each head's output (0:
+// switched off), `hidden` which cells no query may see.
 export function attend(image, layer, scales, hidden) {
   const { heads, size, query, key, value, out, grams, bias, relative } = layer;
   const cells = image.height * image.width;

@@ -6,7 +6,7 @@
 
 import { moments } from "./model_ops.js";
 
-/** Each cell's part of the mean behind the norm, [cells, channels], and the part that belongs to no cell, [channels]. */
+/** Each cell's part of the mean behind the norm, [cells, channels], and what belongs to no cell, [channels]. */
 function parts(features, norm, normFirst) {
   const { data, height, width, channels } = features;
   const cells = height * width;
@@ -61,7 +61,8 @@ export function classMap({ head, steps }, floats) {
       width = columns;
       if (head === "tanh" && at === 0) [cells, rest] = straightened(cells, rest, width);
     });
-    return { values: Float32Array.from(cells.filter((_, at) => at % width === label)), bias: rest[label], exact: head !== "tanh" };
+    const values = Float32Array.from(cells.filter((_, at) => at % width === label));
+    return { values, bias: rest[label], exact: head !== "tanh" };
   };
 }
 

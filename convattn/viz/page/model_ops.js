@@ -50,15 +50,16 @@ export function product(rows, count, inner, matrix, columns, bias) {
 
 export function dense(image, layer) {
   const { matrix, bias, columns } = layer;
-  return likeImage(image, product(image.data, image.height * image.width, image.channels, matrix, columns, bias), columns);
+  const data = product(image.data, image.height * image.width, image.channels, matrix, columns, bias);
+  return likeImage(image, data, columns);
 }
 
-export function numWindows(size, stride) {
+function numWindows(size, stride) {
   return Math.ceil(size / stride);
 }
 
 // Pixels of padding in front of an axis. Odd windows are padded alike on both sides, even ones at the end alone.
-export function paddingBefore(window) {
+function paddingBefore(window) {
   return window % 2 ? (window - 1) / 2 : 0;
 }
 
@@ -193,7 +194,7 @@ export function layerNorm(image, { scale, shift, epsilon }) {
 }
 
 // The error function to 1.5e-7 (Abramowitz & Stegun 1964, 7.1.26).
-export function erf(x) {
+function erf(x) {
   const t = 1 / (1 + 0.3275911 * Math.abs(x));
   const terms = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
   const value = 1 - terms * Math.exp(-x * x);
@@ -204,7 +205,7 @@ export function sigmoid(x) {
   return 1 / (1 + Math.exp(-x));
 }
 
-export const ACTIVATIONS = {
+const ACTIVATIONS = {
   gelu: (x) => 0.5 * x * (1 + erf(x * Math.SQRT1_2)),
   gelu_tanh: (x) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x * x * x))),
   silu: (x) => x * sigmoid(x),
@@ -254,11 +255,4 @@ export function gated(image) {
     }
   }
   return out;
-}
-
-export function softmax(logits) {
-  const largest = logits.reduce((one, two) => Math.max(one, two), -Infinity);
-  const terms = Float64Array.from(logits, (logit) => Math.exp(logit - largest));
-  const sum = terms.reduce((one, two) => one + two, 0);
-  return Float32Array.from(terms, (term) => term / sum);
 }

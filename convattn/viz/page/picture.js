@@ -76,7 +76,7 @@ export function createPicture(app) {
     const selection = app.selection();
     const grid = selection.direction === "in" ? chosen.layer.keyGrid : chosen.layer.queryGrid;
     if (grid.image) drawLines(surface, grid, "rgba(255, 255, 255, 0.28)");
-    drawOutlines(surface, grid, cellsOf(chosen.layer, grid, selection.at), 2);
+    drawOutlines(surface, grid, cellsOf(chosen.layer, grid, selection.at), 2.5, "#ff9a4d");
     const pointed = app.pointed;
     if (pointed) drawOutlines(surface, pointed.grid, [pointed.cell], 1);
     canvas.title = "";
