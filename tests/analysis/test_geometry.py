@@ -66,6 +66,23 @@ def test_strides_multiply_and_what_is_squeezed_or_split_into_heads_does_not_coun
   np.testing.assert_array_equal(second.key_grid.boxes()[-1], [12, 12, 13, 20])
 
 
+class Halves(nn.Module):
+  """33x34 pixels become 17x17, 9x9 and 5x5 inside one module that states no stride."""
+
+  @nn.compact
+  def __call__(self, x):
+    x = nn.Sequential([layers.DepthwiseConv(3, 2) for _ in range(3)])(x)
+    x = layers.RelativeAttention(2, position=None, name="first")(x)
+    return layers.RelativeAttention(2, position=None, name="second")(x)
+
+
+def test_what_happens_inside_a_module_counts_where_it_leads_out():
+  """From 33x34 to 5x5 alone it might be a stride of 7; and 25 tokens of two heads, like an image, are forgotten."""
+  images = np.ones((1, 33, 34, 4), np.float32)
+  for found in attention_maps(Halves(), initialised(Halves(), images), images):
+    assert found.query_grid == Grid(5, 5, (8, 8), (0, 0), (33, 34))
+
+
 class Strided(nn.Module):
   stem: nn.Module
 
