@@ -6,7 +6,7 @@ import { freshId, make, placeIn } from "./dom.js";
 import { cellAt, cellName, extent } from "./geometry.js";
 import { softmax } from "./layers.js";
 import { METRICS, shiftText } from "./metrics.js";
-import { prefixName } from "./picture.js";
+import { nameInMap, prefixName, wordsOf } from "./names.js";
 import { cellsOf, isSigned, placeOf, tokensOf } from "./selection.js";
 
 const STEPS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
@@ -32,7 +32,7 @@ export function createDetail(app) {
   canvas.addEventListener("pointermove", (event) => {
     const cell = shown && cellOf(event);
     if (cell === null) return;
-    const name = cellName(shown.grid, cell, app.keyTokens());
+    const name = nameInMap(app, shown, cell);
     app.point({ grid: shown.grid, cell, event, text: `${name}: ${short(shown.values[cell])}` });
   });
   canvas.addEventListener("pointerleave", () => app.point(null));
@@ -139,8 +139,8 @@ function showSums(element, app, { layer, head }, selection, cell) {
   const other = cell + layer.prefix;
   const [query, place] = selection.direction === "in" ? [other, tokens[0]] : [tokens[0], other];
   const key = keyAt(layer, query, place);
-  const name = (grid, token) => (token < layer.prefix ? prefixName(token) : cellName(grid, token - layer.prefix, app.keyTokens()));
-  const heading = make("h4", {}, `${name(layer.queryGrid, query)} → ${name(layer.keyGrid, place)}`);
+  const name = (grid, token, side) => (token < layer.prefix ? prefixName(token) : cellName(grid, token - layer.prefix, wordsOf(app, side)));
+  const heading = make("h4", {}, `${name(layer.queryGrid, query, 0)} → ${name(layer.keyGrid, place, 1)}`);
   const lines = key === null ? [make("p", {}, "This key is not in the query's window: its weight is 0.")] : arithmetic(layer, head, selection, query, key);
   element.replaceChildren(heading, ...lines);
 }

@@ -36,7 +36,7 @@ export function createLive(app) {
   /** Maps of what is in the data stay as they are stored. */
   function onResult(result) {
     changed = result.changed;
-    if (changed) app.setLive(result);
+    if (changed) app.setLive(result, example);
     else if (app.state.image === count) app.set({ image: example });
     else app.redraw();
     if (pointed) app.preview(pointed);
@@ -70,7 +70,7 @@ export function createLive(app) {
   const back = button("show what is drawn here in the maps", show);
   const line = make("p", { className: "live-other" }, other, back);
   const text = make("p", { className: "muted small" },
-    "The weights are in this page, and what you change is computed here: maps, their numbers and logits follow.");
+    "The weights are in this page, and what you change is computed here: maps, their numbers and logits follow. It is not in the address: that stays the one of the image you began with.");
 
   function start(image) {
     example = image;

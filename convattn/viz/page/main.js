@@ -7,13 +7,12 @@ import { createDetail, weightOf } from "./detail.js";
 import { make } from "./dom.js";
 import { createOverlays, createPrediction, createThumbnails } from "./examples.js";
 import { createExports, exported } from "./exporting.js";
-import { cellName } from "./geometry.js";
 import { createLive } from "./live.js";
+import { capital, nameInMap, placeName } from "./names.js";
 import { createPicture, createPrefix, createTokens } from "./picture.js";
 import { createPins } from "./pins.js";
 import { short, scaleOf } from "./colours.js";
 import { has, isSigned, mapOf } from "./selection.js";
-import { textOfPlace } from "./state.js";
 import { createStory } from "./story.js";
 import { createTiles } from "./tiles.js";
 import { unpack } from "./unpack.js";
@@ -98,11 +97,10 @@ function tell(selection, layer, head, map) {
     tooltip.style.top = `${pointed.event.clientY + 14}px`;
   }
   if (!map) return;
-  const name = (cell) => `${short(map.values[cell])} at ${cellName(map.grid, cell, app.keyTokens())}`;
+  const name = (cell) => `${short(map.values[cell])} at ${nameInMap(app, map, cell)}`;
   const weight = app.state.weight === null ? "" : ` The chosen cell: ${name(weightOf(map, app.state.weight))}.`;
-  const where = selection.at === "all" ? "All queries" : `Pixel ${textOfPlace(selection.at).replaceAll(",", ", ")}`;
   const overlay = picture.said(selection.at);
-  const text = `${where}; ${layer.name}, head ${head}: largest ${name(weightOf(map, null))}.${weight} ${meaning(selection)}.${overlay ? ` ${overlay}.` : ""}`;
+  const text = `${capital(placeName(app, selection))}; ${layer.name}, head ${head}: largest ${name(weightOf(map, null))}.${weight} ${meaning(selection)}.${overlay ? ` ${overlay}.` : ""}`;
   if (spoken.textContent !== text) spoken.textContent = text;
 }
 

@@ -3,8 +3,9 @@
 import { drawCells, drawLines, drawOutlines, prepared } from "./cells.js";
 import { scaleOf, short } from "./colours.js";
 import { make, placeIn } from "./dom.js";
-import { cellAt, cellName, extent } from "./geometry.js";
+import { cellAt, extent } from "./geometry.js";
 import { badge, METRICS } from "./metrics.js";
+import { nameInMap } from "./names.js";
 import { cellsOf, has, isSigned, mapOf } from "./selection.js";
 
 /** The maps of one model; gives {element, update(maps, scale), tiles}. */
@@ -74,7 +75,7 @@ export function createTiles(app, which) {
     if (down < 0 || down >= 1) return;
     const cell = cellAt(map.grid, down * height - 0.5, across * width - 0.5);
     if (cell === null) return;
-    const name = cellName(map.grid, cell, app.keyTokens());
+    const name = nameInMap(app, map, cell);
     app.point({ grid: map.grid, cell, event, text: `${name}: ${short(map.values[cell])}` });
   }
 
