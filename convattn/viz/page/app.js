@@ -21,6 +21,8 @@ export function createApp(manifest, changed) {
     manifest, size, hasPlaces, models: models.length,
     state: { ...FIRST, ...beginning(manifest, attending, size) },
     pointed: null,
+    /** A cell {layer, head, cell} of a head's map that is lit up; null: none. */
+    lit: null,
     /** Layers that attend, of a model and at a step of its training; only the first model has steps. */
     layers: (which, step = app.state.step) => models[which].get(which === 0 ? step : null) ?? models[which].get(null),
     chosen() {
@@ -45,6 +47,13 @@ export function createApp(manifest, changed) {
       hovered = at;
       later();
     },
+    /** Lights up a cell, with what it sees from a place. */
+    light(found, at) {
+      app.lit = found;
+      app.preview(at);
+    },
+    /** The lit cell of a map, as drawOutlines takes cells. */
+    litOf: (layer, head, map) => (app.lit?.layer === layer.name && app.lit.head === head && map.side === 1 ? [app.lit.cell] : []),
     point(found) {
       app.pointed = found;
       later();

@@ -1,7 +1,7 @@
 // One head in full: its map with numbers, what it is like, the arithmetic of one weight, and the position's share.
 
 import { drawCells, drawLines, drawOutlines, prepared } from "./cells.js";
-import { colourOf, inkOn, scaleOf, short } from "./colours.js";
+import { LIT, colourOf, inkOn, scaleOf, short } from "./colours.js";
 import { freshId, make, placeIn } from "./dom.js";
 import { cellAt, cellName, extent } from "./geometry.js";
 import { softmax } from "./layers.js";
@@ -60,7 +60,8 @@ export function createDetail(app) {
     title.textContent = `${layer.name}, head ${head}`;
     const own = scale ?? scaleOf([map.values, map.prefix], isSigned(selection.mode, selection.average));
     const cell = weightOf(map, app.state.weight);
-    drawFocus(canvas, element, layer, map, own, selection, cell);
+    const surface = drawFocus(canvas, element, layer, map, own, selection, cell);
+    if (app.state.model === 0) drawOutlines(surface, map.grid, app.litOf(layer, head, map), 3, LIT);
     showPrefix(prefix, map);
     showFacts(facts, layer.metrics(head));
     showSums(sums, app, chosen, selection, cell);
@@ -89,6 +90,7 @@ function drawFocus(canvas, element, layer, map, scale, selection, cell) {
   const asked = selection.direction === "in" ? layer.keyGrid : layer.queryGrid;
   if (asked.image || asked.width === grid.width) drawOutlines(surface, asked, cellsOf(layer, asked, selection.at), 2);
   drawOutlines(surface, grid, [cell], 1);
+  return surface;
 }
 
 /** The numbers of the cells in them, where there is room. */

@@ -80,7 +80,7 @@ function draw() {
   models.forEach((each, which) => each.update(found[which], selection, scale));
   const { layer, head } = app.chosen();
   const map = has(layer, selection) ? mapOf(layer, head, selection) : null;
-  for (const part of [picture, prefix, controls, convolutions, pins, live, ...left]) part?.update();
+  for (const part of [picture, prefix, controls, convolutions, pins, live, story, ...left]) part?.update();
   legend.update(scale, selection);
   detail.update(map, scale, selection);
   tell(selection, layer, head, map);

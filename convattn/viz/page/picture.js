@@ -1,7 +1,7 @@
 // The picture on which one picks a pixel, a region, or a token; by pointer, finger or arrow keys.
 
 import { drawCells, drawLines, drawOutlines, drawPicture, prepared } from "./cells.js";
-import { scaleOf, short } from "./colours.js";
+import { LIT, scaleOf, short } from "./colours.js";
 import { make, placeIn } from "./dom.js";
 import { cellAt } from "./geometry.js";
 import { prefixName, wordsOf } from "./names.js";
@@ -77,9 +77,9 @@ export function createPicture(app) {
     const selection = app.selection();
     const grid = selection.direction === "in" ? chosen.layer.keyGrid : chosen.layer.queryGrid;
     if (grid.image) drawLines(surface, grid, "rgba(255, 255, 255, 0.28)");
-    drawOutlines(surface, grid, cellsOf(chosen.layer, grid, selection.at), 2.5, "#ff9a4d");
+    drawOutlines(surface, grid, cellsOf(chosen.layer, grid, selection.at), 2.5, LIT);
     const pointed = app.pointed;
-    if (pointed) drawOutlines(surface, pointed.grid, [pointed.cell], 1);
+    if (pointed?.grid) drawOutlines(surface, pointed.grid, [pointed.cell], 1);
     canvas.title = "";
   }
 

@@ -1,7 +1,7 @@
 // Every layer and head as a small map; those of one layer in a row, or all in the order of a metric.
 
 import { drawCells, drawLines, drawOutlines, prepared } from "./cells.js";
-import { scaleOf, short } from "./colours.js";
+import { LIT, scaleOf, short } from "./colours.js";
 import { make, placeIn } from "./dom.js";
 import { cellAt, extent } from "./geometry.js";
 import { badge, METRICS } from "./metrics.js";
@@ -97,7 +97,8 @@ export function createTiles(app, which) {
       const text = own === null ? "not known" : scale ? "" : `to ${short(own.high)}`;
       tile.most.textContent = text;
       tile.element.setAttribute("aria-label", `${tile.words}${text ? `; ${text}` : ""}`);
-      drawMap(tile.canvas, layer, found[i], own, selection);
+      const surface = drawMap(tile.canvas, layer, found[i], own, selection);
+      if (found[i] && which === 0) drawOutlines(surface, found[i].grid, app.litOf(layer, head, found[i]), 2, LIT);
     });
   }
 
@@ -106,17 +107,18 @@ export function createTiles(app, which) {
 
 const keyOf = ({ layer, head }) => `${layer.name}#${head}`;
 
-/** One map on its canvas, the queries outlined; prefix tokens are squares above it. */
+/** One map on its canvas, the queries outlined; gives what it is drawn on. */
 export function drawMap(canvas, layer, map, scale, selection, across = 104) {
   const grid = map?.grid ?? layer.keyGrid;
   const [height, width] = extent(grid);
   const isStrip = !grid.image && grid.height === 1;
   const wide = isStrip ? 208 : Math.min(across, (across * 1.4 * width) / height);
   const surface = prepared(canvas, wide, isStrip ? 26 : (wide * height) / width);
-  if (!map) return;
+  if (!map) return surface;
   drawCells(surface, grid, map.values, scale);
   drawLines(surface, grid, "rgba(128, 128, 128, 0.35)", 4);
   const asked = selection.direction === "in" ? layer.keyGrid : layer.queryGrid;
   // A query has a place among the keys where both are cells of one picture, or tokens of one row.
   if (asked.image || asked.width === grid.width) drawOutlines(surface, asked, cellsOf(layer, asked, selection.at));
+  return surface;
 }
