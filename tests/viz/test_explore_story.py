@@ -15,7 +15,8 @@ ORANGE = """canvas => {
   for (let i = 0; i < data.length; i += 4) {
     if (data[i] === 255 && data[i + 1] === 154 && data[i + 2] === 77) found.push([i / 4 / width | 0, i / 4 % width]);
   }
-  const middle = (axis) => (Math.min(...found.map((at) => at[axis])) + Math.max(...found.map((at) => at[axis])) + 1) / 2;
+  const along = (axis) => found.map((at) => at[axis]);
+  const middle = (axis) => (Math.min(...along(axis)) + Math.max(...along(axis)) + 1) / 2;
   return found.length ? [middle(0) / canvas.height, middle(1) / canvas.width] : null;
 }"""
 
@@ -70,8 +71,8 @@ def test_the_word_of_a_cell_leads_back_to_its_weight(visit, page):
   place = layer.query_grid.cell_at(*(each + 0.5 for each in story["at"]))
   prefix = layer.prefix_tokens
   weight = layer.probabilities[story["image"], head, place + prefix, cell + prefix]
-  told = float(tab.locator(".sum b").all_inner_texts()[-2 if layer.norm_weighted is not None else -1].removeprefix("= "))
-  assert told == pytest.approx(weight, abs=6e-3)
+  told = tab.locator(".sum b").all_inner_texts()[-2 if layer.norm_weighted is not None else -1]
+  assert float(told.removeprefix("= ")) == pytest.approx(weight, abs=6e-3)
 
 
 def test_pointing_at_the_taps_of_a_convolution_tells_their_number(visit, page):

@@ -59,3 +59,28 @@ def test_a_class_token_is_no_pixel(visit):
   assert "register 1 token;" in tab.locator(".pins li").inner_text()
   tab.evaluate("convattn.app.set({ at: [1, 2, 5, 6] })")
   assert spoken(tab).startswith("Pixels 1, 2 to 5, 6;")
+
+
+def test_marks_are_explained(visit):
+  tab = visit(handmade.page(), viewport={"width": 390, "height": 844})
+  guide = tab.locator("details.guide")
+  guide.locator("summary").click()
+  for mark in ("px", "H 0.42", "(−1, +1)", "dashed", "green and orange"):
+    assert mark in guide.inner_text(), mark
+
+
+def test_a_row_of_tokens_has_no_shifts_and_two_sequences_no_distance(visit, across):
+  tab = visit(across)
+  settled(tab)
+  assert "H 0." in tab.locator(".tile .badge").first.inner_text()
+  assert "%" not in tab.locator(".tile .badge").first.inner_text()
+  assert "tokens" not in tab.locator(".tile .badge").first.inner_text()
+  tab.locator(".detail summary").click()
+  assert "3 × 3" not in tab.locator(".facts").inner_text()
+  alone = visit(explore([np.full((1, 2, 4, 4), 0.25)], tokens=WORDS[:4]))
+  settled(alone)
+  badge = alone.locator(".tile .badge").first.inner_text()
+  assert "tokens" in badge and "%" not in badge
+  cells = visit(handmade.page())
+  settled(cells)
+  assert "%" in cells.locator(".tile .badge").first.inner_text()

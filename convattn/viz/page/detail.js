@@ -5,8 +5,8 @@ import { LIT, colourOf, inkOn, scaleOf, short } from "./colours.js";
 import { freshId, make, placeIn } from "./dom.js";
 import { cellAt, cellName, extent } from "./geometry.js";
 import { softmax } from "./layers.js";
-import { METRICS, shiftText } from "./metrics.js";
-import { nameInMap, prefixName, wordsOf } from "./names.js";
+import { METRICS, metricsOf, shiftText } from "./metrics.js";
+import { nameInMap, prefixName, whose, wordsOf } from "./names.js";
 import { cellsOf, isSigned, placeOf, tokensOf } from "./selection.js";
 
 const STEPS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
@@ -57,13 +57,13 @@ export function createDetail(app) {
     element.hidden = !chosen || !map;
     if (element.hidden) return;
     const { layer, head } = chosen;
-    title.textContent = `${layer.name}, head ${head}`;
+    title.textContent = `${layer.name}, head ${head}${whose(app, app.state.model)}`;
     const own = scale ?? scaleOf([map.values, map.prefix], isSigned(selection.mode, selection.average));
     const cell = weightOf(map, app.state.weight);
     const surface = drawFocus(canvas, element, layer, map, own, selection, cell);
     if (app.state.model === 0) drawOutlines(surface, map.grid, app.litOf(layer, head, map), 3, LIT);
     showPrefix(prefix, map);
-    showFacts(facts, layer.metrics(head));
+    showFacts(facts, metricsOf(app, layer, head));
     showSums(sums, app, chosen, selection, cell);
     share.update(chosen, selection);
   }

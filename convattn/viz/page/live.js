@@ -6,6 +6,7 @@ import { make } from "./dom.js";
 import { extent } from "./geometry.js";
 import { button } from "./live_parts.js";
 import { livePanel } from "./live_panel.js";
+import { whose } from "./names.js";
 import { cellsOf, isSigned, mapOf } from "./selection.js";
 import { floats } from "./unpack.js";
 
@@ -16,7 +17,7 @@ const TILE = 56;
 export function createLive(app) {
   const description = app.manifest.model;
   if (!description) return null;
-  const heading = make("h2", {}, "Try it: draw, hide, switch off");
+  const heading = make("h2", {}, `Try it: draw, hide, switch off${whose(app, 0)}`);
   const label = { className: "live-section", "aria-label": "The model itself" };
   if (description.lacks) {
     return { element: make("section", label, heading, make("p", {}, description.lacks)), update: () => {} };

@@ -7,8 +7,9 @@ import { createDetail, weightOf } from "./detail.js";
 import { make } from "./dom.js";
 import { createOverlays, createPrediction, createThumbnails } from "./examples.js";
 import { createExports, exported } from "./exporting.js";
+import { createGuide } from "./guide.js";
 import { createLive } from "./live.js";
-import { capital, nameInMap, placeName } from "./names.js";
+import { capital, checkpointName, modelName, nameInMap, placeName } from "./names.js";
 import { createPicture, createPrefix, createTokens } from "./picture.js";
 import { createPins } from "./pins.js";
 import { short, scaleOf } from "./colours.js";
@@ -32,6 +33,7 @@ const live = createLive(app);
 const story = createStory(app, targets);
 const spoken = make("p", { className: "unseen", role: "status", "aria-live": "polite" });
 const tooltip = make("div", { className: "tooltip", "aria-hidden": "true" });
+const headings = models.map(() => (app.models > 1 ? make("h2", {}) : null));
 let step = app.state.step;
 let remembering = null;
 
@@ -50,8 +52,7 @@ function targets(target) {
 function build() {
   const about = make("details", { className: "about" }, make("summary", {}, "What this page is made from"),
     ...manifest.lines.map((line) => make("p", {}, line)));
-  const maps = models.map(({ element }, which) => make("div", { className: "model" },
-    app.models > 1 ? make("h2", {}, [manifest, manifest.compare][which].title) : null, element));
+  const maps = models.map(({ element }, which) => make("div", { className: "model" }, headings[which], element));
   const buttons = make("div", { className: "actions" }, pins.button, createExports(app));
   document.getElementById("page").append(
     make("header", {}, make("h1", {}, manifest.title), manifest.lines.length ? about : null),
@@ -59,7 +60,7 @@ function build() {
       story?.element ?? "",
       make("div", { className: "columns" },
         make("section", { className: "left", "aria-label": "Picture" }, picture.element, prefix?.element ?? "", ...left.map(({ element }) => element)),
-        make("section", { className: "middle", "aria-label": "Maps" }, make("h2", { className: "unseen" }, "Maps"), controls.element, legend.element,
+        make("section", { className: "middle", "aria-label": "Maps" }, make("h2", { className: "unseen" }, "Maps"), controls.element, legend.element, createGuide(app),
           make("div", { className: app.models > 1 ? "models two" : "models" }, ...maps)),
         make("section", { className: "right", "aria-label": "The chosen head" }, detail.element, buttons),
         convolutions?.element ?? ""),
@@ -81,6 +82,7 @@ function draw() {
   const { layer, head } = app.chosen();
   const map = has(layer, selection) ? mapOf(layer, head, selection) : null;
   for (const part of [picture, prefix, controls, convolutions, pins, live, story, ...left]) part?.update();
+  headings.forEach((heading, which) => heading?.replaceChildren(capital(modelName(app, which)), " ", make("small", { className: "muted" }, checkpointName(app, which))));
   legend.update(scale, selection);
   detail.update(map, scale, selection);
   tell(selection, layer, head, map);

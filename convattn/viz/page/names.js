@@ -30,6 +30,20 @@ export function modelName(app, which) {
   return `${["first", "second"][which]} model (${[app.manifest, app.manifest.compare][which].title})`;
 }
 
+/** The checkpoint of a model and its step, as far as they are known; "" where they are not. */
+export function checkpointName(app, which) {
+  const { digest, step: last } = [app.manifest, app.manifest.compare][which].checkpoint ?? {};
+  const earlier = which === 0 ? app.state.step : null;
+  const step = earlier ?? last;
+  const known = [digest && earlier === null ? `checkpoint ${digest.slice(0, 8)}` : "", Number.isFinite(step) ? `step ${step.toLocaleString("en")}` : ""];
+  return known.filter(Boolean).join(", ");
+}
+
+/** Whose something is, where there are two models: " · first model (...)". */
+export function whose(app, which) {
+  return app.models > 1 ? ` · ${modelName(app, which)}` : "";
+}
+
 /** With a capital, as a sentence begins. */
 export function capital(text) {
   return text[0].toUpperCase() + text.slice(1);

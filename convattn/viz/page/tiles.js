@@ -4,7 +4,7 @@ import { drawCells, drawLines, drawOutlines, prepared } from "./cells.js";
 import { LIT, scaleOf, short } from "./colours.js";
 import { make, placeIn } from "./dom.js";
 import { cellAt, extent } from "./geometry.js";
-import { badge, METRICS } from "./metrics.js";
+import { badge, METRICS, metricsOf } from "./metrics.js";
 import { nameInMap } from "./names.js";
 import { cellsOf, has, isSigned, mapOf } from "./selection.js";
 
@@ -57,7 +57,7 @@ export function createTiles(app, which) {
     const { layer, head } = entry;
     const canvas = make("canvas", {});
     const most = make("span", { className: "most" });
-    const label = badge(layer.metrics(head), layer.queryGrid);
+    const label = badge(metricsOf(app, layer, head), layer.queryGrid);
     const title = named ? `${layer.name.replace("/attention", "")} · ${head}` : `head ${head}`;
     const tile = make("div", {
       className: layer.queryGrid.image ? "tile" : "tile wide", role: "radio", onclick: () => choose(entry),
