@@ -58,7 +58,7 @@ def test_the_view_is_saved_as_png_and_svg(visit, page):
   assert root.tag == f"{space}svg"
   texts = [element.text for element in root.iter(f"{space}text")]
   assert {"By hand", "stage_1/strided", "stage_2/pooled", "two.png"} <= set(texts)
-  assert {"is dog, taken for dog (0.90)", "pixel 3, 4", "stage_1/strided, head 0"} <= set(texts)
+  assert {"is dog (0.90)", "pixel 3, 4", "stage_1/strided, head 0"} <= set(texts)
   cells = sum(layer.num_heads * layer.key_grid.cells for layer in handmade.maps())
   assert len(list(root.iter(f"{space}rect"))) > cells - 20
 
@@ -86,6 +86,17 @@ def test_an_overlay_has_a_bar_tells_its_values_and_is_saved_with_the_view(visit)
   texts = [element.text for element in root.iter(f"{space}text")]
   assert {"over it: grad cam", "checkpoint 0123abcd, step 3,000", "0.000", "1.00"} <= set(texts)
   assert sum(element.get("fill-opacity") == "0.72" for element in root.iter(f"{space}rect")) == 15
+
+
+def test_a_saved_view_says_what_its_own_model_takes_the_image_for(visit):
+  other = handmade.page(probabilities=np.eye(3)[[1, 2, 0]] * 0.5 + 1 / 6, title="Another")
+  tab = visit(handmade.page(compare=other), "#image=1&model=1")
+  for model, wanted in ((1, "is dog, taken for owl (0.67)"), (0, "is dog (0.90)")):
+    tab.evaluate("model => convattn.app.set({ model })", model)
+    svg = tab.evaluate("convattn.exported('svg').then((blob) => blob.text())")
+    texts = [element.text for element in xml.etree.ElementTree.fromstring(svg).iter() if element.text]
+    assert wanted in texts
+    assert any(text.startswith(("first model", "second model")[model]) for text in texts)
 
 
 def test_arrays_of_others_tokens_and_cross_attention(visit):

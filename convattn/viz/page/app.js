@@ -66,12 +66,16 @@ export function createApp(manifest, changed) {
     /** A drawing is in no address: there stands the image that it began as. */
     hash: () => hashOf({ ...app.state, image: app.isDrawing() ? live.began : app.state.image, pins: app.state.pins.filter(({ image }) => image < manifest.images.length) }),
     isDrawing: () => app.state.image >= manifest.images.length,
-    image: () => manifest.images[app.state.image] ?? { ...live, predicted: null },
+    /** The chosen image with what a model says of it; of a drawing the second model says nothing. */
+    image(which = 0) {
+      if (which === 1) return manifest.compare.images[app.state.image] ?? null;
+      return manifest.images[app.state.image] ?? { ...live, predicted: null };
+    },
     imageName: (i) => manifest.images[i]?.name ?? (live.changed ? `${live.name}, changed` : live.name),
     /** Whether a head is switched off in what is shown. */
     isOff: (which, { name }, head) => which === 0 && app.isDrawing() && live.heads[name]?.[head] === 0,
     bytesOf: (i) => (i < manifest.images.length ? manifest.images[i].pixels && bytes(i) : live.bytes),
-    className: (label) => manifest.class_names?.[label] ?? `class ${label}`,
+    className: (label, which = 0) => (which ? manifest.compare : manifest).class_names?.[label] ?? `class ${label}`,
     storedOverlay: () => manifest.overlays.find(({ name, image }) => name === app.state.overlay && (image === null || image === app.state.image)),
     overlay() {
       if (app.state.overlay === "head") {

@@ -48,9 +48,9 @@ export function createPrediction(app) {
     if (image.label !== null) told[0].append(" · is ", make("b", {}, app.className(image.label)));
     if (image.changed) told[0].append(", changed");
     const whoseBars = (which) => (app.models > 1 ? [make("p", { className: "muted small" }, capital(modelName(app, which)))] : []);
-    told.push(...whoseBars(0), ...bars(image, app.className));
-    const other = app.manifest.compare?.images[app.state.image];
-    if (other) told.push(...whoseBars(1), ...bars(other, (i) => app.manifest.compare.class_names?.[i] ?? `class ${i}`));
+    told.push(...whoseBars(0), ...bars(image, (i) => app.className(i)));
+    const other = app.models > 1 ? app.image(1) : null;
+    if (other) told.push(...whoseBars(1), ...bars(other, (i) => app.className(i, 1)));
     element.replaceChildren(...told);
   }
   return { element, update };

@@ -12,6 +12,7 @@ import { cellsOf, has, isSigned } from "./selection.js";
 const TILE = 96;
 const GAP = 12;
 const COLUMNS = 8;
+/** Height of a line below the picture. */
 const LINE = 13;
 /** Letters of a line below the picture. */
 const LETTERS = 36;
@@ -145,7 +146,7 @@ function paintOverlay(painter, app, { grid, values, signed }, x, y, side) {
 }
 
 function paintBar(painter, bar, x, y) {
-  for (let i = 0; i < 100; i++) painter.fill(x + i * 1.4, y, 1.4, 10, cssColour(colourOf(bar, bar.low + ((bar.high - bar.low) * i) / 99)));
+  for (let i = 0; i < 100; i++) painter.fill(x + i * 1.4, y, i < 99 ? 2 : 1.4, 10, cssColour(colourOf(bar, bar.low + ((bar.high - bar.low) * i) / 99)));
 }
 
 /** What the picture shows, in lines: image, class, place, head, overlay, model, checkpoint. */
@@ -153,7 +154,7 @@ function facts(app) {
   const { layer, head } = app.chosen();
   const { model } = app.state;
   const known = [
-    app.imageName(app.state.image), className(app.image(), app.className), placeName(app, app.selection()), `${layer.name}, head ${head}`,
+    app.imageName(app.state.image), className(app.image(model) ?? {}, (label) => app.className(label, model)), placeName(app, app.selection()), `${layer.name}, head ${head}`,
     app.overlay() ? `over it: ${overlayName(app)}` : "", app.models > 1 ? modelName(app, model) : "", checkpointName(app, model),
   ];
   return known.filter(Boolean).flatMap(wrapped);

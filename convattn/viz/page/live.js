@@ -64,7 +64,7 @@ export function createLive(app) {
   }
 
   const panel = livePanel({
-    description, floats, bytes: bytesOf(example), nameOf: app.className, onResult, drawHead, point,
+    description, floats, bytes: bytesOf(example), nameOf: (label) => app.className(label), onResult, drawHead, point,
   });
   const other = button("", () => start(app.state.image));
   const show = () => app.set({ image: count, average: "one", step: null });

@@ -44,11 +44,14 @@ export function whose(app, which) {
   return app.models > 1 ? ` · ${modelName(app, which)}` : "";
 }
 
-/** An image's class, and what a model takes it for, as far as they are known: "is cat, taken for dog (0.45)". */
+/** An image's class and what a model takes it for, as far as they are known: "is cat, taken for dog (0.45)". */
 export function className({ label, probabilities, changed }, nameOf) {
   const best = probabilities?.length ? probabilities.indexOf(Math.max(...probabilities)) : null;
-  const taken = best === null ? "" : `taken for ${nameOf(best)} (${probabilities[best].toFixed(2)})`;
-  return [label === null ? "" : `is ${nameOf(label)}`, changed ? "changed" : "", taken].filter(Boolean).join(", ");
+  const known = label !== null && label !== undefined;
+  const chance = best === null ? "" : ` (${probabilities[best].toFixed(2)})`;
+  const right = known && label === best;
+  const taken = best === null || right ? "" : `taken for ${nameOf(best)}${chance}`;
+  return [known ? `is ${nameOf(label)}${right ? chance : ""}` : "", changed ? "changed" : "", taken].filter(Boolean).join(", ");
 }
 
 /** What is laid over the picture. */
