@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from convattn.analysis import FILLS, Faithfulness
+from convattn.analysis import FILLS, Faithfulness, maps_of_arrays
 from convattn.viz.exploring import shown
-from convattn.viz.overlays import comparison, scores_of
+from convattn.viz.overlays import comparison, rolled_out, scores_of
 
 
 def test_pictures_of_other_than_one_or_three_channels_are_shown_as_their_mean():
@@ -47,3 +47,12 @@ def test_how_much_better_it_is_comes_with_an_interval_under_each_fill(faithful):
   assert "deletion +0.10 [+0.00, +0.20] (mean)" in text  # less is better
   assert "than a Gaussian of the middle by insertion +0.10 [-0.10, +0.30] (mean)" in text
   assert all(text.count(f"({fill})") == 4 for fill in FILLS)
+
+
+def test_weights_below_zero_have_no_rollout_and_a_page_all_the_same():
+  """A static part behind the softmax makes them."""
+  weights = np.full((1, 2, 6, 6), 1 / 6)
+  (rollout,) = rolled_out(maps_of_arrays([weights], (2, 3)))
+  assert rollout.name == "rollout"
+  weights[0, 0, 1, 2] -= 0.2
+  assert rolled_out(maps_of_arrays([weights], (2, 3))) == []
