@@ -10,7 +10,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from convattn.viz import explore
+from convattn.analysis import Grid
+from convattn.viz import Overlay, explore
 from tests.viz import handmade, screenshots
 from tests.viz.handmade import settled
 
@@ -96,6 +97,10 @@ def test_a_notebook_shows_it_in_a_frame(visit, browser, page, tmp_path):
   context.close()
 
 
+def overlay(image=0, shape=(2, 3), **options):
+  return Overlay("some", image, Grid(2, 3, (6, 4), image=handmade.IMAGE), np.ones(shape), **options)
+
+
 @pytest.mark.parametrize(
   ("call", "reason"),
   [
@@ -105,6 +110,21 @@ def test_a_notebook_shows_it_in_a_frame(visit, browser, page, tmp_path):
     (lambda: handmade.page(labels=[0, 1]), "of 3 images, and there are labels of 2"),
     (lambda: explore([np.full((1, 1, 2, 2), 0.5)], np.zeros((1, 2, 2, 2))), r"images have shape \(1, 2, 2, 2\)"),
     (lambda: handmade.page(report=[[]]), "5 maps and metrics of 1"),
+    (lambda: handmade.page(labels=[0, 3, 1]), "among the labels is 3, but classes are from 0 to 2"),
+    (lambda: handmade.page(class_names=["a", "b"]), r"probabilities have shape \[3, 3\], but must be \[images, 2\]"),
+    (lambda: handmade.page(probabilities=np.full((3, 3), np.nan)), "not all finite"),
+    (lambda: handmade.page(overlays=[overlay(shape=(3, 2))]), r"are \[3, 2\], but its grid is \[2, 3\]"),
+    (lambda: handmade.page(overlays=[overlay(image=3)]), "of image 3, but images are from 0 to 2"),
+    (
+      lambda: handmade.page(overlays=[overlay(scores={"gain": np.nan})]),
+      "score 'gain' of the overlay 'some' is nan",
+    ),
+    (
+      lambda: handmade.page(timeline=[(7, handmade.maps()[:1])]),
+      "at step 7 are of 1 where those of the page are of 5",
+    ),
+    (lambda: handmade.page(compare=explore([np.full((1, 1, 2, 2), 0.5)])), "has 1 images, and this one 3"),
+    (lambda: explore([np.full((1, 1, 2, 2), 0.5)], np.full((1, 2, 2, 1), np.nan)), "pixels that are not finite"),
   ],
 )
 def test_what_does_not_fit_is_refused(call, reason):
