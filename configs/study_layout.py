@@ -8,11 +8,11 @@ the accuracy on the training images capacity.
 
 command: convattn prepare fashion_mnist, and then convattn study configs/study_layout.py:hour --workdir=runs/layout_hour
   or convattn study configs/study_layout.py --workdir=runs/layout
-machine: 2 CPU cores
-time: not run. On one core of a shared machine the models train 195 to 435 images/s, and 100 updates of cctt_100 took
-  72 s in all, 43 of them to start, validate and score; `:hour` is meant to take an hour on two quiet cores, and the
-  whole study most of a day
-result: not run
+machine: one core of an AMD EPYC that other work had most of
+time: 2 hours 2 minutes for `:hour`; the whole study was not run, and would take most of a day on two quiet cores
+result: of `:hour` the paper's order of generalisation with 10 and 100 % of the data (88.1, 87.6, 86.3, 85.2 and 74.4 %
+  of the test images with all of it), and no difference but the ViT's with 1 %; of capacity it says nothing, since no
+  image is seen twice (docs/results.md)
 """
 
 from convattn.study import Setting, Study, Tuning
