@@ -75,6 +75,7 @@ def test_tensors_of_pytorch_are_taken():
     ([weights(4)], {"grid": (3, 3)}, "grid is 3x3 after prefix_tokens = 0, 9 tokens in all, but layers have 4 keys"),
     ([weights(4)], {"grid": (1, 2), "prefix_tokens": 1}, "prefix_tokens = 1, 3 tokens in all"),
     ([weights(4)], {"grid": (2.0, 2)}, r"grid is \(2.0, 2\), but must be \(height, width\)"),
+    ([weights(4)], {"grid": 2}, r"grid is 2, but must be \(height, width\)"),
     ([weights(4)], {"grid": (2, 2), "prefix_tokens": -1}, "prefix_tokens is -1"),
   ],
 )
