@@ -1,12 +1,15 @@
 """What the page shows is what the arrays hold: for strided, pooled, windowed and padded grids, and every switch."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 
+from convattn.analysis import head_report
 from convattn.viz import page_figure
-from convattn.viz.packed_layers import packed_layer
+from convattn.viz.assembly import FOLDER
+from convattn.viz.packed_layers import metrics_of_heads, packed_layer
 from convattn.viz.page_view import View
 from tests.viz import handmade
 
@@ -150,6 +153,15 @@ def test_page_and_figure_agree_on_what_the_position_counts(browser, tmp_path):
       changed = np.nanmax(np.abs(whole(half, mode) - whole(layer, mode)))
       assert changed < 1e-3 if layer is gated else changed > 0.1
   context.close()
+
+
+def test_what_heads_are_sorted_by_is_called_as_in_their_report():
+  (report,) = head_report(handmade.maps()[:1])
+  told = re.findall(r'name: "(\w+)"', (FOLDER / "metrics.js").read_text())
+  assert len(told) == 6
+  first, second = metrics_of_heads(report)
+  for name in told:
+    np.testing.assert_array_equal([first[name], second[name]], getattr(report, name))
 
 
 def test_what_follows_from_the_rest_is_left_out():
