@@ -101,6 +101,7 @@ def explore(
   """
   images = None if images is None else np.asarray(images)
   found = as_maps(maps, images, grid, prefix_tokens)
+  _check_names(found, tokens, key_tokens)
   if report is None:
     report = [metrics_of_heads(each) for each in head_report(found)]
   heads = [[plain(metrics) for metrics in each] for each in report]
@@ -149,6 +150,18 @@ def as_maps(
     return [each for each in maps if isinstance(each, AttentionMap)]
   size = None if images is None else (images.shape[1], images.shape[2])
   return maps_of_arrays(maps, grid, prefix_tokens, image=size)
+
+
+def _check_names(maps: Sequence[AttentionMap], tokens: Sequence[str] | None, key_tokens: Sequence[str] | None) -> None:
+  """As many names as a layer has queries, or keys, that are tokens."""
+  for each in maps:
+    for what, names, grid in (
+      ("tokens", tokens, each.query_grid),
+      ("key_tokens" if key_tokens else "tokens", key_tokens or tokens, each.key_grid),
+    ):
+      if names is not None and grid.image is None and len(names) != grid.cells:
+        kind = "queries" if grid is each.query_grid else "keys"
+        raise ValueError(f"{what} has {len(names)} names, but {each.layer} has {grid.cells} {kind}; give one for each.")
 
 
 def _images(
