@@ -8,6 +8,7 @@ from convattn.analysis import attention_maps
 from convattn.models import CoAtNet, Spec
 from convattn.viz import explore
 from convattn.viz.page_model import describe, in_page_precision
+from tests.viz.handmade import address
 from tests.viz.small_models import disturbed, layout, preprocessing_for
 
 SHAPE = (8, 8, 3)
@@ -134,3 +135,18 @@ def test_a_page_whose_model_is_not_in_it_says_so(visit, small):
   assert tab.locator("canvas.live-drawing").count() == 0
   without = visit(type(page)({**page.manifest, "model": None}))
   assert without.locator(".live-section").count() == 0
+
+
+def test_the_address_of_a_drawing_is_that_of_the_image_it_began_as(tab, visit, small):
+  click_on_drawing(tab, 2, 5)
+  tab.get_by_role("button", name="Pin this map").click()
+  settle(tab)
+  assert image(tab) == 3
+  assert tab.locator(".pins li").count() == 1
+  words = address(tab)
+  assert "image=1&" in words and "pins" not in words
+  assert tab.evaluate("convattn.app.state.pins.length") == 1
+  assert "not in the address" in tab.locator(".live-section").inner_text()
+  again = visit(small[-1], words)
+  settle(again)
+  assert image(again) == 1

@@ -3,6 +3,7 @@
 import { drawPicture, prepared } from "./cells.js";
 import { short } from "./colours.js";
 import { choiceOf, make } from "./dom.js";
+import { capital, modelName } from "./names.js";
 
 /** Small pictures, one pressed; gives {element, update()}. */
 export function createThumbnails(app) {
@@ -27,19 +28,28 @@ export function createThumbnails(app) {
   return { element, update };
 }
 
-/** What the image is and what the model takes it for; gives {element, update()}. */
+/** What the image is and what each model takes it for; gives {element, update()}. */
 export function createPrediction(app) {
   const element = make("div", { className: "prediction" });
+
+  function bars({ label, probabilities }, named) {
+    const best = (probabilities ?? []).map((p, i) => [p, i]).sort((one, other) => other[0] - one[0]).slice(0, 3);
+    return best.map(([p, i]) => {
+      const bar = make("span", { className: i === label ? "bar true" : "bar" });
+      bar.style.width = `${100 * p}%`;
+      return make("div", { className: "class" }, make("span", { className: "name" }, named(i)), make("span", { className: "track" }, bar), make("span", { className: "number" }, short(p)));
+    });
+  }
+
   function update() {
     const image = app.image();
     const told = [make("p", { className: "small" }, image.name)];
     if (image.label !== null) told[0].append(" · is ", make("b", {}, app.className(image.label)));
-    const best = (image.probabilities ?? []).map((p, i) => [p, i]).sort((one, other) => other[0] - one[0]).slice(0, 3);
-    for (const [p, i] of best) {
-      const bar = make("span", { className: i === image.label ? "bar true" : "bar" });
-      bar.style.width = `${100 * p}%`;
-      told.push(make("div", { className: "class" }, make("span", { className: "name" }, app.className(i)), make("span", { className: "track" }, bar), make("span", { className: "number" }, short(p))));
-    }
+    if (image.changed) told[0].append(", changed");
+    const whoseBars = (which) => (app.models > 1 ? [make("p", { className: "muted small" }, capital(modelName(app, which)))] : []);
+    told.push(...whoseBars(0), ...bars(image, app.className));
+    const other = app.manifest.compare?.images[app.state.image];
+    if (other) told.push(...whoseBars(1), ...bars(other, (i) => app.manifest.compare.class_names?.[i] ?? `class ${i}`));
     element.replaceChildren(...told);
   }
   return { element, update };

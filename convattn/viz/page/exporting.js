@@ -68,14 +68,15 @@ function svgPainter(width, height) {
 /** Where everything goes: a list of tiles with places, and the size of the whole. */
 function layout(app) {
   const selection = app.selection();
-  const entries = app.layers(0).filter((layer) => has(layer, selection)).flatMap((layer) => Array.from({ length: layer.heads }, (_, head) => ({ layer, head, map: app.map(layer, head) })));
+  const layers = app.layers(app.state.model);
+  const entries = layers.filter((layer) => has(layer, selection)).flatMap((layer) => Array.from({ length: layer.heads }, (_, head) => ({ layer, head, map: app.map(layer, head) })));
   const [height, width] = extent(entries[0]?.map.grid ?? { height: 1, width: 1, stride: [1, 1] });
   const tall = Math.max(20, (TILE * height) / width);
-  const columns = Math.min(COLUMNS, Math.max(...app.layers(0).map((layer) => layer.heads)));
+  const columns = Math.min(COLUMNS, Math.max(...layers.map((layer) => layer.heads)));
   const left = TILE * 2 + GAP * 3;
   const places = [];
   let y = GAP + 40;
-  for (const layer of app.layers(0)) {
+  for (const layer of layers) {
     const own = entries.filter((entry) => entry.layer === layer);
     own.forEach((entry, i) => places.push({ ...entry, x: left + (i % columns) * (TILE + GAP), y: y + Math.floor(i / columns) * (tall + 22), first: i === 0 }));
     if (own.length) y += Math.ceil(own.length / columns) * (tall + 22) + 14;
@@ -139,11 +140,11 @@ function paintOutlines(painter, layer, grid, at, x, y, down, across) {
   }
 }
 
-/** The maps as they are shown, [heads, rows, columns] of each layer, and of the chosen head all of its weights. */
+/** The chosen model's maps as they are shown, [heads, rows, columns] of each layer, and all weights of the chosen head. */
 export function dataOf(app) {
   const arrays = {};
   const selection = app.selection();
-  for (const layer of app.layers(0)) {
+  for (const layer of app.layers(app.state.model)) {
     if (!has(layer, selection)) continue;
     const maps = Array.from({ length: layer.heads }, (_, head) => app.map(layer, head));
     const { grid } = maps[0];

@@ -13,6 +13,18 @@ export const METRICS = [
   { name: "content_dependence", label: "content dependence", means: "how far weights differ from image to image, in nats; 0: not at all" },
 ];
 
+const OF_PLACES = ["distance", "conv_peak", "consistency", "coverage_3x3"];
+const OF_SHIFTS = ["conv_peak", "consistency", "coverage_3x3"];
+
+/** What a head is like, without what has no meaning: shifts in a row of tokens, and distances between two sequences. */
+export function metricsOf(app, { queryGrid, keyGrid, metrics }, head) {
+  if (queryGrid.image) return metrics(head);
+  const [words, others] = [0, 1].map((side) => String(app.manifest.tokens?.[side]));
+  const apart = words !== others || queryGrid.height !== keyGrid.height || queryGrid.width !== keyGrid.width;
+  const without = apart ? OF_PLACES : queryGrid.height === 1 ? OF_SHIFTS : [];
+  return Object.fromEntries(Object.entries(metrics(head)).filter(([name]) => !without.includes(name)));
+}
+
 /** A shift (rows down, columns right) as an arrow and numbers. */
 export function shiftText([down, across]) {
   const arrows = [["↖", "↑", "↗"], ["←", "•", "→"], ["↙", "↓", "↘"]];
