@@ -1,5 +1,7 @@
 """What a page of a trained model is put together from: pictures, and what the scores of an overlay say."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -91,5 +93,6 @@ def test_weights_below_zero_have_no_rollout_and_a_page_all_the_same():
   weights = np.full((1, 2, 6, 6), 1 / 6)
   (rollout,) = rolled_out(maps_of_arrays([weights], (2, 3)))
   assert rollout.name == "rollout"
+  (attention,) = maps_of_arrays([weights], (2, 3))
   weights[0, 0, 1, 2] -= 0.2
-  assert rolled_out(maps_of_arrays([weights], (2, 3))) == []
+  assert rolled_out([dataclasses.replace(attention, probabilities=weights)]) == []

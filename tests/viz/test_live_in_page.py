@@ -107,6 +107,39 @@ def test_a_head_switched_off_here_adds_nothing_above(tab):
     tab.evaluate(MAP, [head, {"mode": "norm_weighted", "layer": LAYER, "image": 3, "at": "all"}]) for head in (0, 1)
   ]
   assert np.min(weighted[0]) > 0 and not np.any(weighted[1])
+  assert ["switched off" in text for text in tab.locator(".tile .caption").all_inner_texts()] == [False, True]
+  assert "switched off" in tab.locator(".tile").nth(1).get_attribute("aria-label")
+  tab.locator(".thumbnail").nth(0).click()  # an image of the data, with all heads
+  settle(tab)
+  assert tab.locator(".tile.off").count() == 0
+
+
+def test_a_changed_image_keeps_its_name_and_another_picture_does_not(visit, small):
+  page = small[-1]
+  labelled = [{**each, "label": 2, "name": f"test image {i}"} for i, each in enumerate(page.manifest["images"])]
+  tab = visit(type(page)({**page.manifest, "images": labelled}), "#image=1")
+  click_on_drawing(tab, 2, 5)
+  told = tab.locator(".prediction p").first
+  assert told.inner_text() == "test image 1 · is two, changed"
+  assert tab.evaluate("convattn.app.imageName(3)") == "test image 1, changed"
+  tab.get_by_role("button", name="clear").click()
+  settle(tab)
+  assert told.inner_text() == "your picture"
+  tab.get_by_role("button", name="undo").click()
+  settle(tab)
+  assert told.inner_text() == "test image 1 · is two, changed"
+
+
+def test_a_finger_taps_and_kernels_have_a_heading_of_their_own(visit, small):
+  page = small[-1]
+  for touched, wanted, other in ((True, "Tap", "Hover"), (False, "Hover", "Tap")):
+    tab = visit(page, "#image=1", has_touch=touched, is_mobile=touched, viewport={"width": 390, "height": 844})
+    settle(tab)
+    text = tab.locator("#picture-help").inner_text()
+    assert wanted in text and other not in text
+    assert ("a tap switches" in tab.locator(".live-switches").inner_text()) == touched
+  assert "Switch kernels off" in tab.locator(".live-section h3").all_inner_texts()
+  assert "Kernels of the convolutions" not in tab.locator(".live-section").inner_text()
 
 
 def test_a_head_shows_here_what_the_pixel_sees_where_one_draws(tab):

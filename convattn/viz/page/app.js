@@ -13,7 +13,7 @@ export function createApp(manifest, changed) {
   const { height, width, image: picture } = attending[0].queryGrid;
   const size = manifest.image_size ?? picture ?? [height, width];
   const hasPlaces = picture !== null;
-  const live = { bytes: null, probabilities: null, began: 0 };
+  const live = { bytes: null, probabilities: null, began: 0, name: "your picture", label: null, changed: false, heads: {} };
   let hovered = null;
   let waiting = false;
 
@@ -66,8 +66,10 @@ export function createApp(manifest, changed) {
     /** A drawing is in no address: there stands the image that it began as. */
     hash: () => hashOf({ ...app.state, image: app.isDrawing() ? live.began : app.state.image, pins: app.state.pins.filter(({ image }) => image < manifest.images.length) }),
     isDrawing: () => app.state.image >= manifest.images.length,
-    image: () => manifest.images[app.state.image] ?? { name: "your picture", label: null, predicted: null, probabilities: live.probabilities },
-    imageName: (i) => manifest.images[i]?.name ?? "your picture",
+    image: () => manifest.images[app.state.image] ?? { ...live, predicted: null },
+    imageName: (i) => manifest.images[i]?.name ?? (live.changed ? `${live.name}, changed` : live.name),
+    /** Whether a head is switched off in what is shown. */
+    isOff: (which, { name }, head) => which === 0 && app.isDrawing() && live.heads[name]?.[head] === 0,
     bytesOf: (i) => (i < manifest.images.length ? manifest.images[i].pixels && bytes(i) : live.bytes),
     className: (label) => manifest.class_names?.[label] ?? `class ${label}`,
     storedOverlay: () => manifest.overlays.find(({ name, image }) => name === app.state.overlay && (image === null || image === app.state.image)),
@@ -87,7 +89,10 @@ export function createApp(manifest, changed) {
     tallest: () => (window.innerWidth < 700 ? Math.min(220, window.innerHeight * 0.3) : 420),
     /** The result of the model in the page becomes one more image, of which `began` is the image that was changed. */
     setLive(result, began) {
-      live.began = began;
+      const { name, label } = manifest.images[began];
+      // A picture of one's own is none of the page's images.
+      const own = { name: "your picture", label: null, changed: false };
+      Object.assign(live, { began, heads: result.heads }, result.replaced ? own : { name, label, changed: true });
       live.bytes = result.bytes;
       live.probabilities = Array.from(result.probabilities);
       for (const layer of app.layers(0, null)) layer.setLive(liveArrays(result.layers[layer.name]));

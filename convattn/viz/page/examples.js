@@ -1,7 +1,8 @@
 // The images to choose from, what the model says of the chosen one, and what can be laid over it.
 
 import { drawPicture, prepared } from "./cells.js";
-import { short } from "./colours.js";
+import { scaleOf, short } from "./colours.js";
+import { drawBar } from "./controls.js";
 import { choiceOf, make } from "./dom.js";
 import { capital, modelName } from "./names.js";
 
@@ -62,9 +63,19 @@ export function createOverlays(app) {
   const { element: field, select } = choiceOf("laid over it", choices, app.state.overlay, (overlay) => app.set({ overlay }));
   const note = make("p", { className: "muted small" });
   const scores = make("dl", { className: "scores small" });
-  const element = make("div", { className: "overlays" }, field, note, scores);
+  const bar = make("canvas", { "aria-hidden": "true" });
+  const [low, high] = [make("span", {}), make("span", {})];
+  const legend = make("div", { className: "colour-bar" }, low, bar, high);
+  const element = make("div", { className: "overlays" }, field, legend, note, scores);
   function update() {
     select.value = choices.some(([value]) => value === app.state.overlay) ? app.state.overlay : "none";
+    const shown = app.overlay();
+    legend.hidden = !shown;
+    if (shown) {
+      const scale = scaleOf([shown.values], shown.signed);
+      drawBar(bar, scale);
+      [low.textContent, high.textContent] = [short(scale.low), short(scale.high)];
+    }
     const overlay = app.storedOverlay();
     note.textContent = overlay?.note ?? (names.includes(app.state.overlay) ? "There is none for this image." : "");
     const told = Object.entries(overlay?.scores ?? {});

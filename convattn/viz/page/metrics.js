@@ -13,8 +13,8 @@ export const METRICS = [
   { name: "content_dependence", label: "content dependence", means: "how far weights differ from image to image, in nats; 0: not at all" },
 ];
 
-const OF_PLACES = ["distance", "conv_peak", "consistency", "coverage_3x3"];
-const OF_SHIFTS = ["conv_peak", "consistency", "coverage_3x3"];
+const OF_PLACES = ["distance", "peak", "consistency", "local_mass"];
+const OF_SHIFTS = ["peak", "consistency", "local_mass"];
 
 /** What a head is like, without what has no meaning: shifts in a row of tokens, and distances between two sequences. */
 export function metricsOf(app, { queryGrid, keyGrid, metrics }, head) {

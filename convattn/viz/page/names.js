@@ -44,6 +44,18 @@ export function whose(app, which) {
   return app.models > 1 ? ` · ${modelName(app, which)}` : "";
 }
 
+/** An image's class, and what a model takes it for, as far as they are known: "is cat, taken for dog (0.45)". */
+export function className({ label, probabilities, changed }, nameOf) {
+  const best = probabilities?.length ? probabilities.indexOf(Math.max(...probabilities)) : null;
+  const taken = best === null ? "" : `taken for ${nameOf(best)} (${probabilities[best].toFixed(2)})`;
+  return [label === null ? "" : `is ${nameOf(label)}`, changed ? "changed" : "", taken].filter(Boolean).join(", ");
+}
+
+/** What is laid over the picture. */
+export function overlayName(app) {
+  return app.state.overlay === "head" ? "the chosen head" : app.state.overlay.replaceAll("_", " ");
+}
+
 /** With a capital, as a sentence begins. */
 export function capital(text) {
   return text[0].toUpperCase() + text.slice(1);

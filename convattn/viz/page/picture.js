@@ -2,9 +2,9 @@
 
 import { drawCells, drawLines, drawOutlines, drawPicture, prepared } from "./cells.js";
 import { LIT, scaleOf, short } from "./colours.js";
-import { make, placeIn } from "./dom.js";
+import { isTouched, make, placeIn } from "./dom.js";
 import { cellAt } from "./geometry.js";
-import { prefixName, wordsOf } from "./names.js";
+import { overlayName, prefixName, wordsOf } from "./names.js";
 import { cellsOf } from "./selection.js";
 
 const STEPS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
@@ -18,7 +18,7 @@ export function createPicture(app) {
     "aria-describedby": "picture-help",
   });
   const help = make("p", { className: "muted small", id: "picture-help" },
-    "Hover to look, click to keep, drag for a region. Arrow keys move the pixel.");
+    isTouched() ? "Tap a pixel, drag for a region." : "Hover to look, click to keep, drag for a region. Arrow keys move the pixel.");
   const element = make("div", { className: "picture-frame" }, canvas, help);
   let start = null;
   let corners = null; // of a region that arrow keys extend: where it began, and where it is now
@@ -35,13 +35,21 @@ export function createPicture(app) {
     canvas.setPointerCapture(event.pointerId);
     app.preview(start);
   });
-  canvas.addEventListener("pointermove", (event) => app.preview(meant(pixelOf(event))));
+  canvas.addEventListener("pointermove", (event) => {
+    const pixel = pixelOf(event);
+    app.preview(meant(pixel));
+    const text = said(pixel);
+    if (text || app.pointed) app.point(text ? { grid: null, cell: null, event, text } : null);
+  });
   canvas.addEventListener("pointerup", (event) => {
     if (start) app.set({ at: meant(pixelOf(event)), weight: null });
     start = null;
   });
   canvas.addEventListener("pointercancel", () => { start = null; });
-  canvas.addEventListener("pointerleave", () => { if (!start) app.preview(null); });
+  canvas.addEventListener("pointerleave", () => {
+    app.point(null);
+    if (!start) app.preview(null);
+  });
   canvas.addEventListener("keydown", (event) => {
     const from = Array.isArray(app.state.at) ? app.state.at.slice(0, 2) : [0, 0];
     if (event.key === "a" || event.key === "A") app.set({ at: "all", weight: null });
@@ -87,7 +95,7 @@ export function createPicture(app) {
   function said(at) {
     const overlay = app.overlay();
     const cell = overlay && Array.isArray(at) ? cellAt(overlay.grid, at[0], at[1]) : null;
-    return cell === null ? "" : `${app.state.overlay} ${short(overlay.values[cell])}`;
+    return cell === null ? "" : `${overlayName(app)}: ${short(overlay.values[cell])}`;
   }
 
   return { element, update, said };

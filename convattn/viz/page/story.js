@@ -1,6 +1,6 @@
 // The worked example that a first-time visitor sees: sentences whose underlined words show what they mean.
 
-import { make } from "./dom.js";
+import { isTouched, make } from "./dom.js";
 import { cellName } from "./geometry.js";
 
 const SHOWN = { average: "one", direction: "out", mode: "probabilities", s: 1, step: null, model: 0 };
@@ -38,7 +38,7 @@ export function createStory(app, targets) {
     const [first] = targets(target);
     first?.scrollIntoView({ block: "nearest", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
   }
-  const hint = make("span", {}, " · what is shown now is something else; a click on an underlined word comes back");
+  const hint = make("span", {}, ` · what is shown now is something else; ${isTouched() ? "tap" : "click"} an underlined word to come back`);
   const heading = make("h2", { className: "small" }, "An example to begin with", hint);
 
   /** Says so where the maps are no longer those that the sentences are about. */

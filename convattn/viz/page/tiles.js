@@ -94,7 +94,10 @@ export function createTiles(app, which) {
       tile.element.tabIndex = checked || (i === 0 && app.state.model !== which) ? 0 : -1;
       const signed = isSigned(selection.mode, selection.average);
       const own = found[i] ? scale ?? scaleOf([found[i].values, found[i].prefix], signed) : null;
-      const text = own === null ? "not known" : scale ? "" : `to ${short(own.high)}`;
+      const off = app.isOff(which, layer, head);
+      tile.element.classList.toggle("off", off);
+      const largest = own === null ? "not known" : scale ? "" : `to ${short(own.high)}`;
+      const text = [off ? "switched off" : "", largest].filter(Boolean).join(", ");
       tile.most.textContent = text;
       tile.element.setAttribute("aria-label", `${tile.words}${text ? `; ${text}` : ""}`);
       const surface = drawMap(tile.canvas, layer, found[i], own, selection);
