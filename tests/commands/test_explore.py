@@ -163,7 +163,7 @@ def test_a_training_ends_with_the_page_unless_it_is_told_not_to(ended, call):
   assert "explore.html" not in out + err and not (ended / "explore.html").exists()
   status, out, _ = call("train", f"--workdir={ended}", data, "--config.explore=2")
   assert status == 0
-  assert out.splitlines()[-1] == str(ended / "explore.html")
+  assert out.splitlines()[-1] == f"{ended / 'explore.html'}: what the model looks at; open it in a browser"
   assert len(manifest_of(ended / "explore.html")["images"]) == 2
 
 
