@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from convattn.commands.data_of_model import data_settings, load_data, setting_names, split_data_settings
 from convattn.commands.memory import naming_a_lack_of_memory
-from convattn.commands.options import named_options, output_file, positive_number, split_positional
+from convattn.commands.options import named_options, output_file, positive_decimal, positive_number, split_positional
 from convattn.commands.predict import find_pictures
 from convattn.errors import UserError, counted, printable
 
@@ -57,7 +57,7 @@ def run(arguments: Sequence[str]) -> None:
   if "checkpoint" not in values:
     raise UserError("which model? --checkpoint=DIR|TAG, such as --checkpoint=runs/digits.")
   count = positive_number("count", values["count"]) if "count" in values else None
-  megabytes = positive_number("max-megabytes", values.get("max-megabytes", str(_MEGABYTES)))
+  megabytes = positive_decimal("max-megabytes", values.get("max-megabytes", str(_MEGABYTES)))
   out = output_file("out", values.get("out", "explore.html"))
   pictures = find_pictures(paths)[:count] if paths else []
   if pictures and overrides:

@@ -70,7 +70,7 @@ def _which(manifest: Mapping[str, Any], view: View) -> str:
 def _colours(shared: Scale | None, of_all: bool) -> str:
   if shared is None:
     return "Colours: a scale for each map, the number below it is its end."
-  low, high = number(shared[1].vmin), number(shared[1].vmax)
+  low, high = (number(end or 0.0) for end in (shared[1].vmin, shared[1].vmax))
   which = "one scale for all maps of the view; below each map its largest number" if of_all else "the map's own scale"
   return f"Colours: from {low} to {high}, {which}."
 
