@@ -52,7 +52,7 @@ def story(
   if content is not None:
     value = _weights(maps[content[0]], image)[content[1], query, key]
     row, column = divmod(key, maps[content[0]].key_grid.width)
-    cell = {"text": f"cell in row {row}, column {column} of the map", "target": _target(maps, content)}
+    cell = {"text": f"cell in row {row}, column {column} of the map", "target": _target(maps, content) | {"cell": key}}
     sentences.append(
       [
         _head(maps, content),
