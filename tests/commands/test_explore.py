@@ -10,7 +10,7 @@ import pytest
 
 from convattn import inference, training
 from convattn.analysis import attention_maps, convolution_kernels, margins, occlusion
-from convattn.commands import figures
+from convattn.commands import explore, figures
 from convattn.data import load
 from convattn.viz.packed_layers import softmax
 from convattn.viz.packing import unpack
@@ -216,3 +216,11 @@ def test_the_states_that_a_run_kept_are_on_a_slider(call, tmp_path):
       np.testing.assert_allclose(probabilities_of(layer), wanted.probabilities, atol=1e-3)
   first, last = (probabilities_of(each["layers"][0]) for each in (page["timeline"][0], page["timeline"][-1]))
   assert np.abs(first - last).max() > 1e-4
+
+
+def test_a_page_that_came_out_larger_than_was_estimated_is_said_to_be(tmp_path):
+  path = tmp_path / "page.html"
+  path.write_bytes(bytes(1_500_000))
+  (line,) = explore.larger(path, 1.4)
+  assert line.startswith("the page has 1.5 MB, more than --max-megabytes=1.4, ")
+  assert explore.larger(path, 1.5) == []
