@@ -31,6 +31,8 @@ _STEPS, _RANDOM = 8, 2
 def overlays_of(model: nn.Module, variables: Any, images: np.ndarray, maps: Sequence[AttentionMap]) -> list[Overlay]:
   """Rollout, Grad-CAM, class map and occlusion of each image with their scores, and the receptive field of all.
 
+  Without rollout where weights are below 0, as a static part behind the softmax makes them: such are no flow.
+
   Args:
     model: a classifier.
     variables: its own.
@@ -40,7 +42,7 @@ def overlays_of(model: nn.Module, variables: Any, images: np.ndarray, maps: Sequ
   side = max(images.shape[1:3])
   stride = -(-side // WINDOWS)
   found: list[analysis.Overlay] = [
-    analysis.rollout_overlay(maps),
+    *rolled_out(maps),
     analysis.grad_cam(model, variables, images),
     analysis.class_map(model, variables, images),
     analysis.occlusion(model, variables, images, window=min(side, max(3, 3 * stride // 2)), stride=stride),
@@ -52,6 +54,11 @@ def overlays_of(model: nn.Module, variables: Any, images: np.ndarray, maps: Sequ
 
 def _sentence(note: str) -> str:
   return f"{note[0].upper()}{note[1:]}."
+
+
+def rolled_out(maps: Sequence[AttentionMap]) -> list[analysis.Overlay]:
+  """Rollout; none where it is not defined."""
+  return [analysis.rollout_overlay(maps)] if all(each.probabilities.min() >= 0 for each in maps) else []
 
 
 def _scored(model: nn.Module, variables: Any, images: np.ndarray, overlay: analysis.Overlay) -> list[Overlay]:

@@ -99,6 +99,7 @@ def test_tensors_of_pytorch_are_taken():
     ),
     ([weights(40)[..., :30]], {}, "layer_1 gives a row that sums to 0"),
     ([weights(4)], {"grid": (2.0, 2)}, r"grid is \(2.0, 2\), but must be \(height, width\)"),
+    ([weights(4)], {"grid": 2}, r"grid is 2, but must be \(height, width\)"),
     ([weights(4)], {"grid": (2, 2), "prefix_tokens": -1}, "prefix_tokens is -1"),
   ],
 )

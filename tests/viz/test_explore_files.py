@@ -10,8 +10,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from convattn.analysis import Grid
 from convattn.errors import UserError
-from convattn.viz import explore
+from convattn.viz import Overlay, explore
 from tests.viz import handmade, screenshots
 from tests.viz.handmade import settled
 
@@ -21,18 +22,18 @@ def page():
   return handmade.page()
 
 
-def saved(tab, kind):
+def saved(tab, kind, name):
   """The bytes that a button of the page hands out."""
   with tab.expect_download() as download:
     tab.get_by_role("button", name={"npz": "data (npz)"}.get(kind, kind.upper()), exact=True).click()
-  assert download.value.suggested_filename == f"view.{kind}"
+  assert download.value.suggested_filename == f"{name}.{kind}"
   return download.value.path().read_bytes()
 
 
 def test_data_are_saved_as_numpy_reads_them(visit, page):
   tab = visit(page, "#at=3,4&image=1&layer=stage_1/strided&head=1&mode=logits")
   settled(tab)
-  arrays = np.load(io.BytesIO(saved(tab, "npz")))
+  arrays = np.load(io.BytesIO(saved(tab, "npz", "stage_1_strided_head1_two_png")))
   for layer in handmade.maps()[:2]:
     query = layer.query_grid.cell_at(3.5, 4.5)
     height, width = layer.key_grid.height, layer.key_grid.width
@@ -46,18 +47,45 @@ def test_data_are_saved_as_numpy_reads_them(visit, page):
 
 
 def test_the_view_is_saved_as_png_and_svg(visit, page):
-  tab = visit(page, "#at=3,4&image=1")
+  tab = visit(page, "#at=3,4&image=1&layer=stage_1/strided&head=0")
   settled(tab)
-  picture = PIL.Image.open(io.BytesIO(saved(tab, "png")))
+  name = "stage_1_strided_head0_two_png"
+  picture = PIL.Image.open(io.BytesIO(saved(tab, "png", name)))
   assert min(picture.size) > 400
   assert len(set(picture.convert("RGB").get_flattened_data())) > 50
-  root = xml.etree.ElementTree.fromstring(saved(tab, "svg"))
+  root = xml.etree.ElementTree.fromstring(saved(tab, "svg", name))
   space = "{http://www.w3.org/2000/svg}"
   assert root.tag == f"{space}svg"
   texts = [element.text for element in root.iter(f"{space}text")]
   assert {"By hand", "stage_1/strided", "stage_2/pooled", "two.png"} <= set(texts)
+  assert {"is dog, taken for dog (0.90)", "pixel 3, 4", "stage_1/strided, head 0"} <= set(texts)
   cells = sum(layer.num_heads * layer.key_grid.cells for layer in handmade.maps())
   assert len(list(root.iter(f"{space}rect"))) > cells - 20
+
+
+def test_an_overlay_has_a_bar_tells_its_values_and_is_saved_with_the_view(visit):
+  grid = Grid(3, 5, (4.0, 2.0), image=handmade.IMAGE)
+  values = np.arange(15, dtype=np.float32).reshape(3, 5) / 14
+  where = {"digest": "0123abcdef", "model": "m", "step": 3000, "dataset": None}
+  page = handmade.page(overlays=[Overlay("grad_cam", 1, grid, values)], checkpoint=where)
+  tab = visit(page, "#at=3,4&image=1&overlay=grad_cam")
+  settled(tab)
+  assert tab.locator(".overlays .colour-bar").inner_text().split() == ["0.000", "1.00"]
+  box = tab.locator(".picture").bounding_box()
+  tab.mouse.move(box["x"] + box["width"] * 0.95, box["y"] + box["height"] * 0.1)
+  settled(tab)
+  label, value = tab.locator(".tooltip").inner_text().split(": ")
+  assert label == "grad cam" and float(value) == pytest.approx(4 / 14, abs=2e-3)
+  tab.mouse.move(2, 2)
+  settled(tab)
+  assert not tab.locator(".tooltip").is_visible()
+  assert not visit(page, "#image=0&overlay=grad_cam").locator(".overlays .colour-bar").is_visible()
+  svg = tab.evaluate("convattn.exported('svg').then((blob) => blob.text())")
+  root = xml.etree.ElementTree.fromstring(svg)
+  space = "{http://www.w3.org/2000/svg}"
+  texts = [element.text for element in root.iter(f"{space}text")]
+  assert {"over it: grad cam", "checkpoint 0123abcd, step 3,000", "0.000", "1.00"} <= set(texts)
+  assert sum(element.get("fill-opacity") == "0.72" for element in root.iter(f"{space}rect")) == 15
 
 
 def test_arrays_of_others_tokens_and_cross_attention(visit):
@@ -97,6 +125,10 @@ def test_a_notebook_shows_it_in_a_frame(visit, browser, page, tmp_path):
   context.close()
 
 
+def overlay(image=0, shape=(2, 3), **options):
+  return Overlay("some", image, Grid(2, 3, (6, 4), image=handmade.IMAGE), np.ones(shape), **options)
+
+
 @pytest.mark.parametrize(
   ("call", "reason"),
   [
@@ -117,6 +149,21 @@ def test_a_notebook_shows_it_in_a_frame(visit, browser, page, tmp_path):
     (lambda: handmade.page(labels=[0, 1]), "of 3 images, and there are labels of 2"),
     (lambda: explore([np.full((1, 1, 2, 2), 0.5)], np.zeros((1, 2, 2, 2))), r"images have shape \(1, 2, 2, 2\)"),
     (lambda: handmade.page(report=[[]]), "5 maps and metrics of 1"),
+    (lambda: handmade.page(labels=[0, 3, 1]), "among the labels is 3, but classes are from 0 to 2"),
+    (lambda: handmade.page(class_names=["a", "b"]), r"probabilities have shape \[3, 3\], but must be \[images, 2\]"),
+    (lambda: handmade.page(probabilities=np.full((3, 3), np.nan)), "not all finite"),
+    (lambda: handmade.page(overlays=[overlay(shape=(3, 2))]), r"are \[3, 2\], but its grid is \[2, 3\]"),
+    (lambda: handmade.page(overlays=[overlay(image=3)]), "of image 3, but images are from 0 to 2"),
+    (
+      lambda: handmade.page(overlays=[overlay(scores={"gain": np.nan})]),
+      "score 'gain' of the overlay 'some' is nan",
+    ),
+    (
+      lambda: handmade.page(timeline=[(7, handmade.maps()[:1])]),
+      "at step 7 are of 1 where those of the page are of 5",
+    ),
+    (lambda: handmade.page(compare=explore([np.full((1, 1, 2, 2), 0.5)])), "has 1 images, and this one 3"),
+    (lambda: explore([np.full((1, 1, 2, 2), 0.5)], np.full((1, 2, 2, 1), np.nan)), "pixels that are not finite"),
   ],
 )
 def test_what_does_not_fit_is_refused(call, reason):

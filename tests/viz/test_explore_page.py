@@ -152,7 +152,8 @@ def test_a_weight_unfolds_its_arithmetic(visit, page):
 
 
 def test_two_models_and_the_states_of_a_training(visit):
-  later = handmade.page(maps=handmade.maps(1), title="Another")
+  where = {"digest": "0123abcdef", "model": "m", "step": 3000, "dataset": None}
+  later = handmade.page(maps=handmade.maps(1), title="Another", checkpoint=where)
   page = handmade.page(timeline=[(10, handmade.maps(2)), (20, handmade.maps(3))], compare=later)
   tab = visit(page, "#step=20&layer=stage_1/strided&head=0&at=5,5&image=0")
   settled(tab)
@@ -160,7 +161,13 @@ def test_two_models_and_the_states_of_a_training(visit):
   query = handmade.maps()[0].query_grid.cell_at(5.5, 5.5)
   np.testing.assert_allclose(tab.evaluate(row, 0), handmade.maps(3)[0].probabilities[0, 0, query], atol=1e-3)
   np.testing.assert_allclose(tab.evaluate(row, 1), handmade.maps(1)[0].probabilities[0, 0, query], atol=1e-3)
-  assert tab.locator(".model h2").all_inner_texts() == ["By hand", "Another"]
+  assert tab.locator(".model h2").all_inner_texts() == [
+    "First model (By hand) step 20",
+    "Second model (Another) checkpoint 0123abcd, step 3,000",
+  ]
+  assert tab.locator(".prediction p").all_inner_texts()[1:] == ["First model (By hand)", "Second model (Another)"]
+  assert tab.locator(".prediction .class").count() == 6
+  assert "first model (By hand)" in tab.locator(".convolutions h2").inner_text()
   slider = tab.get_by_label("training")
   slider.focus()
   slider.press("End")
@@ -170,7 +177,7 @@ def test_two_models_and_the_states_of_a_training(visit):
   tab.locator(".model").nth(1).locator(".tile").nth(3).click()
   settled(tab)
   assert tab.locator('.tile[aria-checked="true"]').count() == 1
-  assert "stage_2/pooled, head 1" in tab.locator(".detail h3").inner_text()
+  assert tab.locator(".detail h3").inner_text() == "stage_2/pooled, head 1 · second model (Another)"
   again = visit(page, address(tab))
   assert again.evaluate(f"[{STATE}.model, {STATE}.layer, {STATE}.head]") == [1, "stage_2/pooled", 1]
 

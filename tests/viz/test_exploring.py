@@ -1,11 +1,13 @@
 """What a page of a trained model is put together from: pictures, and what the scores of an overlay say."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from convattn.analysis import FILLS, Faithfulness
+from convattn.analysis import FILLS, Faithfulness, maps_of_arrays
 from convattn.viz.exploring import shown
-from convattn.viz.overlays import comparison, scores_of
+from convattn.viz.overlays import comparison, rolled_out, scores_of
 
 
 def test_pictures_of_other_than_one_or_three_channels_are_shown_as_their_mean():
@@ -90,3 +92,13 @@ def test_several_fills_are_joined():
   insertion = np.array([[0.7, 0.7, 0.3], [0.7, 0.7, 0.3]])
   text = comparison(drawn(insertion, np.full((2, 3), 0.5)))
   assert "better than random maps under the fills mean and blur, worse under the fill noise." in text
+
+
+def test_weights_below_zero_have_no_rollout_and_a_page_all_the_same():
+  """A static part behind the softmax makes them."""
+  weights = np.full((1, 2, 6, 6), 1 / 6)
+  (rollout,) = rolled_out(maps_of_arrays([weights], (2, 3)))
+  assert rollout.name == "rollout"
+  (attention,) = maps_of_arrays([weights], (2, 3))
+  weights[0, 0, 1, 2] -= 0.2
+  assert rolled_out([dataclasses.replace(attention, probabilities=weights)]) == []

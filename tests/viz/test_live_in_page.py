@@ -8,6 +8,7 @@ from convattn.analysis import attention_maps
 from convattn.models import CoAtNet, Spec
 from convattn.viz import explore
 from convattn.viz.page_model import describe, in_page_precision
+from tests.viz.handmade import address
 from tests.viz.small_models import disturbed, layout, preprocessing_for
 
 SHAPE = (8, 8, 3)
@@ -106,6 +107,39 @@ def test_a_head_switched_off_here_adds_nothing_above(tab):
     tab.evaluate(MAP, [head, {"mode": "norm_weighted", "layer": LAYER, "image": 3, "at": "all"}]) for head in (0, 1)
   ]
   assert np.min(weighted[0]) > 0 and not np.any(weighted[1])
+  assert ["switched off" in text for text in tab.locator(".tile .caption").all_inner_texts()] == [False, True]
+  assert "switched off" in tab.locator(".tile").nth(1).get_attribute("aria-label")
+  tab.locator(".thumbnail").nth(0).click()  # an image of the data, with all heads
+  settle(tab)
+  assert tab.locator(".tile.off").count() == 0
+
+
+def test_a_changed_image_keeps_its_name_and_another_picture_does_not(visit, small):
+  page = small[-1]
+  labelled = [{**each, "label": 2, "name": f"test image {i}"} for i, each in enumerate(page.manifest["images"])]
+  tab = visit(type(page)({**page.manifest, "images": labelled}), "#image=1")
+  click_on_drawing(tab, 2, 5)
+  told = tab.locator(".prediction p").first
+  assert told.inner_text() == "test image 1 · is two, changed"
+  assert tab.evaluate("convattn.app.imageName(3)") == "test image 1, changed"
+  tab.get_by_role("button", name="clear").click()
+  settle(tab)
+  assert told.inner_text() == "your picture"
+  tab.get_by_role("button", name="undo").click()
+  settle(tab)
+  assert told.inner_text() == "test image 1 · is two, changed"
+
+
+def test_a_finger_taps_and_kernels_have_a_heading_of_their_own(visit, small):
+  page = small[-1]
+  for touched, wanted, other in ((True, "Tap", "Hover"), (False, "Hover", "Tap")):
+    tab = visit(page, "#image=1", has_touch=touched, is_mobile=touched, viewport={"width": 390, "height": 844})
+    settle(tab)
+    text = tab.locator("#picture-help").inner_text()
+    assert wanted in text and other not in text
+    assert ("a tap switches" in tab.locator(".live-switches").inner_text()) == touched
+  assert "Switch kernels off" in tab.locator(".live-section h3").all_inner_texts()
+  assert "Kernels of the convolutions" not in tab.locator(".live-section").inner_text()
 
 
 def test_a_head_shows_here_what_the_pixel_sees_where_one_draws(tab):
@@ -134,3 +168,18 @@ def test_a_page_whose_model_is_not_in_it_says_so(visit, small):
   assert tab.locator("canvas.live-drawing").count() == 0
   without = visit(type(page)({**page.manifest, "model": None}))
   assert without.locator(".live-section").count() == 0
+
+
+def test_the_address_of_a_drawing_is_that_of_the_image_it_began_as(tab, visit, small):
+  click_on_drawing(tab, 2, 5)
+  tab.get_by_role("button", name="Pin this map").click()
+  settle(tab)
+  assert image(tab) == 3
+  assert tab.locator(".pins li").count() == 1
+  words = address(tab)
+  assert "image=1&" in words and "pins" not in words
+  assert tab.evaluate("convattn.app.state.pins.length") == 1
+  assert "not in the address" in tab.locator(".live-section").inner_text()
+  again = visit(small[-1], words)
+  settle(again)
+  assert image(again) == 1

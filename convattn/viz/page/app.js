@@ -2,6 +2,7 @@
 
 import { createLayer } from "./layers.js";
 import { has, isSigned, mapOf } from "./selection.js";
+import { putRight } from "./sound.js";
 import { FIRST, hashOf, stateOf } from "./state.js";
 import { unpack } from "./unpack.js";
 
@@ -9,15 +10,19 @@ import { unpack } from "./unpack.js";
 export function createApp(manifest, changed) {
   const models = [manifest, ...(manifest.compare ? [manifest.compare] : [])].map(statesOf);
   const attending = models[0].get(null);
-  const size = manifest.image_size ?? attending[0].queryGrid.image ?? [attending[0].queryGrid.height, attending[0].queryGrid.width];
-  const live = { bytes: null, probabilities: null };
+  const { height, width, image: picture } = attending[0].queryGrid;
+  const size = manifest.image_size ?? picture ?? [height, width];
+  const hasPlaces = picture !== null;
+  const live = { bytes: null, probabilities: null, began: 0, name: "your picture", label: null, changed: false, heads: {} };
   let hovered = null;
   let waiting = false;
 
   const app = {
-    manifest, size, hasPlaces: attending[0].queryGrid.image !== null, models: models.length,
+    manifest, size, hasPlaces, models: models.length,
     state: { ...FIRST, ...beginning(manifest, attending, size) },
     pointed: null,
+    /** A cell {layer, head, cell} of a head's map that is lit up; null: none. */
+    lit: null,
     /** Layers that attend, of a model and at a step of its training; only the first model has steps. */
     layers: (which, step = app.state.step) => models[which].get(which === 0 ? step : null) ?? models[which].get(null),
     chosen() {
@@ -32,7 +37,7 @@ export function createApp(manifest, changed) {
     },
     map: (layer, head) => mapOf(layer, head, app.selection()),
     /** A place to go back to from "all". */
-    placed: () => (app.state.at === "all" ? manifest.story?.at ?? [size[0] >> 1, size[1] >> 1] : app.state.at),
+    placed: () => (app.state.at === "all" ? known.middle : app.state.at),
     set(patch) {
       app.state = sound({ ...app.state, ...patch });
       hovered = null;
@@ -42,6 +47,13 @@ export function createApp(manifest, changed) {
       hovered = at;
       later();
     },
+    /** Lights up a cell, with what it sees from a place. */
+    light(found, at) {
+      app.lit = found;
+      app.preview(at);
+    },
+    /** The lit cell of a map, as drawOutlines takes cells. */
+    litOf: (layer, head, map) => (app.lit?.layer === layer.name && app.lit.head === head && map.side === 1 ? [app.lit.cell] : []),
     point(found) {
       app.pointed = found;
       later();
@@ -51,12 +63,15 @@ export function createApp(manifest, changed) {
       app.state = sound(stateOf(hash, app.state));
       later();
     },
-    hash: () => hashOf(app.state),
-    image: () => manifest.images[app.state.image] ?? { name: "your picture", label: null, predicted: null, probabilities: live.probabilities },
-    imageName: (i) => manifest.images[i]?.name ?? "your picture",
+    /** A drawing is in no address: there stands the image that it began as. */
+    hash: () => hashOf({ ...app.state, image: app.isDrawing() ? live.began : app.state.image, pins: app.state.pins.filter(({ image }) => image < manifest.images.length) }),
+    isDrawing: () => app.state.image >= manifest.images.length,
+    image: () => manifest.images[app.state.image] ?? { ...live, predicted: null },
+    imageName: (i) => manifest.images[i]?.name ?? (live.changed ? `${live.name}, changed` : live.name),
+    /** Whether a head is switched off in what is shown. */
+    isOff: (which, { name }, head) => which === 0 && app.isDrawing() && live.heads[name]?.[head] === 0,
     bytesOf: (i) => (i < manifest.images.length ? manifest.images[i].pixels && bytes(i) : live.bytes),
     className: (label) => manifest.class_names?.[label] ?? `class ${label}`,
-    keyTokens: () => manifest.tokens?.[1],
     storedOverlay: () => manifest.overlays.find(({ name, image }) => name === app.state.overlay && (image === null || image === app.state.image)),
     overlay() {
       if (app.state.overlay === "head") {
@@ -72,8 +87,12 @@ export function createApp(manifest, changed) {
     },
     /** Room for the picture, in pixels of the page. */
     tallest: () => (window.innerWidth < 700 ? Math.min(220, window.innerHeight * 0.3) : 420),
-    /** The result of the model in the page becomes one more image. */
-    setLive(result) {
+    /** The result of the model in the page becomes one more image, of which `began` is the image that was changed. */
+    setLive(result, began) {
+      const { name, label } = manifest.images[began];
+      // A picture of one's own is none of the page's images.
+      const own = { name: "your picture", label: null, changed: false };
+      Object.assign(live, { began, heads: result.heads }, result.replaced ? own : { name, label, changed: true });
       live.bytes = result.bytes;
       live.probabilities = Array.from(result.probabilities);
       for (const layer of app.layers(0, null)) layer.setLive(liveArrays(result.layers[layer.name]));
@@ -84,19 +103,14 @@ export function createApp(manifest, changed) {
   const kept = manifest.images.map(() => null);
   const bytes = (i) => (kept[i] ??= unpack(manifest.images[i].pixels).exact());
 
-  /** The state with what does not exist put right. */
-  function sound(given) {
-    const state = { ...given, model: Math.min(given.model, models.length - 1) };
-    const layers = app.layers(state.model, state.step);
-    const layer = layers.find(({ name }) => name === state.layer) ?? layers[0];
-    const some = layers.some(({ modes }) => modes.includes(state.mode));
-    const last = live.bytes ? manifest.images.length : manifest.images.length - 1;
-    const inside = Array.isArray(state.at) ? state.at.map((value, i) => Math.min(value, size[i % 2] - 1)) : state.at;
-    return {
-      ...state, layer: layer.name, head: Math.min(state.head, layer.heads - 1), image: Math.min(state.image, Math.max(last, 0)),
-      mode: some ? state.mode : "probabilities", at: inside, pins: state.pins.slice(0, 4),
-    };
-  }
+  const known = {
+    models, size, hasPlaces, layers: app.layers, middle: middleOf(manifest, size), overlays: manifest.overlays.map(({ name }) => name),
+    /** The drawing, once there is one, is the image after those of the page. */
+    get last() {
+      return live.bytes ? manifest.images.length : manifest.images.length - 1;
+    },
+  };
+  const sound = (given) => putRight(given, known);
 
   function later() {
     if (waiting) return;
@@ -118,9 +132,13 @@ function statesOf(manifest) {
 
 function beginning(manifest, layers, size) {
   const { story } = manifest;
-  if (story) return { image: story.image, at: story.at, layer: story.layer, head: story.head };
-  const [height, width] = size;
-  return { layer: layers[layers.length - 1].name, at: [height >> 1, width >> 1] };
+  const at = middleOf(manifest, size);
+  return story ? { image: story.image, at, layer: story.layer, head: story.head } : { layer: layers[layers.length - 1].name, at };
+}
+
+/** The place that a page begins with: that of its example, or the middle. */
+function middleOf({ story }, [height, width]) {
+  return story?.at ?? [height >> 1, width >> 1];
 }
 
 /** The live model calls the lengths of values by another name. */

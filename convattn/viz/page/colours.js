@@ -11,6 +11,8 @@ const BLUE_TO_ORANGE = [
 ];
 /** Of what is masked, -inf. */
 export const MASKED = [128, 128, 128];
+/** Around what is lit up, and around the query in the picture. */
+export const LIT = "#ff9a4d";
 const STEPS = 256;
 
 const TABLES = { sequential: tableOf(VIRIDIS), diverging: tableOf(BLUE_TO_ORANGE) };

@@ -79,6 +79,15 @@ export function meaning({ mode, average, at, direction }) {
   return `${what}${region ? ", mean over the region" : ""}${of}${sums}`;
 }
 
+/** The colours of a scale, from its lowest value to its highest. */
+export function drawBar(canvas, scale) {
+  const surface = prepared(canvas, 140, 12);
+  for (let x = 0; x < surface.width; x++) {
+    surface.context.fillStyle = cssColour(colourOf(scale, scale.low + ((scale.high - scale.low) * x) / (surface.width - 1)));
+    surface.context.fillRect(x, 0, 1, surface.height);
+  }
+}
+
 /** The colour bar; gives {element, update(scale, selection)}: a scale of null means that each map has its own. */
 export function createLegend() {
   const canvas = make("canvas", { "aria-hidden": "true" });
@@ -88,12 +97,7 @@ export function createLegend() {
   const element = make("div", { className: "legend" }, low, canvas, high, text);
   function update(scale, selection) {
     const kind = isSigned(selection.mode, selection.average) ? "diverging" : "sequential";
-    const bar = { low: kind === "diverging" ? -1 : 0, high: 1, kind };
-    const surface = prepared(canvas, 140, 12);
-    for (let x = 0; x < surface.width; x++) {
-      surface.context.fillStyle = cssColour(colourOf(bar, bar.low + ((bar.high - bar.low) * x) / (surface.width - 1)));
-      surface.context.fillRect(x, 0, 1, surface.height);
-    }
+    drawBar(canvas, { low: kind === "diverging" ? -1 : 0, high: 1, kind });
     low.textContent = scale ? short(scale.low) : kind === "diverging" ? "−" : "0";
     high.textContent = scale ? short(scale.high) : "each map's own largest";
     text.textContent = meaning(selection);

@@ -4,6 +4,7 @@ import { drawCells, drawLines, drawOutlines, prepared } from "./cells.js";
 import { scaleOf, short } from "./colours.js";
 import { make, placeIn } from "./dom.js";
 import { cellAt } from "./geometry.js";
+import { whose } from "./names.js";
 import { unpack } from "./unpack.js";
 
 const MOST = 8;
@@ -12,7 +13,7 @@ const MOST = 8;
 export function createConvolutions(app, descriptions) {
   if (!descriptions.length) return null;
   const rows = descriptions.map((description) => row(app, description));
-  const heading = make("h2", {}, "Kernels of the convolutions");
+  const heading = make("h2", {}, `Kernels of the convolutions${whose(app, 0)}`);
   const text = make("p", { className: "muted small" },
     "Left: the pixels that one output cell at the chosen pixel reads, coloured by the norm of the tap over all channels. Then the taps themselves, and the channels with the largest kernels.");
   return { element: make("section", { className: "convolutions" }, heading, text, ...rows.map(({ element }) => element)), update: () => rows.forEach((each) => each.update()) };

@@ -1,12 +1,12 @@
 // One head in full: its map with numbers, what it is like, the arithmetic of one weight, and the position's share.
 
 import { drawCells, drawLines, drawOutlines, prepared } from "./cells.js";
-import { colourOf, inkOn, scaleOf, short } from "./colours.js";
+import { LIT, colourOf, inkOn, scaleOf, short } from "./colours.js";
 import { freshId, make, placeIn } from "./dom.js";
 import { cellAt, cellName, extent } from "./geometry.js";
 import { softmax } from "./layers.js";
-import { METRICS, shiftText } from "./metrics.js";
-import { prefixName } from "./picture.js";
+import { METRICS, metricsOf, shiftText } from "./metrics.js";
+import { nameInMap, prefixName, whose, wordsOf } from "./names.js";
 import { cellsOf, isSigned, placeOf, tokensOf } from "./selection.js";
 
 const STEPS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
@@ -32,7 +32,7 @@ export function createDetail(app) {
   canvas.addEventListener("pointermove", (event) => {
     const cell = shown && cellOf(event);
     if (cell === null) return;
-    const name = cellName(shown.grid, cell, app.keyTokens());
+    const name = nameInMap(app, shown, cell);
     app.point({ grid: shown.grid, cell, event, text: `${name}: ${short(shown.values[cell])}` });
   });
   canvas.addEventListener("pointerleave", () => app.point(null));
@@ -57,12 +57,13 @@ export function createDetail(app) {
     element.hidden = !chosen || !map;
     if (element.hidden) return;
     const { layer, head } = chosen;
-    title.textContent = `${layer.name}, head ${head}`;
+    title.textContent = `${layer.name}, head ${head}${whose(app, app.state.model)}`;
     const own = scale ?? scaleOf([map.values, map.prefix], isSigned(selection.mode, selection.average));
     const cell = weightOf(map, app.state.weight);
-    drawFocus(canvas, element, layer, map, own, selection, cell);
+    const surface = drawFocus(canvas, element, layer, map, own, selection, cell);
+    if (app.state.model === 0) drawOutlines(surface, map.grid, app.litOf(layer, head, map), 3, LIT);
     showPrefix(prefix, map);
-    showFacts(facts, layer.metrics(head));
+    showFacts(facts, metricsOf(app, layer, head));
     showSums(sums, app, chosen, selection, cell);
     share.update(chosen, selection);
   }
@@ -89,6 +90,7 @@ function drawFocus(canvas, element, layer, map, scale, selection, cell) {
   const asked = selection.direction === "in" ? layer.keyGrid : layer.queryGrid;
   if (asked.image || asked.width === grid.width) drawOutlines(surface, asked, cellsOf(layer, asked, selection.at), 2);
   drawOutlines(surface, grid, [cell], 1);
+  return surface;
 }
 
 /** The numbers of the cells in them, where there is room. */
@@ -123,7 +125,7 @@ function showPrefix(element, map) {
 
 function showFacts(element, metrics) {
   const rows = METRICS.filter(({ name }) => metrics[name] !== undefined).map(({ name, label, means }) => {
-    const shift = name === "conv_peak" && metrics.shift ? ` at ${shiftText(metrics.shift)}` : "";
+    const shift = name === "peak" && metrics.peak_shift ? ` at ${shiftText(metrics.peak_shift)}` : "";
     return make("div", {}, make("dt", {}, label), make("dd", {}, short(metrics[name]) + shift, make("small", { className: "muted" }, means)));
   });
   element.replaceChildren(...rows);
@@ -139,8 +141,8 @@ function showSums(element, app, { layer, head }, selection, cell) {
   const other = cell + layer.prefix;
   const [query, place] = selection.direction === "in" ? [other, tokens[0]] : [tokens[0], other];
   const key = keyAt(layer, query, place);
-  const name = (grid, token) => (token < layer.prefix ? prefixName(token) : cellName(grid, token - layer.prefix, app.keyTokens()));
-  const heading = make("h4", {}, `${name(layer.queryGrid, query)} → ${name(layer.keyGrid, place)}`);
+  const name = (grid, token, side) => (token < layer.prefix ? prefixName(token) : cellName(grid, token - layer.prefix, wordsOf(app, side)));
+  const heading = make("h4", {}, `${name(layer.queryGrid, query, 0)} → ${name(layer.keyGrid, place, 1)}`);
   const lines = key === null ? [make("p", {}, "This key is not in the query's window: its weight is 0.")] : arithmetic(layer, head, selection, query, key);
   element.replaceChildren(heading, ...lines);
 }

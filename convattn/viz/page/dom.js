@@ -41,6 +41,11 @@ export function buttonsOf(label, choices, onchange) {
   };
 }
 
+/** Whether one uses a finger, which cannot hover. */
+export function isTouched() {
+  return matchMedia("(hover: none)").matches;
+}
+
 /** Numbers of an element's place in the page. */
 export function placeIn(element, event) {
   const box = element.getBoundingClientRect();

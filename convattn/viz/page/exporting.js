@@ -5,12 +5,16 @@ import { colourOf, cssColour, scaleOf, short } from "./colours.js";
 import { meaning } from "./controls.js";
 import { make } from "./dom.js";
 import { boxOf, extent } from "./geometry.js";
+import { checkpointName, className, modelName, overlayName, placeName } from "./names.js";
 import { npz } from "./npz.js";
 import { cellsOf, has, isSigned } from "./selection.js";
 
 const TILE = 96;
 const GAP = 12;
 const COLUMNS = 8;
+const LINE = 13;
+/** Letters of a line below the picture. */
+const LETTERS = 36;
 const FONT = "Helvetica, Arial, sans-serif";
 
 /** Paints on a canvas. */
@@ -19,9 +23,11 @@ function canvasPainter(width, height, ratio) {
   const context = canvas.getContext("2d");
   context.scale(ratio, ratio);
   return {
-    fill(x, y, w, h, colour) {
+    fill(x, y, w, h, colour, alpha = 1) {
+      context.globalAlpha = alpha;
       context.fillStyle = colour;
       context.fillRect(x, y, w, h);
+      context.globalAlpha = 1;
     },
     frame(x, y, w, h, colour) {
       context.strokeStyle = colour;
@@ -57,7 +63,7 @@ function svgPainter(width, height) {
   svg.setAttribute("width", width);
   svg.setAttribute("height", height);
   return {
-    fill: (x, y, w, h, colour) => add("rect", { x, y, width: w, height: h, fill: colour, "shape-rendering": "crispEdges" }),
+    fill: (x, y, w, h, colour, alpha = 1) => add("rect", { x, y, width: w, height: h, fill: colour, "fill-opacity": alpha, "shape-rendering": "crispEdges" }),
     frame: (x, y, w, h, colour) => add("rect", { x, y, width: w, height: h, fill: "none", stroke: colour }),
     text: (x, y, size, words, anchor = "start") => add("text", { x, y, "font-size": size, "font-family": FONT, "text-anchor": anchor }, words),
     picture: (x, y, w, h, picture) => add("image", { x, y, width: w, height: h, href: picture.toDataURL(), "image-rendering": "pixelated" }),
@@ -68,19 +74,21 @@ function svgPainter(width, height) {
 /** Where everything goes: a list of tiles with places, and the size of the whole. */
 function layout(app) {
   const selection = app.selection();
-  const entries = app.layers(0).filter((layer) => has(layer, selection)).flatMap((layer) => Array.from({ length: layer.heads }, (_, head) => ({ layer, head, map: app.map(layer, head) })));
+  const layers = app.layers(app.state.model);
+  const entries = layers.filter((layer) => has(layer, selection)).flatMap((layer) => Array.from({ length: layer.heads }, (_, head) => ({ layer, head, map: app.map(layer, head) })));
   const [height, width] = extent(entries[0]?.map.grid ?? { height: 1, width: 1, stride: [1, 1] });
   const tall = Math.max(20, (TILE * height) / width);
-  const columns = Math.min(COLUMNS, Math.max(...app.layers(0).map((layer) => layer.heads)));
+  const columns = Math.min(COLUMNS, Math.max(...layers.map((layer) => layer.heads)));
   const left = TILE * 2 + GAP * 3;
   const places = [];
   let y = GAP + 40;
-  for (const layer of app.layers(0)) {
+  for (const layer of layers) {
     const own = entries.filter((entry) => entry.layer === layer);
     own.forEach((entry, i) => places.push({ ...entry, x: left + (i % columns) * (TILE + GAP), y: y + Math.floor(i / columns) * (tall + 22), first: i === 0 }));
     if (own.length) y += Math.ceil(own.length / columns) * (tall + 22) + 14;
   }
-  return { places, tall, left, width: left + columns * (TILE + GAP), height: Math.max(y, TILE * 2 + 120) + 34 };
+  const below = facts(app).length * LINE + (app.overlay() ? 44 : 14) + 70;
+  return { places, tall, left, width: left + columns * (TILE + GAP), height: Math.max(y, (TILE * 2 * app.size[0]) / app.size[1] + below) + 34 };
 }
 
 function paint(painter, app, { places, tall, left, width, height }) {
@@ -98,7 +106,7 @@ function paint(painter, app, { places, tall, left, width, height }) {
     painter.text(x, y + tall + 11, 9, `head ${head}${shared ? "" : `, to ${short(scale.high)}`}`);
   }
   const bar = shared ?? { low: signed ? -1 : 0, high: 1, kind: signed ? "diverging" : "sequential" };
-  for (let i = 0; i < 100; i++) painter.fill(left + i * 1.4, height - 26, 1.4, 10, cssColour(colourOf(bar, bar.low + ((bar.high - bar.low) * i) / 99)));
+  paintBar(painter, bar, left, height - 26);
   painter.text(left, height - 6, 9, shared ? short(bar.low) : signed ? "−" : "0");
   painter.text(left + 140, height - 6, 9, shared ? short(bar.high) : "own largest", "end");
   painter.text(left + 150, height - 17, 9, meaning(selection));
@@ -106,25 +114,67 @@ function paint(painter, app, { places, tall, left, width, height }) {
 
 function paintPicture(painter, app, x, y, across) {
   const [height, width] = app.size;
+  const side = across / width;
   const bytes = app.bytesOf(app.state.image);
+  let below = y;
   if (bytes) {
-    const side = across / width;
     const canvas = make("canvas", { width, height });
     drawPicture({ context: canvas.getContext("2d"), width, height }, bytes, height, width);
     painter.picture(x, y, across, height * side, canvas);
-    const { layer } = app.chosen();
-    paintOutlines(painter, layer, layer.queryGrid, app.selection().at, x, y, side, side);
+    below += height * side;
   }
-  painter.text(x, y + (bytes ? (across * height) / width : 0) + 14, 10, app.imageName(app.state.image));
+  const overlay = app.overlay();
+  if (overlay) below = paintOverlay(painter, app, overlay, x, y, side);
+  if (bytes) {
+    const { layer } = app.chosen();
+    const { at, direction } = app.selection();
+    paintOutlines(painter, layer, direction === "in" ? layer.keyGrid : layer.queryGrid, at, x, y, side, side);
+  }
+  facts(app).forEach((line, i) => painter.text(x, below + 14 + i * LINE, 10, line));
+}
+
+/** What is laid over the picture, and below it the bar of its colours; gives where that ends. */
+function paintOverlay(painter, app, { grid, values, signed }, x, y, side) {
+  const scale = scaleOf([values], signed);
+  paintCells(painter, grid, values, scale, x, y, side, side, 0.72);
+  const below = y + app.size[0] * side + 8;
+  paintBar(painter, scale, x, below);
+  painter.text(x, below + 20, 9, short(scale.low));
+  painter.text(x + 140, below + 20, 9, short(scale.high), "end");
+  return below + 22;
+}
+
+function paintBar(painter, bar, x, y) {
+  for (let i = 0; i < 100; i++) painter.fill(x + i * 1.4, y, 1.4, 10, cssColour(colourOf(bar, bar.low + ((bar.high - bar.low) * i) / 99)));
+}
+
+/** What the picture shows, in lines: image, class, place, head, overlay, model, checkpoint. */
+function facts(app) {
+  const { layer, head } = app.chosen();
+  const { model } = app.state;
+  const known = [
+    app.imageName(app.state.image), className(app.image(), app.className), placeName(app, app.selection()), `${layer.name}, head ${head}`,
+    app.overlay() ? `over it: ${overlayName(app)}` : "", app.models > 1 ? modelName(app, model) : "", checkpointName(app, model),
+  ];
+  return known.filter(Boolean).flatMap(wrapped);
+}
+
+/** A text in lines of at most LETTERS, broken between words where there are such. */
+function wrapped(text) {
+  return text.match(new RegExp(`.{1,${LETTERS}}(?= |$)|.{1,${LETTERS}}`, "gu")).map((line) => line.trim());
+}
+
+function paintCells(painter, grid, values, scale, x, y, down, across, alpha = 1) {
+  values.forEach((value, cell) => {
+    const colour = colourOf(scale, value);
+    const { top, left, bottom, right } = boxOf(grid, cell);
+    if (colour) painter.fill(x + left * across, y + top * down, (right - left) * across, (bottom - top) * down, cssColour(colour), alpha);
+  });
 }
 
 function paintMap(painter, layer, { grid, values }, scale, selection, x, y, w, h) {
   const [height, width] = extent(grid);
-  values.forEach((value, cell) => {
-    const colour = colourOf(scale, value);
-    const box = boxOf(grid, cell);
-    if (colour) painter.fill(x + (box.left * w) / width, y + (box.top * h) / height, ((box.right - box.left) * w) / width, ((box.bottom - box.top) * h) / height, cssColour(colour));
-  });
+  paintCells(painter, grid, values, scale, x, y, h / height, w / width);
   const asked = selection.direction === "in" ? layer.keyGrid : layer.queryGrid;
   const [askedHeight, askedWidth] = extent(asked);
   paintOutlines(painter, layer, asked, selection.at, x, y, h / askedHeight, w / askedWidth);
@@ -139,11 +189,11 @@ function paintOutlines(painter, layer, grid, at, x, y, down, across) {
   }
 }
 
-/** The maps as they are shown, [heads, rows, columns] of each layer, and of the chosen head all of its weights. */
+/** The chosen model's maps as they are shown, [heads, rows, columns] of each layer, and all weights of the chosen head. */
 export function dataOf(app) {
   const arrays = {};
   const selection = app.selection();
-  for (const layer of app.layers(0)) {
+  for (const layer of app.layers(app.state.model)) {
     if (!has(layer, selection)) continue;
     const maps = Array.from({ length: layer.heads }, (_, head) => app.map(layer, head));
     const { grid } = maps[0];
@@ -167,10 +217,16 @@ export async function exported(app, kind) {
   return painter.blob();
 }
 
+/** What a file of the view is called: layer, head and image, in letters that every system takes. */
+function fileName(app) {
+  const { layer, head } = app.chosen();
+  return `${layer.name}_head${head}_${app.imageName(app.state.image)}`.replace(/[^\p{L}\p{N}-]+/gu, "_").slice(0, 100);
+}
+
 /** Buttons that save the view. */
 export function createExports(app) {
   const save = async (kind) => {
-    const link = make("a", { href: URL.createObjectURL(await exported(app, kind)), download: `view.${kind}` });
+    const link = make("a", { href: URL.createObjectURL(await exported(app, kind)), download: `${fileName(app)}.${kind}` });
     link.click();
     URL.revokeObjectURL(link.href);
   };

@@ -6,6 +6,7 @@ import { make } from "./dom.js";
 import { extent } from "./geometry.js";
 import { button } from "./live_parts.js";
 import { livePanel } from "./live_panel.js";
+import { whose } from "./names.js";
 import { cellsOf, isSigned, mapOf } from "./selection.js";
 import { floats } from "./unpack.js";
 
@@ -16,7 +17,7 @@ const TILE = 56;
 export function createLive(app) {
   const description = app.manifest.model;
   if (!description) return null;
-  const heading = make("h2", {}, "Try it: draw, hide, switch off");
+  const heading = make("h2", {}, `Try it: draw, hide, switch off${whose(app, 0)}`);
   const label = { className: "live-section", "aria-label": "The model itself" };
   if (description.lacks) {
     return { element: make("section", label, heading, make("p", {}, description.lacks)), update: () => {} };
@@ -36,7 +37,7 @@ export function createLive(app) {
   /** Maps of what is in the data stay as they are stored. */
   function onResult(result) {
     changed = result.changed;
-    if (changed) app.setLive(result);
+    if (changed) app.setLive(result, example);
     else if (app.state.image === count) app.set({ image: example });
     else app.redraw();
     if (pointed) app.preview(pointed);
@@ -70,7 +71,7 @@ export function createLive(app) {
   const back = button("show what is drawn here in the maps", show);
   const line = make("p", { className: "live-other" }, other, back);
   const text = make("p", { className: "muted small" },
-    "The weights are in this page, and what you change is computed here: maps, their numbers and logits follow.");
+    "The weights are in this page, and what you change is computed here: maps, their numbers and logits follow. It is not in the address: that stays the one of the image you began with.");
 
   function start(image) {
     example = image;

@@ -33,6 +33,7 @@ export class Drawing {
     this.original = Uint8ClampedArray.from(bytes);
     this.bytes = this.original.slice();
     this.hidden = new Uint8Array(this.height * this.width);
+    this.replaced = false;
     this.past = [];
     const paper = this.lookForPaper();
     const ink = paper.reduce((one, two) => one + two, 0) / paper.length < 128 ? 255 : 0;
@@ -61,7 +62,7 @@ export class Drawing {
 
   /** What follows up to the next call is undone in one piece. */
   begin() {
-    this.past.push({ bytes: this.bytes.slice(), hidden: this.hidden.slice() });
+    this.past.push({ bytes: this.bytes.slice(), hidden: this.hidden.slice(), replaced: this.replaced });
     if (this.past.length > MOST_UNDONE) this.past.shift();
     this.covered = new Float32Array(this.hidden.length);
   }
@@ -81,6 +82,7 @@ export class Drawing {
     this.begin();
     this.bytes = Uint8ClampedArray.from(bytes);
     this.hidden = new Uint8Array(this.hidden.length);
+    this.replaced = true;
     this.lookForPaper();
   }
 

@@ -21,8 +21,9 @@ const PAUSE = 300;
  * - description: the model as page_model.py writes it; floats: makes a Float32Array of a blob.
  * - bytes: the picture to begin with, [height * width * 3].
  * - nameOf: (label) -> what a class is called.
- * - onResult: called with {logits, probabilities, features, layers, bytes, changed} after each forward pass: what
- *   model.js gives, probabilities [classes], and the picture's bytes [height * width * 3].
+ * - onResult: called with {logits, probabilities, features, layers, bytes, changed, heads, replaced} after each forward
+ *   pass: what model.js gives, probabilities [classes], the picture's bytes [height * width * 3], the scale of each head,
+ *   and whether the picture is another one than that it began as.
  * - drawHead: (canvas, layer, head) draws what a head looks at; called by drawHeads().
  * - point: called with the pixel [row, column] that one is at, null: none.
  */
@@ -66,7 +67,7 @@ export function livePanel({ description, floats, bytes: first, nameOf, onResult,
     const told = differences();
     const changed = told.length > 0;
     if (!changed || !before) before = probabilities;
-    result = { ...run, probabilities, bytes: coloured(), changed };
+    result = { ...run, probabilities, bytes: coloured(), changed, heads: structuredClone(parts.scales.heads), replaced: drawing.replaced };
     const milliseconds = Math.max(1, Math.round(took));
     status.textContent = `${told.join(", ") || "As in the data"}. Computed here in ${milliseconds} ms.`;
     if (description.num_classes) {
@@ -114,7 +115,7 @@ export function livePanel({ description, floats, bytes: first, nameOf, onResult,
   const picture = pictureInput({ drawing, description, changed, status });
   function restart() {
     drawing.begin();
-    Object.assign(drawing, { bytes: drawing.original.slice(), hidden: new Uint8Array(height * width) });
+    Object.assign(drawing, { bytes: drawing.original.slice(), hidden: new Uint8Array(height * width), replaced: false });
     parts.reset();
     changed();
   }

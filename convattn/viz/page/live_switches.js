@@ -1,10 +1,10 @@
 // Switches for every head and every kernel of the model: what is off has no part in the forward pass.
 
 import { scaleOf } from "./colours.js";
-import { make } from "./dom.js";
+import { isTouched, make } from "./dom.js";
 import { button, setPressed, signedCanvas, toggle } from "./live_parts.js";
 
-const HEADS = "Heads: what they look at from the pixel you are at; a click switches one off";
+const HEADS = `Heads: what they look at from the pixel you are at; a ${isTouched() ? "tap" : "click"} switches one off`;
 
 /** Buttons for the parts of one layer, with what `marks(at)` gives in them. */
 function layerSwitches({ name, count, word, marks }, scales, onchange) {
@@ -121,7 +121,7 @@ export function switches(description, floats, drawHead, onchange) {
   const allOn = button("all on", () => { reset(); onchange(); });
   const element = make("div", { className: "live-switches" },
     heads.length ? make("h3", {}, HEADS) : null, ...heads,
-    kernels.length ? make("h3", {}, "Kernels of the convolutions") : null, ...kernels, allOn,
+    kernels.length ? make("h3", {}, "Switch kernels off") : null, ...kernels, allOn,
   );
   const drawHeads = () => maps.forEach(({ canvas, name, head }) => drawHead(canvas, name, head));
   return { element, scales, off, reset, drawHeads };

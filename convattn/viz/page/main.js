@@ -7,13 +7,13 @@ import { createDetail, weightOf } from "./detail.js";
 import { make } from "./dom.js";
 import { createOverlays, createPrediction, createThumbnails } from "./examples.js";
 import { createExports, exported } from "./exporting.js";
-import { cellName } from "./geometry.js";
+import { createGuide } from "./guide.js";
 import { createLive } from "./live.js";
+import { capital, checkpointName, modelName, nameInMap, placeName } from "./names.js";
 import { createPicture, createPrefix, createTokens } from "./picture.js";
 import { createPins } from "./pins.js";
 import { short, scaleOf } from "./colours.js";
 import { has, isSigned, mapOf } from "./selection.js";
-import { textOfPlace } from "./state.js";
 import { createStory } from "./story.js";
 import { createTiles } from "./tiles.js";
 import { unpack } from "./unpack.js";
@@ -33,6 +33,7 @@ const live = createLive(app);
 const story = createStory(app, targets);
 const spoken = make("p", { className: "unseen", role: "status", "aria-live": "polite" });
 const tooltip = make("div", { className: "tooltip", "aria-hidden": "true" });
+const headings = models.map(() => (app.models > 1 ? make("h2", {}) : null));
 let step = app.state.step;
 let remembering = null;
 
@@ -51,8 +52,7 @@ function targets(target) {
 function build() {
   const about = make("details", { className: "about" }, make("summary", {}, "What this page is made from"),
     ...manifest.lines.map((line) => make("p", {}, line)));
-  const maps = models.map(({ element }, which) => make("div", { className: "model" },
-    app.models > 1 ? make("h2", {}, [manifest, manifest.compare][which].title) : null, element));
+  const maps = models.map(({ element }, which) => make("div", { className: "model" }, headings[which], element));
   const buttons = make("div", { className: "actions" }, pins.button, createExports(app));
   document.getElementById("page").append(
     make("header", {}, make("h1", {}, manifest.title), manifest.lines.length ? about : null),
@@ -60,7 +60,7 @@ function build() {
       story?.element ?? "",
       make("div", { className: "columns" },
         make("section", { className: "left", "aria-label": "Picture" }, picture.element, prefix?.element ?? "", ...left.map(({ element }) => element)),
-        make("section", { className: "middle", "aria-label": "Maps" }, make("h2", { className: "unseen" }, "Maps"), controls.element, legend.element,
+        make("section", { className: "middle", "aria-label": "Maps" }, make("h2", { className: "unseen" }, "Maps"), controls.element, legend.element, createGuide(app),
           make("div", { className: app.models > 1 ? "models two" : "models" }, ...maps)),
         make("section", { className: "right", "aria-label": "The chosen head" }, detail.element, buttons),
         convolutions?.element ?? ""),
@@ -81,7 +81,8 @@ function draw() {
   models.forEach((each, which) => each.update(found[which], selection, scale));
   const { layer, head } = app.chosen();
   const map = has(layer, selection) ? mapOf(layer, head, selection) : null;
-  for (const part of [picture, prefix, controls, convolutions, pins, live, ...left]) part?.update();
+  for (const part of [picture, prefix, controls, convolutions, pins, live, story, ...left]) part?.update();
+  headings.forEach((heading, which) => heading?.replaceChildren(capital(modelName(app, which)), " ", make("small", { className: "muted" }, checkpointName(app, which))));
   legend.update(scale, selection);
   detail.update(map, scale, selection);
   tell(selection, layer, head, map);
@@ -98,11 +99,10 @@ function tell(selection, layer, head, map) {
     tooltip.style.top = `${pointed.event.clientY + 14}px`;
   }
   if (!map) return;
-  const name = (cell) => `${short(map.values[cell])} at ${cellName(map.grid, cell, app.keyTokens())}`;
+  const name = (cell) => `${short(map.values[cell])} at ${nameInMap(app, map, cell)}`;
   const weight = app.state.weight === null ? "" : ` The chosen cell: ${name(weightOf(map, app.state.weight))}.`;
-  const where = selection.at === "all" ? "All queries" : `Pixel ${textOfPlace(selection.at).replaceAll(",", ", ")}`;
   const overlay = picture.said(selection.at);
-  const text = `${where}; ${layer.name}, head ${head}: largest ${name(weightOf(map, null))}.${weight} ${meaning(selection)}.${overlay ? ` ${overlay}.` : ""}`;
+  const text = `${capital(placeName(app, selection))}; ${layer.name}, head ${head}: largest ${name(weightOf(map, null))}.${weight} ${meaning(selection)}.${overlay ? ` ${overlay}.` : ""}`;
   if (spoken.textContent !== text) spoken.textContent = text;
 }
 

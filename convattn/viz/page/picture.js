@@ -1,9 +1,10 @@
 // The picture on which one picks a pixel, a region, or a token; by pointer, finger or arrow keys.
 
 import { drawCells, drawLines, drawOutlines, drawPicture, prepared } from "./cells.js";
-import { scaleOf, short } from "./colours.js";
-import { make, placeIn } from "./dom.js";
+import { LIT, scaleOf, short } from "./colours.js";
+import { isTouched, make, placeIn } from "./dom.js";
 import { cellAt } from "./geometry.js";
+import { overlayName, prefixName, wordsOf } from "./names.js";
 import { cellsOf } from "./selection.js";
 
 const STEPS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
@@ -17,7 +18,7 @@ export function createPicture(app) {
     "aria-describedby": "picture-help",
   });
   const help = make("p", { className: "muted small", id: "picture-help" },
-    "Hover to look, click to keep, drag for a region. Arrow keys move the pixel.");
+    isTouched() ? "Tap a pixel, drag for a region." : "Hover to look, click to keep, drag for a region. Arrow keys move the pixel.");
   const element = make("div", { className: "picture-frame" }, canvas, help);
   let start = null;
   let corners = null; // of a region that arrow keys extend: where it began, and where it is now
@@ -34,13 +35,21 @@ export function createPicture(app) {
     canvas.setPointerCapture(event.pointerId);
     app.preview(start);
   });
-  canvas.addEventListener("pointermove", (event) => app.preview(meant(pixelOf(event))));
+  canvas.addEventListener("pointermove", (event) => {
+    const pixel = pixelOf(event);
+    app.preview(meant(pixel));
+    const text = said(pixel);
+    if (text || app.pointed) app.point(text ? { grid: null, cell: null, event, text } : null);
+  });
   canvas.addEventListener("pointerup", (event) => {
     if (start) app.set({ at: meant(pixelOf(event)), weight: null });
     start = null;
   });
   canvas.addEventListener("pointercancel", () => { start = null; });
-  canvas.addEventListener("pointerleave", () => { if (!start) app.preview(null); });
+  canvas.addEventListener("pointerleave", () => {
+    app.point(null);
+    if (!start) app.preview(null);
+  });
   canvas.addEventListener("keydown", (event) => {
     const from = Array.isArray(app.state.at) ? app.state.at.slice(0, 2) : [0, 0];
     if (event.key === "a" || event.key === "A") app.set({ at: "all", weight: null });
@@ -76,9 +85,9 @@ export function createPicture(app) {
     const selection = app.selection();
     const grid = selection.direction === "in" ? chosen.layer.keyGrid : chosen.layer.queryGrid;
     if (grid.image) drawLines(surface, grid, "rgba(255, 255, 255, 0.28)");
-    drawOutlines(surface, grid, cellsOf(chosen.layer, grid, selection.at), 2.5, "#ff9a4d");
+    drawOutlines(surface, grid, cellsOf(chosen.layer, grid, selection.at), 2.5, LIT);
     const pointed = app.pointed;
-    if (pointed) drawOutlines(surface, pointed.grid, [pointed.cell], 1);
+    if (pointed?.grid) drawOutlines(surface, pointed.grid, [pointed.cell], 1);
     canvas.title = "";
   }
 
@@ -86,25 +95,38 @@ export function createPicture(app) {
   function said(at) {
     const overlay = app.overlay();
     const cell = overlay && Array.isArray(at) ? cellAt(overlay.grid, at[0], at[1]) : null;
-    return cell === null ? "" : `${app.state.overlay} ${short(overlay.values[cell])}`;
+    return cell === null ? "" : `${overlayName(app)}: ${short(overlay.values[cell])}`;
   }
 
   return { element, update, said };
 }
 
-/** Tokens in a row, in place of a picture; each is a button. */
+/** Tokens in place of a picture, each a button: queries, or keys where one asks who looks at them. */
 export function createTokens(app) {
-  const names = app.manifest.tokens?.[0];
+  const element = make("div", { className: "tokens", role: "group", "aria-label": "Tokens" });
   const layer = app.layers(0)[0];
-  const count = layer.queryGrid.height * layer.queryGrid.width;
-  const buttons = Array.from({ length: count }, (_, i) => make("button", {
-    type: "button", className: "token", onclick: () => app.set({ at: [0, i], weight: null }),
-    onpointerenter: () => app.preview([0, i]), onpointerleave: () => app.preview(null),
-  }, names?.[i] ?? String(i)));
-  const element = make("div", { className: "tokens", role: "group", "aria-label": "Tokens" }, ...buttons);
+  let shown = null;
+  let buttons = [];
+
+  function build(side) {
+    shown = side;
+    const { height, width } = side ? layer.keyGrid : layer.queryGrid;
+    buttons = Array.from({ length: height * width }, (_, i) => {
+      const at = [Math.floor(i / width), i % width];
+      return make("button", {
+        type: "button", className: "token", onclick: () => app.set({ at, weight: null }),
+        onpointerenter: () => app.preview(at), onpointerleave: () => app.preview(null),
+      }, wordsOf(app, side)?.[i] ?? String(i));
+    });
+    element.replaceChildren(...buttons);
+  }
+
   function update() {
-    const at = app.selection().at;
-    buttons.forEach((button, i) => button.setAttribute("aria-pressed", String(Array.isArray(at) && at[1] === i)));
+    const { at, direction } = app.selection();
+    const side = direction === "in" && at !== "all" ? 1 : 0;
+    if (side !== shown) build(side);
+    const { width } = side ? layer.keyGrid : layer.queryGrid;
+    buttons.forEach((button, i) => button.setAttribute("aria-pressed", String(Array.isArray(at) && at[0] * width + at[1] === i)));
   }
   return { element, update, said: () => "" };
 }
@@ -122,11 +144,6 @@ export function createPrefix(app) {
   }
   const label = make("span", { className: "muted small" }, "Tokens without a place: ");
   return { element: make("div", { className: "tokens", role: "group", "aria-label": "Tokens without a place" }, label, ...buttons), update };
-}
-
-/** What a token before those of the grid is called. */
-export function prefixName(token) {
-  return token === 0 ? "class" : `register ${token}`;
 }
 
 /** The rectangle between two pixels; of one pixel itself. */

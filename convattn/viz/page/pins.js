@@ -3,12 +3,12 @@
 import { scaleOf } from "./colours.js";
 import { meaning } from "./controls.js";
 import { make } from "./dom.js";
+import { modelName, placeName } from "./names.js";
 import { has, isSigned, mapOf } from "./selection.js";
-import { textOfPlace } from "./state.js";
 import { drawMap } from "./tiles.js";
 
 const MOST = 4;
-const KEPT = ["image", "average", "at", "direction", "layer", "head", "mode", "s", "step"];
+const KEPT = ["image", "average", "at", "direction", "model", "layer", "head", "mode", "s", "step"];
 
 /** The pinned maps, and the button that adds one; gives {element, button, update()}. */
 export function createPins(app) {
@@ -23,15 +23,14 @@ export function createPins(app) {
   }
 
   function card(pinned, i) {
-    const layer = app.layers(0, pinned.step).find(({ name }) => name === pinned.layer);
+    const layer = app.layers(pinned.model, pinned.step).find(({ name }) => name === pinned.layer);
     if (!layer || pinned.head >= layer.heads || !has(layer, pinned)) return null;
     const canvas = make("canvas", {});
     const selection = { ...pinned };
     const map = mapOf(layer, pinned.head, selection);
     drawMap(canvas, layer, map, scaleOf([map.values, map.prefix], isSigned(pinned.mode, pinned.average)), selection, 150);
-    const where = pinned.at === "all" ? "all queries" : `pixel ${textOfPlace(pinned.at)}`;
-    const words = `${pinned.layer}, head ${pinned.head}; ${app.imageName(pinned.image)}, ${where}; ${meaning(selection)}`;
-    return make("li", {}, make("button", { type: "button", className: "pinned", "aria-label": `Go back to ${words}`, onclick: () => app.set({ ...pinned, model: 0, weight: null }) }, canvas),
+    const words = `${app.models > 1 ? `${modelName(app, pinned.model)}; ` : ""}${pinned.layer}, head ${pinned.head}; ${app.imageName(pinned.image)}, ${placeName(app, pinned)}; ${meaning(selection)}`;
+    return make("li", {}, make("button", { type: "button", className: "pinned", "aria-label": `Go back to ${words}`, onclick: () => app.set({ ...pinned, weight: null }) }, canvas),
       make("span", { className: "small" }, words),
       make("button", { type: "button", className: "small", "aria-label": `Remove pin ${i + 1}`, onclick: () => app.set({ pins: app.state.pins.filter((_, each) => each !== i) }) }, "remove"));
   }

@@ -59,14 +59,14 @@ function rowsOf(layer, head, selection) {
 }
 
 /**
- * The map of a head: {grid, values: Float32Array of the grid's cells, prefix: of the prefix tokens, unit}.
- * Cells that are never seen are nan. `of` says in words what a value is.
+ * The map of a head: {grid, side: 0: of queries, 1: of keys, values: Float32Array of the grid's cells, prefix: of the
+ * prefix tokens}. Cells that are never seen are nan.
  */
 export function mapOf(layer, head, selection) {
   const received = selection.at === "all";
   const inward = selection.direction === "in" && !received;
   const found = inward ? lookedFrom(layer, head, selection) : lookedAt(layer, head, selection, received);
-  return { grid: inward ? layer.queryGrid : layer.keyGrid, ...found };
+  return { grid: inward ? layer.queryGrid : layer.keyGrid, side: inward ? 0 : 1, ...found };
 }
 
 /** What the selected queries look at: the mean of their rows, or of all queries the sum. */

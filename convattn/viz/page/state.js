@@ -1,6 +1,7 @@
 // What is chosen, in the address bar and back: #image=0&at=3,4&layer=...; docs/explore.md lists the words.
 
-const AVERAGES = ["mean", "difference"];
+/** This image, the mean of all, or this one minus that. */
+export const AVERAGES = ["one", "mean", "difference"];
 
 /** What a page begins with. */
 export const FIRST = {
@@ -68,12 +69,12 @@ function oneOf(text, words, otherwise) {
   return words.includes(text) ? text : otherwise;
 }
 
-export function textOfPlace(at) {
+function textOfPlace(at) {
   if (at === "all") return "all";
   return at.token !== undefined ? `token:${at.token}` : at.join(",");
 }
 
-export function placeOfText(text) {
+function placeOfText(text) {
   if (text === undefined) return null;
   if (text === "all") return "all";
   if (/^token:\d+$/.test(text)) return { token: Number(text.slice(6)) };
@@ -82,16 +83,16 @@ export function placeOfText(text) {
 
 /** A pinned selection as text; what is between two of its words is no part of any of them. */
 function textOfPin(pin) {
-  const words = [pin.image, pin.average, textOfPlace(pin.at), pin.direction, pin.layer, pin.head, pin.mode, pin.s, pin.step ?? ""];
+  const words = [pin.image, pin.average, textOfPlace(pin.at), pin.direction, pin.layer, pin.head, pin.mode, pin.s, pin.step ?? "", pin.model];
   return words.map(encodeURIComponent).join(";");
 }
 
 function pinOfText(text) {
-  const [image, average, place, direction, layer, head, mode, s, step] = text.split(";").map(decoded);
+  const [image, average, place, direction, layer, head, mode, s, step, model] = text.split(";").map(decoded);
   const at = placeOfText(place);
   if (step === undefined || at === null) return null;
   return {
     image: Number(image), average, at, direction, layer, head: Number(head), mode, s: Number(s),
-    step: step === "" ? null : Number(step),
+    step: step === "" ? null : Number(step), model: Number(model ?? 0),
   };
 }

@@ -1,29 +1,51 @@
 // The worked example that a first-time visitor sees: sentences whose underlined words show what they mean.
 
-import { make } from "./dom.js";
+import { isTouched, make } from "./dom.js";
+import { cellName } from "./geometry.js";
 
-/** The example of the page's data; gives {element}; null: there is none. `targets(target)` are elements to light up. */
+const SHOWN = { average: "one", direction: "out", mode: "probabilities", s: 1, step: null, model: 0 };
+
+/** The example of the page's data; gives {element, update()}; null: none. `targets(target)` are elements to light up. */
 export function createStory(app, targets) {
   const { story } = app.manifest;
   if (!story) return null;
   const sentences = story.sentences.map((parts) => make("p", {}, ...parts.map((part) => (typeof part === "string" ? part : word(part)))));
 
   function word({ text, target }) {
-    const light = (on) => targets(target).forEach((element) => element.classList.toggle("lit", on));
+    const cell = cellOf(text, target);
+    const light = (on) => {
+      if (cell === null) targets(target).forEach((element) => element.classList.toggle("lit", on));
+      else app.light(on ? { layer: target.layer, head: target.head, cell } : null, on ? story.at : null);
+    };
     return make("button", {
-      type: "button", className: "word", onpointerenter: () => light(true), onpointerleave: () => light(false),
-      onfocus: () => light(true), onblur: () => light(false), onclick: () => show(target),
+      type: "button", className: "word", title: cell === null ? "" : `the cell in ${text}`, onpointerenter: () => light(true), onpointerleave: () => light(false),
+      onfocus: () => light(true), onblur: () => light(false), onclick: () => show(target, cell),
     }, text);
   }
 
+  /** The cell of a head's map that a text names; null: it names none. */
+  function cellOf(text, { layer: name }) {
+    const grid = app.layers(0, null).find((layer) => layer.name === name)?.keyGrid;
+    const cells = grid ? Array.from({ length: grid.height * grid.width }, (_, cell) => cell) : [];
+    return cells.find((cell) => cellName(grid, cell) === text) ?? null;
+  }
+
   /** Back to the example, with what a word means chosen. */
-  function show(target) {
-    const patch = { image: story.image, average: "one", at: story.at, direction: "out", mode: "probabilities", s: 1, step: null, weight: null, model: 0 };
+  function show(target, cell) {
+    const patch = { ...SHOWN, image: story.image, at: story.at, weight: cell };
     if (target.layer) Object.assign(patch, { layer: target.layer, head: target.head });
     app.set(patch);
     const [first] = targets(target);
     first?.scrollIntoView({ block: "nearest", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
   }
-  const heading = make("h2", { className: "small" }, "An example to begin with");
-  return { element: make("section", { className: "story", "aria-label": "An example" }, heading, ...sentences) };
+  const hint = make("span", {}, ` · what is shown now is something else; ${isTouched() ? "tap" : "click"} an underlined word to come back`);
+  const heading = make("h2", { className: "small" }, "An example to begin with", hint);
+
+  /** Says so where the maps are no longer those that the sentences are about. */
+  function update() {
+    const { state } = app;
+    const same = state.image === story.image && String(state.at) === String(story.at);
+    hint.hidden = same && Object.entries(SHOWN).every(([name, value]) => state[name] === value);
+  }
+  return { element: make("section", { className: "story", "aria-label": "An example" }, heading, ...sentences), update };
 }

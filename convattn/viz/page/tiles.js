@@ -1,10 +1,11 @@
 // Every layer and head as a small map; those of one layer in a row, or all in the order of a metric.
 
 import { drawCells, drawLines, drawOutlines, prepared } from "./cells.js";
-import { scaleOf, short } from "./colours.js";
+import { LIT, scaleOf, short } from "./colours.js";
 import { make, placeIn } from "./dom.js";
-import { cellAt, cellName, extent } from "./geometry.js";
-import { badge, METRICS } from "./metrics.js";
+import { cellAt, extent } from "./geometry.js";
+import { badge, METRICS, metricsOf } from "./metrics.js";
+import { nameInMap } from "./names.js";
 import { cellsOf, has, isSigned, mapOf } from "./selection.js";
 
 /** The maps of one model; gives {element, update(maps, scale), tiles}. */
@@ -56,7 +57,7 @@ export function createTiles(app, which) {
     const { layer, head } = entry;
     const canvas = make("canvas", {});
     const most = make("span", { className: "most" });
-    const label = badge(layer.metrics(head), layer.queryGrid);
+    const label = badge(metricsOf(app, layer, head), layer.queryGrid);
     const title = named ? `${layer.name.replace("/attention", "")} · ${head}` : `head ${head}`;
     const tile = make("div", {
       className: layer.queryGrid.image ? "tile" : "tile wide", role: "radio", onclick: () => choose(entry),
@@ -74,7 +75,7 @@ export function createTiles(app, which) {
     if (down < 0 || down >= 1) return;
     const cell = cellAt(map.grid, down * height - 0.5, across * width - 0.5);
     if (cell === null) return;
-    const name = cellName(map.grid, cell, app.keyTokens());
+    const name = nameInMap(app, map, cell);
     app.point({ grid: map.grid, cell, event, text: `${name}: ${short(map.values[cell])}` });
   }
 
@@ -93,10 +94,14 @@ export function createTiles(app, which) {
       tile.element.tabIndex = checked || (i === 0 && app.state.model !== which) ? 0 : -1;
       const signed = isSigned(selection.mode, selection.average);
       const own = found[i] ? scale ?? scaleOf([found[i].values, found[i].prefix], signed) : null;
-      const text = own === null ? "not known" : scale ? "" : `to ${short(own.high)}`;
+      const off = app.isOff(which, layer, head);
+      tile.element.classList.toggle("off", off);
+      const largest = own === null ? "not known" : scale ? "" : `to ${short(own.high)}`;
+      const text = [off ? "switched off" : "", largest].filter(Boolean).join(", ");
       tile.most.textContent = text;
       tile.element.setAttribute("aria-label", `${tile.words}${text ? `; ${text}` : ""}`);
-      drawMap(tile.canvas, layer, found[i], own, selection);
+      const surface = drawMap(tile.canvas, layer, found[i], own, selection);
+      if (found[i] && which === 0) drawOutlines(surface, found[i].grid, app.litOf(layer, head, found[i]), 2, LIT);
     });
   }
 
@@ -105,17 +110,18 @@ export function createTiles(app, which) {
 
 const keyOf = ({ layer, head }) => `${layer.name}#${head}`;
 
-/** One map on its canvas, the queries outlined; prefix tokens are squares above it. */
+/** One map on its canvas, the queries outlined; gives what it is drawn on. */
 export function drawMap(canvas, layer, map, scale, selection, across = 104) {
   const grid = map?.grid ?? layer.keyGrid;
   const [height, width] = extent(grid);
   const isStrip = !grid.image && grid.height === 1;
   const wide = isStrip ? 208 : Math.min(across, (across * 1.4 * width) / height);
   const surface = prepared(canvas, wide, isStrip ? 26 : (wide * height) / width);
-  if (!map) return;
+  if (!map) return surface;
   drawCells(surface, grid, map.values, scale);
   drawLines(surface, grid, "rgba(128, 128, 128, 0.35)", 4);
   const asked = selection.direction === "in" ? layer.keyGrid : layer.queryGrid;
   // A query has a place among the keys where both are cells of one picture, or tokens of one row.
   if (asked.image || asked.width === grid.width) drawOutlines(surface, asked, cellsOf(layer, asked, selection.at));
+  return surface;
 }
