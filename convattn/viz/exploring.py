@@ -118,7 +118,7 @@ def _beside(compare: Page | None) -> list[str]:
   if compare is None:
     return []
   first, *_, last = compare.manifest["lines"]
-  return [f"Compared with {first}", f"Of the compared model: {last}"]
+  return [f"Compared with {first}", f"Compared: {last}"]
 
 
 def _model_name(restored: Classifier) -> str:

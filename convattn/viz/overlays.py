@@ -49,7 +49,11 @@ def overlays_of(model: nn.Module, variables: Any, images: np.ndarray, maps: Sequ
   ]
   overlays = [overlay for each in found for overlay in _scored(model, variables, images, each)]
   field = analysis.receptive_field(model, variables, images)
-  return [*overlays, Overlay(field.name, None, field.grid, field.mean(), note=f"{field.note}.")]
+  return [*overlays, Overlay(field.name, None, field.grid, field.mean(), note=_sentence(field.note))]
+
+
+def _sentence(note: str) -> str:
+  return f"{note[0].upper()}{note[1:]}."
 
 
 def rolled_out(maps: Sequence[AttentionMap]) -> list[analysis.Overlay]:
@@ -64,7 +68,7 @@ def _scored(model: nn.Module, variables: Any, images: np.ndarray, overlay: analy
     overlay, values=overlay.values[:most], classes=None if overlay.classes is None else overlay.classes[:most]
   )
   scores = analysis.faithfulness(model, variables, images[:most], first, steps=_STEPS, num_random=_RANDOM)
-  note = f"{overlay.note[0].upper()}{overlay.note[1:]}. {comparison(scores)}"
+  note = f"{_sentence(overlay.note)} {comparison(scores)}"
   of_one = " The scores here are of this image alone."
   return [
     Overlay(
@@ -101,13 +105,12 @@ def comparison(found: Faithfulness) -> str:
   gains = {map: {fill: _gain(found, fill, map) for fill in FILLS} for map in _BESIDE}
   images = len(found.classes)
   verdict = "; ".join(_verdict(_BESIDE[map], each) for map, each in gains.items())
-  numbers = "; ".join(
-    f"over {_BESIDE[map]} {', '.join(f'{_interval(each)} ({fill})' for fill, each in by_fill.items())}"
-    for map, by_fill in gains.items()
-  )
+  numbers = []
+  for words, by_fill in zip(("the Gaussian", "random maps"), gains.values(), strict=True):
+    numbers.append(f"over {words} " + ", ".join(f"{_interval(each)} ({fill})" for fill, each in by_fill.items()))
   of = f"{images} images, {SHARE:.0%} intervals" if images > 1 else "one image, which says little"
   return (
-    f"{verdict[0].upper()}{verdict[1:]}. Gain, the mean of insertion's and deletion's, over {of}: {numbers}. "
+    f"{_sentence(verdict)} Gain, the mean of insertion's and deletion's, over {of}: {'; '.join(numbers)}. "
     "Both have this overlay's grid, so other overlays are compared with other maps."
   )
 
@@ -126,10 +129,15 @@ def _verdict(than: str, gains: Mapping[str, analysis.Interval]) -> str:
   told = {words: each for words, each in fills.items() if each}
   if len(told) == 1:
     return f"{next(iter(told))} {than}, under all three fills"
-  parts = [f"{words} {'it' if i else than} under {' and '.join(each)}" for i, (words, each) in enumerate(told.items())]
-  return ", ".join(parts)
+  (words, first), *others = told.items()
+  parts = [f"{words} {than} under {_fills(first)}"]
+  return ", ".join(parts + [f"{words.rpartition(' ')[0]} under {_fills(each)}" for words, each in others])
+
+
+def _fills(names: Sequence[str]) -> str:
+  return f"the fill{'s' * (len(names) > 1)} {' and '.join(names)}"
 
 
 def _interval(found: analysis.Interval) -> str:
-  interval = f" [{found.low:+.2f}, {found.high:+.2f}]" if np.isfinite(found.low) else ""
-  return f"{round(found.mean, 9) + 0.0:+.2f}{interval}".replace("-", "−")
+  mean, low, high = (f"{round(each, 2) + 0.0:+.2f}".replace("-", "−") for each in (found.mean, found.low, found.high))
+  return f"{mean} [{low}, {high}]" if np.isfinite(found.low) else mean

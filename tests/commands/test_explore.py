@@ -115,7 +115,7 @@ def test_a_second_model_stands_beside_the_first_on_the_same_images(digits_run, c
   assert status == 0
   page = manifest_of(out)
   other = page["compare"]["lines"]
-  assert text.splitlines()[-2:] == [f"Compared with {other[0]}", f"Of the compared model: {other[-1]}"]
+  assert text.splitlines()[-2:] == [f"Compared with {other[0]}", f"Compared: {other[-1]}"]
   assert "raw" in page["lines"][0] and "averaged" in other[0] and other[-1].startswith("SHA-256")
   assert page["compare"]["images"][0]["pixels"] == page["images"][0]["pixels"]
   assert page["compare"]["checkpoint"]["digest"] != page["checkpoint"]["digest"]  # averaged weights, and raw ones

@@ -56,8 +56,8 @@ def test_how_much_better_it_is_comes_in_words_and_with_an_interval_under_each_fi
   # of the middle: (0.8 - 0.9 + 0.05 - 0.1) / 2 and (0.6 - 0.3 + 0.15 - 0.3) / 2
   assert text.startswith(
     "No clear difference from a Gaussian in the middle of the image, under all three fills; better than random maps, "
-    "under all three fills. Gain, the mean of insertion's and deletion's, over 2 images, 95% intervals: over a "
-    "Gaussian in the middle of the image +0.00 [−0.0"
+    "under all three fills. Gain, the mean of insertion's and deletion's, over 2 images, 95% intervals: over the "
+    "Gaussian +0.00 [−0.0"
   )
   assert "over random maps +0.15 [+0.05, +0.25] (mean), +0.15 [+0.05, +0.25] (blur)" in text
 
@@ -77,15 +77,21 @@ def test_fills_that_disagree_are_named():
   insertion = np.array([[0.7, 0.3, 0.8], [0.7, 0.3, 0.2]])
   text = comparison(drawn(insertion, np.full((2, 3), 0.5)))
   assert text.startswith(
-    "Better than a Gaussian in the middle of the image under mean, worse than it under blur, no clear difference from "
-    "it under noise; better than random maps under mean, worse"
+    "Better than a Gaussian in the middle of the image under the fill mean, worse under the fill blur, no clear "
+    "difference under the fill noise; better than random maps under the fill mean, worse under"
   )
 
 
 def test_of_one_image_the_sign_counts_and_is_said_to_say_little():
   text = comparison(drawn(np.full((1, 3), 0.3), np.full((1, 3), 0.5)))
   assert text.startswith("Worse than a Gaussian in the middle of the image, under all three fills; worse than random")
-  assert "over one image, which says little: over a Gaussian in the middle of the image −0.10 (mean)" in text
+  assert "over one image, which says little: over the Gaussian −0.10 (mean)" in text
+
+
+def test_several_fills_are_joined():
+  insertion = np.array([[0.7, 0.7, 0.3], [0.7, 0.7, 0.3]])
+  text = comparison(drawn(insertion, np.full((2, 3), 0.5)))
+  assert "better than random maps under the fills mean and blur, worse under the fill noise." in text
 
 
 def test_weights_below_zero_have_no_rollout_and_a_page_all_the_same():
