@@ -11,6 +11,9 @@ from convattn.analysis.attention_map import AttentionMap, Grid
 from convattn.analysis.geometry import stated_grid
 from convattn.analysis.parts import grids_of
 
+_ROUNDING = 0.02
+"""A row may sum to so much more or less than one: weights of 16 bits do."""
+
 
 def maps_of_arrays(
   arrays: Sequence[Any] | Mapping[str, Any],
@@ -32,8 +35,8 @@ def maps_of_arrays(
     image: height and width in pixels, over which the grid is spread; None: a cell is a pixel.
 
   Raises:
-    ValueError: no arrays, one that is not of such a shape or not of finite numbers, another number of images, or a grid
-      that no layer has.
+    ValueError: no arrays, one that is not of such a shape or not of weights, another number of images, or a grid or
+      prefix that no layer has.
   """
   named = dict(arrays) if isinstance(arrays, Mapping) else {f"layer_{i}": each for i, each in enumerate(arrays, 1)}
   if not named:
@@ -41,11 +44,18 @@ def maps_of_arrays(
   stated = stated_grid(image, grid, prefix_tokens)
   maps = [map_of_weights(name, _array(each), None, prefix_tokens, stated) for name, each in named.items()]
   for one in maps:
+    _check_weights(one)
     if one.num_images != maps[0].num_images:
       raise ValueError(
         f"{one.layer} has {one.num_images} images, but {maps[0].layer} has {maps[0].num_images}; give all of the same."
       )
   check_stated(maps, stated, prefix_tokens)
+  if stated is not None and prefix_tokens and not any(each.prefix_tokens for each in maps):
+    raise ValueError(
+      f"grid is {stated.height}x{stated.width}, {stated.cells} cells, and prefix_tokens is {prefix_tokens}, "
+      f"{stated.cells + prefix_tokens} tokens in all, but no layer has so many queries and keys ({_counts(maps)}); "
+      "leave prefix_tokens out, or state another grid."
+    )
   return maps
 
 
@@ -67,6 +77,22 @@ def map_of_weights(
   return AttentionMap(layer, *given, weights, prefix_tokens=prefix)
 
 
+def _check_weights(layer: AttentionMap) -> None:
+  """Rows of what somebody gives as weights are none below zero and sum to one, or are masked altogether.
+
+  Raises:
+    ValueError: they do not.
+  """
+  weights = layer.probabilities
+  remedy = "but must give weights, rows that sum to one; a softmax over the keys makes them of logits"
+  if weights.size and weights.min() < 0:
+    raise ValueError(f"{layer.layer} gives negative numbers, down to {weights.min():.3g}, {remedy}.")
+  sums = weights.sum(-1, dtype=np.float64)
+  wrong = (np.abs(sums - 1) > _ROUNDING) & (sums != 0)
+  if wrong.any():
+    raise ValueError(f"{layer.layer} gives a row that sums to {sums[wrong][0]:.3g}, {remedy}.")
+
+
 def check_stated(maps: Sequence[AttentionMap], stated: Grid | None, prefix_tokens: int) -> None:
   """A grid that is stated must be some layer's.
 
@@ -80,6 +106,11 @@ def check_stated(maps: Sequence[AttentionMap], stated: Grid | None, prefix_token
     f"grid is {stated.height}x{stated.width} after prefix_tokens = {prefix_tokens}, {stated.cells + prefix_tokens} "
     f"tokens in all, but layers have {counts} keys."
   )
+
+
+def _counts(maps: Sequence[AttentionMap]) -> str:
+  """How many queries and keys layers have: "49 x 49, 5 x 49"."""
+  return ", ".join(dict.fromkeys("{} x {}".format(*each.probabilities.shape[2:]) for each in maps))
 
 
 def _array(array: Any) -> np.ndarray:

@@ -41,9 +41,9 @@ def attention_maps(
   Tokens [b, t, c] are the pixels of the last image before them where they are as many; else they have no place, unless
   the grid is stated.
 
-  Images are run one after another by one compiled program, so that memory beside the result is that of one image, and
-  the result is the same whatever they come with. A map has up to five arrays [b, heads, q, k] of 4 bytes a number: of
-  large images choose the layers.
+  Images are run one after another by one compiled program, so that memory beside the result is that of one image and of
+  the largest map once more, and the result is the same whatever they come with. A map has up to five arrays
+  [b, heads, q, k] of 4 bytes a number: of large images choose the layers.
 
   Args:
     model: called as model.apply(variables, images, *others, **options), with train=False or deterministic=True where
@@ -74,7 +74,8 @@ def attention_maps(
     for name, below, found in seen:
       make: Callable[..., AttentionMap] = map_of_parts if isinstance(found, Parts) else map_of_weights
       pieces.setdefault(name, []).append(make(name, found, below, prefix_tokens, stated))
-  maps = [join_maps(each) for each in pieces.values()]
+  # A layer's pieces go when they are joined: they are as large as its map.
+  maps = [join_maps(pieces.pop(name)) for name in list(pieces)]
   check_stated(maps, stated, prefix_tokens)
   return maps
 

@@ -139,7 +139,7 @@ def stated_grid(image: tuple[int, int] | None, grid: tuple[int, int] | None, pre
     raise ValueError(f"prefix_tokens is {prefix_tokens!r}, but must be a whole number of at least 0.")
   if grid is None:
     return None
-  if len(grid) != 2 or not all(isinstance(size, (int, np.integer)) and size > 0 for size in grid):
+  if np.shape(grid) != (2,) or not all(isinstance(size, (int, np.integer)) and size > 0 for size in grid):
     raise ValueError(f"grid is {grid!r}, but must be (height, width), two positive integers.")
   image = (grid[0], grid[1]) if image is None else image
   return strided(Grid(*image, image=image), (grid[0], grid[1]))

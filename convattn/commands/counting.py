@@ -13,11 +13,12 @@ _QUIET_SECONDS = 5.0
 
 
 class Counting:
-  """A bar on a terminal; elsewhere at most one line in five seconds."""
+  """A bar on a terminal, cleared at the end; elsewhere at most one line in five seconds, and if any the end's."""
 
   def __init__(self, total: int, unit: str = "images"):
     self._total, self._unit, self._done = total, unit, 0
     self._started = self._printed = time.perf_counter()
+    self._told: int | None = None
     terminal = sys.stderr.isatty()
     self._bar = tqdm.tqdm(total=total, unit=f" {unit}", file=sys.stderr, leave=False) if terminal else None
 
@@ -27,7 +28,7 @@ class Counting:
     if self._bar is not None:
       self._bar.update(number)
     elif now - self._printed > _QUIET_SECONDS:
-      self._printed = now
+      self._printed, self._told = now, self._done
       left = time_left(self._started, self._done, self._total - self._done)
       # In one piece, since threads that read pictures may write there too.
       sys.stderr.write(f"{self._done}/{self._total} {self._unit}, {left}\n")
@@ -48,3 +49,5 @@ class Counting:
   ) -> None:
     if self._bar is not None:
       self._bar.close()
+    elif self._told is not None and self._told < self._done == self._total:
+      sys.stderr.write(f"{self._done}/{self._total} {self._unit}\n")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from convattn.commands.data_of_model import data_settings, load_data, setting_names, split_data_settings
 from convattn.commands.memory import naming_a_lack_of_memory
-from convattn.commands.options import named_options, output_file, positive_number, split_positional
+from convattn.commands.options import named_options, output_file, positive_decimal, positive_number, split_positional
 from convattn.commands.predict import find_pictures
 from convattn.errors import UserError, counted, printable
 
@@ -28,7 +28,8 @@ _HELP = """convattn explore --checkpoint=DIR|TAG [--images=PATH ...] [--out=expl
   --layers         a pattern such as 'stage_4/*': the layers that attend which are shown; without it
                    all of them, or as there is room
   --count          images at most; without it 16 of the data, or as many as there is room for, and all of --images
-  --max-megabytes  a page that would be larger is refused before anything is computed
+  --max-megabytes  a page that is estimated to be larger is refused before anything is computed; one that comes out
+                   larger is written, and said to be
   --weights        averaged or raw (of the last update); by default averaged where the run keeps averages
 
 The checkpoints that a run kept with --config.checkpoint.keep_every are on a slider, as many as there is room for. The
@@ -57,7 +58,7 @@ def run(arguments: Sequence[str]) -> None:
   if "checkpoint" not in values:
     raise UserError("which model? --checkpoint=DIR|TAG, such as --checkpoint=runs/digits.")
   count = positive_number("count", values["count"]) if "count" in values else None
-  megabytes = positive_number("max-megabytes", values.get("max-megabytes", str(_MEGABYTES)))
+  megabytes = positive_decimal("max-megabytes", values.get("max-megabytes", str(_MEGABYTES)))
   out = output_file("out", values.get("out", "explore.html"))
   pictures = find_pictures(paths)[:count] if paths else []
   if pictures and overrides:
@@ -82,7 +83,7 @@ def run(arguments: Sequence[str]) -> None:
       restored, examples, layers=plan.layers, states=plan.states, compare=compare, advance=counting.advance
     )
   page.write(out)
-  print("\n".join(report(out, page.manifest["lines"], plan.notes)))
+  print("\n".join(report(out, page.manifest["lines"], [*plan.notes, *larger(out, megabytes)])))
 
 
 PAGE = "explore.html"
@@ -101,6 +102,15 @@ def page_of_run(workdir: Path, count: int) -> Path:
   plan = viz.plan_page(restored, megabytes=_MEGABYTES, most=count)
   examples = _chosen(restored, (), plan.count)
   return viz.exploration(restored, examples, layers=plan.layers, states=plan.states).write(workdir / PAGE)
+
+
+def larger(path: Path, megabytes: float) -> list[str]:
+  """What is said of a page that came out larger than was counted before it was made: nothing where it did not."""
+  size = path.stat().st_size / 1e6
+  if size <= megabytes:
+    return []
+  wanted = f"more than --max-megabytes={megabytes:g}, by which its size was estimated"
+  return [f"the page has {size:.1f} MB, {wanted}; for a smaller one give fewer --layers or a lower --count"]
 
 
 def report(path: Path, lines: Sequence[str], notes: Sequence[str]) -> list[str]:

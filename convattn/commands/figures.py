@@ -30,7 +30,10 @@ def draw(workdir: Path) -> list[str]:
 
 
 def page(workdir: Path, count: int) -> Iterator[str]:
-  """Writes explore.html of a run, on `count` images at most, and prints its path; gives a line if it cannot be made."""
+  """Writes explore.html of a run, on `count` images at most, and prints its path; gives a line if it cannot be made.
+
+  What it is stands beside the path, for whoever sees it for the first time.
+  """
   try:
     from convattn.commands.explore import page_of_run
     from convattn.training.workdir import CHECKPOINTS
@@ -42,4 +45,4 @@ def page(workdir: Path, count: int) -> Iterator[str]:
     kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
     yield f"explore.html could not be made: {kind}{one_line(error)}"
   else:
-    print(path)
+    print(f"{path}: what the model looks at; open it in a browser")

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import shlex
 import sys
 from collections.abc import Collection, Iterable, Sequence
@@ -91,6 +92,17 @@ def positive_number(name: str, text: str) -> int:
   if not number:
     raise UserError(f"--{name} must be a whole number of at least 1, got {text!r}.")
   return number
+
+
+def positive_decimal(name: str, text: str) -> float:
+  """The number above 0, with decimals or without, that `--name=text` gives.
+
+  Raises:
+    UserError: it is none.
+  """
+  if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?|\.[0-9]{1,9}", text) or not float(text):
+    raise UserError(f"--{name} must be a number above 0 such as 20 or 0.5, got {text!r}.")
+  return float(text)
 
 
 def _positive(text: str) -> int | None:

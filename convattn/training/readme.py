@@ -71,13 +71,20 @@ class Account:
       "changed on the way": "; ".join(map(_changed_then, recorded.history if recorded else ())),
       "result": "; ".join(scores) or "nothing was scored",
       "time": f"{result['seconds']:,.1f} s{speed}; {_machine(self.devices)}",
-      "files": ", ".join([*_FILES[:-1], *(f"`{record}.json`" for record in records), _FILES[-1]]),
+      "files": ", ".join(self._files([*records])),
     }
     listed = [f"- {what}: {told}" for what, told in rows.items() if told]
     head = f"# {printable(folder.name)}\n\n{_OURS}; nothing reads it.\n"
     language = "python" if self.in_python else "bash"
     again = "To run it again, with another workdir, since this one holds its end:\n\n"
     return "\n".join([head, *listed, "", f"{again}```{language}\n{self.again}\n```\n"])
+
+  def _files(self, records: list[str]) -> list[str]:
+    """The last ones are drawn by a command, behind a run that it has trained."""
+    figures = ["`curves.png`", *(f"`{record}.png`" for record in records)]
+    page = ["`explore.html` (what the model looks at; open it in a browser)"] * bool(self.experiment.explore)
+    drawn = [] if self.in_python else [f"{', '.join(figures)} (figures)", *page]
+    return [*_FILES[:-1], *(f"`{record}.json`" for record in records), _FILES[-1], *drawn]
 
   def _examples(self) -> list[str]:
     examples, names = (self.metadata.get(name) for name in ("num_examples", "class_names"))

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from convattn.errors import UserError
 from convattn.files import write_whole
 
 FOLDER = Path(__file__).parent / "page"
@@ -51,9 +52,14 @@ class Page:
     """Writes the file, whole or not at all, and returns its path.
 
     Raises:
+      UserError: the path is a folder, or in one that is not there.
       OSError: it cannot be written.
     """
     path = Path(path).expanduser()
+    if path.is_dir() or not path.name:
+      raise UserError(f"path must name a file, got {str(path)!r}, which is a folder.")
+    if not path.parent.is_dir():
+      raise UserError(f"path={path}: there is no folder {str(path.parent)!r}; make it, or name another.")
     write_whole({path: self.html.encode()})
     return path
 

@@ -19,7 +19,7 @@ lie, how often a run logs.
 Final figures: of the last weights, mean ± sample standard deviation over the runs of a group that have ended.
 
 Curves: the mean over the runs of a group, in a band from its smallest to its largest run; of a training metric with
-many lines the means of neighbouring ones.
+many lines the means of neighbouring ones, of a short run over as many steps as of the longest.
 
 Speed: images/s of training alone over a whole run; TFLOP/s its median line; seconds with compiling and scoring. Compare
 them only where the machine was the same.

@@ -19,6 +19,7 @@ from convattn.viz.packed_layers import (
   plain,
 )
 from convattn.viz.packing import pack, pack_as
+from convattn.viz.page_inputs import check_classes, check_compared, check_overlay, check_state
 from convattn.viz.page_story import story
 
 Maps = Sequence[AttentionMap] | Sequence[np.ndarray] | Mapping[str, np.ndarray]
@@ -98,13 +99,23 @@ def explore(
   Raises:
     ValueError: no maps, or arrays that do not fit each other.
   """
+  images = None if images is None else np.asarray(images)
   found = as_maps(maps, images, grid, prefix_tokens)
+  _check_names(found, tokens, key_tokens)
   if report is None:
     report = [metrics_of_heads(each) for each in head_report(found)]
   heads = [[plain(metrics) for metrics in each] for each in report]
   if len(heads) != len(found):
     raise ValueError(f"there are {len(found)} maps and metrics of {len(heads)}; give those of every map.")
-  shown = _images(len(found[0].probabilities), images, image_names, labels, probabilities)
+  count = len(found[0].probabilities)
+  check_classes(class_names, labels, probabilities)
+  for each in overlays:
+    check_overlay(each.name, each.image, each.grid, each.values, each.scores, count)
+  for step, then in timeline:
+    check_state(step, then, found)
+  if compare is not None:
+    check_compared(count, len(compare.manifest["images"]))
+  shown = _images(count, images, image_names, labels, probabilities)
   layers = [packed_layer(each, metrics) for each, metrics in zip(found, heads, strict=True)]
   manifest: dict[str, Any] = {
     "version": 1,
@@ -141,6 +152,18 @@ def as_maps(
   return maps_of_arrays(maps, grid, prefix_tokens, image=size)
 
 
+def _check_names(maps: Sequence[AttentionMap], tokens: Sequence[str] | None, key_tokens: Sequence[str] | None) -> None:
+  """As many names as a layer has queries, or keys, that are tokens."""
+  for each in maps:
+    for what, names, grid in (
+      ("tokens", tokens, each.query_grid),
+      ("key_tokens" if key_tokens else "tokens", key_tokens or tokens, each.key_grid),
+    ):
+      if names is not None and grid.image is None and len(names) != grid.cells:
+        kind = "queries" if grid is each.query_grid else "keys"
+        raise ValueError(f"{what} has {len(names)} names, but {each.layer} has {grid.cells} {kind}; give one for each.")
+
+
 def _images(
   count: int,
   images: np.ndarray | None,
@@ -168,13 +191,15 @@ def as_pixels(images: np.ndarray) -> np.ndarray:
   """uint8 [b, h, w, 3] of images of 1 or 3 channels: as they are, or floats with their range spread over 0 to 255.
 
   Raises:
-    ValueError: other shapes.
+    ValueError: other shapes, or pixels that are not finite.
   """
   images = np.asarray(images)
   if images.ndim != 4 or images.shape[-1] not in (1, 3):
     raise ValueError(f"images have shape {images.shape}; it should be [b, h, w, 1] or [b, h, w, 3].")
   if images.dtype != np.uint8:
     low, high = float(images.min()), float(images.max())
+    if not np.isfinite([low, high]).all():
+      raise ValueError("images have pixels that are not finite.")
     images = np.rint((images - low) * (255 / ((high - low) or 1.0))).astype(np.uint8)
   return np.broadcast_to(images, (*images.shape[:3], 3))
 

@@ -109,8 +109,16 @@ def _page(
     timeline=timeline,
     compare=compare,
     title=f"What {name} looks at",
-    lines=_lines(restored, name, digest, maps, examples),
+    lines=_lines(restored, name, digest, maps, examples) + _beside(compare),
   )
+
+
+def _beside(compare: Page | None) -> list[str]:
+  """Which model is compared, and its weights: the first and the last of its own sentences."""
+  if compare is None:
+    return []
+  first, *_, last = compare.manifest["lines"]
+  return [f"Compared with {first}", f"Compared: {last}"]
 
 
 def _model_name(restored: Classifier) -> str:

@@ -1,4 +1,4 @@
-"""Every head of every layer over the picture, for one of its pixels."""
+"""Every head of every layer beside the picture, for one of its pixels."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from convattn.analysis.attention_map import AttentionMap, Grid
 from convattn.viz.cells import draw_cells, draw_picture, frame, mark, pale_picture, shown_picture
 from convattn.viz.looks import MEANINGS, Look, Place, is_signed, look
-from convattn.viz.style import GREY, PAGE, colour_bar, fit_height, paper, scale, sheet
+from convattn.viz.style import GREY, PAGE, colour_bar, fit_height, number, paper, scale, sheet
 
 _NARROWEST, _WIDEST = 11.5, 60.0
 """Millimetres of a map; more heads than fit so are put into further rows."""
@@ -57,8 +57,9 @@ def head_grid_figure(
 ) -> Figure:
   """A row for each layer and a column for each head: what the cell of one pixel attends to, in the first image.
 
-  Cells are the real ones, in sharp borders over the picture, which is pale; the pixel's own cell is outlined. All maps
-  have one scale of colours, and below each stands its number furthest from zero.
+  Cells are the real ones, in sharp borders, and no picture lies under them, whose grey would look like a weight; it
+  stands at the left. The pixel's own cell is outlined. All maps have one scale of colours, and below each stands its
+  largest number.
 
   Args:
     maps: of one or more layers; heads may differ in number.
@@ -102,7 +103,7 @@ def grid_of_looks(
     mode: what the numbers are.
     shared: the scale of all maps, with a bar; None: each map has its own, told by the number below it.
     signed: whether a map's own scale lies about zero.
-    laid: lies over the picture at the left.
+    laid: lies over the first picture at the left, which is pale there, with a bar of its own below.
     width: in millimetres.
 
   Raises:
@@ -118,22 +119,26 @@ def grid_of_looks(
   tall = len(rows) * (side * size[0] / size[1] + 5.5)
   # Beside few rows there is no room for the name of a bar; below them there is.
   below = shared is not None and tall < _LOW
-  figure = sheet(width, 7 + tall + 4 * below)
+  figure = sheet(width, 7 + tall + 4 * below + 7 * (laid is not None))
   between = ": " if side >= _ROOM else "\n"
   grid = figure.subplots(len(rows), columns, squeeze=False)
-  for axes, row in zip(grid, rows, strict=True):
+  for i, (axes, row) in enumerate(zip(grid, rows, strict=True)):
     if image is not None:
-      _draw_left(axes[0], image, row.look, laid, between)
+      _draw_left(axes[0], image, row.look, None if i else laid, between)
     axes[0].set_ylabel(_short(row.label), fontsize=6, color=GREY, parse_math=False)
     for place, on in enumerate(axes[with_picture:]):
       if place < len(row.heads):
-        _draw(on, row, place, image, size, shared or scale(row.values[place], signed))
-        on.set_xlabel(f"head {row.heads[place]}{between}{_furthest(row.values[place])}", fontsize=5.5, labelpad=1.5)
+        _draw(on, row, place, size, shared or scale(row.values[place], signed))
+        told = _largest(row.values[place]) if shared or not signed else _end(row.values[place])
+        on.set_xlabel(f"head {row.heads[place]}{between}{told}", fontsize=5.5, labelpad=1.5)
       else:
         on.set_axis_off()
   if shared is not None:
     place_of_bar: dict[str, Any] = {"location": "bottom"} if below else {}
     colour_bar(figure, *shared, MEANINGS[mode], ax=list(grid.ravel()), **place_of_bar)
+  if laid is not None and image is not None:
+    colours = scale(laid.values, laid.signed)
+    colour_bar(figure, *colours, laid.name.replace("$", r"\$"), ax=list(grid.ravel()), location="bottom")
   fit_height(figure, grid)
   return figure
 
@@ -159,24 +164,25 @@ def _draw_left(axes: Axes, image: np.ndarray, place: Look, laid: Laid | None, be
   else:
     draw_picture(axes, pale_picture(image))
     draw_cells(axes, laid.values, laid.grid, *scale(laid.values, laid.signed))
-    axes.set_xlabel(f"{laid.name}{between}{_furthest(laid.values)}", fontsize=5.5, labelpad=1.5, parse_math=False)
+    axes.set_xlabel(f"{laid.name}{between}{_largest(laid.values)}", fontsize=5.5, labelpad=1.5, parse_math=False)
   mark(axes, place.marked)
 
 
-def _draw(
-  axes: Axes, row: Row, place: int, image: np.ndarray | None, size: tuple[float, float], colours: Scale
-) -> None:
-  if image is not None:
-    draw_picture(axes, pale_picture(image))
-  else:
-    frame(axes, *size)
+def _draw(axes: Axes, row: Row, place: int, size: tuple[float, float], colours: Scale) -> None:
+  frame(axes, *size)
   draw_cells(axes, row.values[place], row.look.grid, *colours)
   mark(axes, row.look.marked)
 
 
-def _furthest(values: np.ndarray) -> str:
+def _largest(values: np.ndarray) -> str:
   finite = values[np.isfinite(values)]
-  return f"{finite[np.abs(finite).argmax()]:.2g}".replace("-", "−") if finite.size else "–"
+  return number(finite.max()) if finite.size else "–"
+
+
+def _end(values: np.ndarray) -> str:
+  """Of a scale about zero: where it ends on both sides."""
+  finite = values[np.isfinite(values)]
+  return f"±{number(np.abs(finite).max())}" if finite.size else "–"
 
 
 def _short(layer: str) -> str:

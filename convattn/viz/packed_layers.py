@@ -14,6 +14,11 @@ LOGITS, WEIGHTS = 4e-4, 1e-4
 """How far what comes back of logits and of weights may be from what was packed."""
 KERNELS = 24
 """Kernels of a convolution that a page has."""
+METRICS = (
+  "distance", "entropy", "peak", "peak_shift", "consistency", "local_mass", "content_dependence",
+  "centre", "covariance",
+)  # fmt: skip
+"""Of a head that a page has; page/metrics.js says what they mean."""
 _SAME = 2e-5
 """Up to this difference an array follows from others."""
 
@@ -56,19 +61,8 @@ def packed_layer(attention: AttentionMap, heads: Sequence[Mapping[str, Any]] = (
 
 
 def metrics_of_heads(report: HeadReport) -> list[dict[str, Any]]:
-  """What the page shows of each head of a layer."""
-  values = {
-    "distance": report.distance,
-    "entropy": report.entropy,
-    "conv_peak": report.peak,
-    "shift": report.peak_shift,
-    "consistency": report.consistency,
-    "coverage_3x3": report.local_mass,
-    "content_dependence": report.content_dependence,
-    "centre": report.centre,
-    "covariance": report.covariance,
-  }
-  return [{name: each[head] for name, each in values.items()} for head in range(report.num_heads)]
+  """What the page shows of each head of a layer: fields of its `HeadReport`, by their names there."""
+  return [{name: getattr(report, name)[head] for name in METRICS} for head in range(report.num_heads)]
 
 
 def packed_convolution(convolution: ConvolutionKernel) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from convattn.viz.cells import grid_name
 from convattn.viz.head_grid import Scale
 from convattn.viz.looks import MEANINGS, WEIGHTS, Place
 from convattn.viz.page_view import View
+from convattn.viz.style import number
 
 
 def caption_of(
@@ -30,7 +31,7 @@ def caption_of(
     f"Grid: {grids}.",
     f"{prefix} tokens without a place are left out." if prefix and place.token is None else "",
     _colours(shared, view.shared),
-    f"Over the picture at the left: {printable(laid)}, on a scale of its own." if laid else "",
+    f"Over the first picture at the left, pale beneath: {printable(laid)}, on a scale of its own." if laid else "",
     _source("Checkpoint", manifest, view.step),
     _source("Rows called compared: checkpoint", manifest["compare"], None) if manifest["compare"] else "",
   ]
@@ -69,7 +70,7 @@ def _which(manifest: Mapping[str, Any], view: View) -> str:
 def _colours(shared: Scale | None, of_all: bool) -> str:
   if shared is None:
     return "Colours: a scale for each map, the number below it is its end."
-  low, high = (f"{end:.2g}".replace("-", "−") for end in (shared[1].vmin, shared[1].vmax))
+  low, high = (number(end or 0.0) for end in (shared[1].vmin, shared[1].vmax))
   which = "one scale for all maps of the view; below each map its largest number" if of_all else "the map's own scale"
   return f"Colours: from {low} to {high}, {which}."
 

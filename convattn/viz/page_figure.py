@@ -48,7 +48,7 @@ def page_figure(manifest: Mapping[str, Any], view: View, width: float) -> PageFi
     UserError: an image, a layer, a head, a mode, a step or an overlay that the page has not, or a place outside.
   """
   place = _place(manifest, view)
-  looks = [(name, model, each, _look(each, view, place)) for name, model, each in _maps(manifest, view)]
+  looks = [(name, model, each, _look(each, view, place)) for name, model, each in maps_of(manifest, view)]
   chosen = [(model, each, found) for name, model, each, found in looks if view.layer in (None, name)]
   if not chosen:
     meant = " or ".join(nearest(str(view.layer), dict.fromkeys(name for name, *_ in looks)))
@@ -76,7 +76,7 @@ def _place(manifest: Mapping[str, Any], view: View) -> Place:
   return Place(image, view.average == "difference", None if whole else at, view.token, view.direction)  # type: ignore[arg-type]
 
 
-def _maps(manifest: Mapping[str, Any], view: View) -> Iterator[tuple[str, str, AttentionMap]]:
+def maps_of(manifest: Mapping[str, Any], view: View) -> Iterator[tuple[str, str, AttentionMap]]:
   """(layer, model or "", map) of every layer that has the mode, one at a time."""
   found = 0
   compared = manifest["compare"]
@@ -84,7 +84,9 @@ def _maps(manifest: Mapping[str, Any], view: View) -> Iterator[tuple[str, str, A
     for layer in _layers(each, view.step if each is manifest else None):
       if layer["kind"] == "attention" and view.mode in layer["modes"]:
         found += 1
-        yield layer["name"], model, _with_position(unpacked_layer(layer), view.s)
+        # Where weights are stored, they are not the softmax of both parts, and s means nothing; so it is in the page.
+        s = 1.0 if "probabilities" in layer["arrays"] else view.s
+        yield layer["name"], model, _with_position(unpacked_layer(layer), s)
   if not found:
     raise UserError(f"no layer of the page has {view.mode}; choose another mode.")
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from convattn.analysis.attention_map import AttentionMap, Grid
+from convattn.analysis.head_shape import attention_distance
 from convattn.viz.packing import unpack
 
 Heads = Sequence[Sequence[Mapping[str, Any]]]
@@ -15,11 +17,14 @@ Heads = Sequence[Sequence[Mapping[str, Any]]]
 _Place = tuple[int, int]
 """Number of a map, and of its head."""
 
+_ALIKE = 0.1
+"""Two distances are told apart from this share on of the one that a head has which attends to all keys alike."""
+
 
 def story(
   maps: Sequence[AttentionMap], heads: Heads, images: Sequence[Mapping[str, Any]], class_names: Sequence[str] | None
 ) -> dict[str, Any] | None:
-  """The example as JSON; None where fewer than two heads have metrics.
+  """The example as JSON; None where fewer than two heads have a distance.
 
   The image is the one that the model is most wrong about, or nearest to be. The heads are the most local, the most
   global and the most content-dependent one, and the pixel is that of the drawn quarter of the picture from which the
@@ -32,7 +37,7 @@ def story(
     images: as the page holds them: name, label, probabilities.
     class_names: of all classes.
   """
-  places = [(i, head) for i, each in enumerate(heads) for head in range(len(each))]
+  places = [(i, h) for i, each in enumerate(heads) for h, head in enumerate(each) if head.get("distance") is not None]
   if len(places) < 2 or not maps[0].query_grid.image:
     return None
   image = hardest(images)
@@ -47,11 +52,12 @@ def story(
   if content is not None:
     value = _weights(maps[content[0]], image)[content[1], query, key]
     row, column = divmod(key, maps[content[0]].key_grid.width)
+    cell = {"text": f"cell in row {row}, column {column} of the map", "target": _target(maps, content) | {"cell": key}}
     sentences.append(
       [
         _head(maps, content),
-        " depends most on what is in the picture: here the outlined cell gives ",
-        {"text": f"row {row}, column {column}", "target": _target(maps, content)},
+        " depends most on what is in the picture: here the outlined cell gives the ",
+        cell,
         f" the largest weight, {value:.2f}.",
       ]
     )
@@ -121,39 +127,55 @@ def _target(maps: Sequence[AttentionMap], place: _Place) -> dict[str, Any]:
   return {"layer": maps[place[0]].layer, "head": place[1]}
 
 
-def _head(maps: Sequence[AttentionMap], place: _Place) -> dict[str, Any]:
+def _head(maps: Sequence[AttentionMap], place: _Place, word: str = "Head") -> dict[str, Any]:
   name = maps[place[0]].layer.removesuffix("/attention")
-  return {"text": f"Head {place[1]} of {name}", "target": _target(maps, place)}
+  return {"text": f"{word} {place[1]} of {name}", "target": _target(maps, place)}
 
 
 def _about_image(image: Mapping[str, Any], class_names: Sequence[str] | None, at: Sequence[int]) -> list[Any]:
   here = [" From the ", {"text": "outlined pixel", "target": {"picture": True}}]
-  here.append(f" in row {at[0]}, column {at[1]}, each map shows where a head looks.")
-  if image["probabilities"] is None or len(image["probabilities"]) < 2:
-    return [{"text": image["name"], "target": {"picture": True}}, " is shown.", *here]
+  here.append(f" in row {at[0]}, column {at[1]} of the picture, each map shows where a head looks.")
+
+  def shown(text: str) -> dict[str, Any]:
+    return {"text": text, "target": {"picture": True}}
 
   def name(label: int) -> str:
     return class_names[label] if class_names is not None else f"class {label}"
 
-  chances = np.asarray(image["probabilities"])
+  if image["probabilities"] is None or len(image["probabilities"]) < 2:
+    return ["This is ", shown(image["name"]), ".", *here]
+  chances, label = np.asarray(image["probabilities"]), image["label"]
   first, second = (int(each) for each in np.argsort(-chances, kind="stable")[:2])
-  label = image["label"]
-  word = {"text": f"this {name(first if label is None else label)}", "target": {"picture": True}}
-  if label is not None and label != first:
-    return ["The model takes ", word, f" for {name(first)}, with probability {chances[first]:.2f}.", *here]
-  return [
-    "The model gives ",
-    word,
-    f" probability {chances[first]:.2f}, and {chances[second]:.2f} to {name(second)}.",
-    *here,
-  ]
+  taken = f" for {name(first)}, with probability {chances[first]:.2f}."
+  if label is None:
+    return ["The model takes ", shown("this picture"), taken, *here]
+  if label != first:
+    return ["The model takes ", shown(f"this {name(label)}"), taken, *here]
+  given = f" probability {chances[first]:.2f}, and {chances[second]:.2f} to {name(second)}."
+  return ["The model gives ", shown(f"this {name(label)}"), given, *here]
 
 
 def _about_distance(maps: Sequence[AttentionMap], heads: Heads, local: _Place, broad: _Place) -> list[Any]:
   near, far = (float(heads[i][head]["distance"]) for i, head in (local, broad))
+  of_local, of_broad = (_distance_alike(maps[i]) for i, _ in (local, broad))
+  # Once where both layers have the same.
+  told, last = (f" (all keys alike: {each:.1f})" for each in (of_local, of_broad))
+  told = "" if told == last else told
+  second = _head(maps, broad, "head")
+  if far - near < _ALIKE * of_broad:
+    first = _head(maps, local, "head")
+    lead = "Heads hardly differ in how far they look: "
+    return [lead, first, f" {near:.1f} pixels away on average{told}, and ", second, f" {far:.1f} pixels away{last}."]
   return [
     _head(maps, local),
-    f" is the most local one, looking {near:.1f} pixels away on average, and ",
-    {**_head(maps, broad), "text": f"head {broad[1]} of {maps[broad[0]].layer.removesuffix('/attention')}"},
-    f" the most global one, looking {far:.1f} pixels away.",
+    f" is the most local one, looking {near:.1f} pixels away on average{told}, and ",
+    second,
+    f" the most global one, looking {far:.1f} pixels away{last}.",
   ]
+
+
+def _distance_alike(attention: AttentionMap) -> float:
+  """The mean distance, in pixels, of a head that gives the same weight to all keys that a query sees."""
+  weights, logits = attention.probabilities[:1, :1], attention.logits
+  seen = np.ones_like(weights) if logits is None else np.isfinite(logits[:1, :1]).astype(np.float32)
+  return float(attention_distance(dataclasses.replace(attention, probabilities=seen))[0])

@@ -20,10 +20,15 @@ _MOST = 60
 """Points of a curve of training; it is noisy, and where it has more their means are drawn."""
 
 
-def seed_band(runs: Sequence[Curves], metric: str) -> tuple[np.ndarray, np.ndarray]:
+_FEWEST = 8
+"""Points that a short curve of training keeps at least, where it has so many."""
+
+
+def seed_band(runs: Sequence[Curves], metric: str, window: float = 0) -> tuple[np.ndarray, np.ndarray]:
   """(steps [n], values [runs with the metric, n]) of a metric, at the steps that all runs with it have.
 
-  Of a metric of training with more than 60 points equal numbers of neighbours are averaged, up to the step of the last.
+  Of a metric of training with more than 60 points equal numbers of neighbours are averaged, up to the step of the last;
+  with fewer, as many as lie in a `window` of steps, while 8 points remain.
 
   Raises:
     ValueError: no run has the metric.
@@ -33,9 +38,21 @@ def seed_band(runs: Sequence[Curves], metric: str) -> tuple[np.ndarray, np.ndarr
     raise ValueError(f"no run has the metric {metric!r}; they have {', '.join(sorted({n for r in runs for n in r}))}.")
   steps = sorted(set.intersection(*(set(at.tolist()) for at, _ in curves)))
   values = np.array([[dict(zip(at.tolist(), found, strict=True))[step] for step in steps] for at, found in curves])
-  each = -(-len(steps) // _MOST) if metric.startswith("train/") else 1
+  each = _neighbours(steps, window) if metric.startswith("train/") else 1
   whole = len(steps) // each * each
   return np.array(steps[:whole]).reshape(-1, each)[:, -1], values[:, :whole].reshape(len(curves), -1, each).mean(-1)
+
+
+def _neighbours(steps: Sequence[int], window: float) -> int:
+  """How many are averaged."""
+  between = (steps[-1] - steps[0]) / (len(steps) - 1) if len(steps) > 1 else 0
+  in_window = round(window / between) if between else 1
+  return max(1, -(-len(steps) // _MOST), min(in_window, len(steps) // _FEWEST))
+
+
+def _window(groups: Mapping[str, Sequence[Curves]], metric: str) -> float:
+  """Steps of one point of the longest run: over as many a short one is averaged, or it would look noisier."""
+  return max(run[metric][0].max() for runs in groups.values() for run in runs if metric in run) / _MOST
 
 
 @paper()
@@ -65,9 +82,10 @@ def seed_band_figure(
   panels = figure.subplots(1, len(shown), squeeze=False)[0]
   for axes, metric in zip(panels, shown, strict=True):
     panel(axes, metric)
+    window = _window(groups, metric)
     for place, (name, runs) in enumerate(groups.items()):
       if any(metric in run for run in runs):
-        _band(axes, place, f"{name} ({counted(len(runs), 'seed')})", *seed_band(runs, metric))
+        _band(axes, place, f"{name} ({counted(len(runs), 'seed')})", *seed_band(runs, metric, window))
     _scale(axes, metric)
   handles = {line.get_label(): line for axes in panels for line in axes.lines}
   figure.legend(handles=list(handles.values()), loc="outside lower left", ncols=1 + (width > 120 and len(groups) > 2))
@@ -87,7 +105,9 @@ def _scale(axes: Axes, metric: str) -> None:
   axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
   if metric.endswith("accuracy"):
     axes.yaxis.set_major_formatter(PercentFormatter(1))
-    axes.set_ylim(top=1.01)
+    axes.set_ylim(top=1)
+    for line in axes.lines:
+      line.set_clip_on(False)  # marks at 100 % stay whole
   elif metric.endswith("loss"):
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

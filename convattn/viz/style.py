@@ -149,6 +149,12 @@ def scale(values: np.ndarray, signed: bool = False) -> tuple[Colormap, Normalize
   return DIVERGING, Normalize(-furthest, furthest)
 
 
+def number(value: float) -> str:
+  """As it stands in a figure and its caption: two digits, from 100 on all before the point, and a true minus."""
+  text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2g}"
+  return text.replace("-", "−")
+
+
 def colour_bar(figure: Figure | SubFigure, colours: Colormap, norm: Normalize, label: str, **place: Any) -> Colorbar:
   """With few numbers and a thin frame, beside `ax` (one or several axes) or in `cax` (axes of its own)."""
   beside: dict[str, Any] = {"fraction": 0.03, "pad": 0.015, "aspect": 30} if "ax" in place else {}

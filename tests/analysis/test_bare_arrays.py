@@ -60,6 +60,14 @@ class Tensor:
     return np.asarray(self.array, dtype)
 
 
+def test_rows_that_are_masked_and_the_rounding_of_16_bits_are_taken():
+  given = weights(300, b=1)
+  given[:, 1, 7] = 0
+  for kind in (np.float16, jnp.bfloat16):
+    (found,) = maps_of_arrays([jnp.asarray(given, kind)])
+    assert not found.probabilities[0, 1, 7].any()
+
+
 def test_tensors_of_pytorch_are_taken():
   array = weights(4)
   np.testing.assert_allclose(maps_of_arrays([Tensor(array)])[0].probabilities, array, rtol=1e-6)
@@ -74,7 +82,24 @@ def test_tensors_of_pytorch_are_taken():
     ([np.where(np.eye(4) > 0, -np.inf, weights(4))], {}, "layer_1 gives attention that is not finite"),
     ([weights(4)], {"grid": (3, 3)}, "grid is 3x3 after prefix_tokens = 0, 9 tokens in all, but layers have 4 keys"),
     ([weights(4)], {"grid": (1, 2), "prefix_tokens": 1}, "prefix_tokens = 1, 3 tokens in all"),
+    (
+      [weights(49)],
+      {"grid": (7, 7), "prefix_tokens": 1},
+      r"grid is 7x7, 49 cells, and prefix_tokens is 1, 50 tokens in all, but .* \(49 x 49\)",
+    ),
+    (
+      [weights(4), RNG.normal(size=(2, 3, 4, 4))],
+      {},
+      "layer_2 gives negative numbers, down to -.*softmax over the keys",
+    ),
+    (
+      [RNG.uniform(1, 2, (2, 3, 4, 4))],
+      {},
+      "layer_1 gives a row that sums to .*, but must give weights, rows that sum to",
+    ),
+    ([weights(40)[..., :30]], {}, "layer_1 gives a row that sums to 0"),
     ([weights(4)], {"grid": (2.0, 2)}, r"grid is \(2.0, 2\), but must be \(height, width\)"),
+    ([weights(4)], {"grid": 2}, r"grid is 2, but must be \(height, width\)"),
     ([weights(4)], {"grid": (2, 2), "prefix_tokens": -1}, "prefix_tokens is -1"),
   ],
 )

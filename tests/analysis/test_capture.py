@@ -1,6 +1,7 @@
 """What attention maps are of a whole model: its own weights, where they lie, and nothing that changes the model."""
 
 import functools
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from convattn import layers
-from convattn.analysis import Grid, attention_maps
+from convattn.analysis import Grid, attention_maps, capture, parts
 from convattn.layers.seen import PARTS
 from convattn.models.coatnet import CoAtNet
 from convattn.models.spec import Run, Spec, Stage
@@ -96,6 +97,19 @@ def test_each_image_is_seen_as_if_alone(model, variables, maps):
     (alone,) = attention_maps(model, variables, IMAGES[i : i + 1], layers="stage_3/*")
     for mode in alone.modes:
       np.testing.assert_array_equal(getattr(alone, mode)[0], getattr(maps[1], mode)[i])
+
+
+def test_of_the_pieces_of_a_layer_none_is_left_when_the_next_is_joined(model, variables, monkeypatch):
+  """They are as large as its map."""
+  before = []
+
+  def join(pieces):
+    assert len(pieces) == 3 and not any(piece() for piece in before)
+    before.extend(map(weakref.ref, pieces))
+    return parts.join_maps(pieces)
+
+  monkeypatch.setattr(capture, "join_maps", join)
+  assert len(attention_maps(model, variables, IMAGES)) == len(before) / 3 == 2
 
 
 def test_layers_are_chosen_by_name(model, variables):

@@ -18,10 +18,11 @@ child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(6
 print(json.dumps({"pids": [os.getpid(), child.pid]}), flush=True)
 time.sleep(600)
 """
-# A shell has a job in the background ignore SIGINT, and so what that starts.
+# A shell has a job in the background ignore SIGINT, and nohup SIGHUP, and so what they start.
 PARENT = """
 import signal, sys, time
-signal.signal(signal.SIGINT, signal.SIG_DFL)
+for each in (signal.SIGINT, signal.SIGHUP):
+  signal.signal(each, signal.SIG_DFL)
 from benchmarks.turns import Side
 side = Side("one", [sys.executable, "-S", "-c", sys.argv[1]])
 print(*side.facts["pids"], flush=True)

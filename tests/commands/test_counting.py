@@ -37,6 +37,17 @@ def test_a_line_is_written_in_one_piece_so_that_no_thread_writes_into_it(clock, 
   assert pieces == ["10/20 images, 0:10 left\n"]
 
 
+def test_what_was_told_of_ends_where_it_ends(clock, capsys):
+  for parts, last in ((1, "1/3 parts, 0:20 left"), (2, "2/3 parts, 0:10 left"), (3, "3/3 parts, 0:00 left")):
+    with Counting(3, "parts") as progress:
+      for part in range(1, 4):
+        clock[0] += 10.0 if part <= parts else 0.0
+        progress.advance(1)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[parts - 1] == last
+    assert lines[parts:] == ["3/3 parts"] * (parts < 3)
+
+
 def test_a_short_count_says_nothing(clock, capsys):
   with Counting(20) as progress:
     progress.advance(20)

@@ -49,7 +49,7 @@ def test_an_argument_reaches_get_config(write):
 def test_a_missing_file_gives_the_nearest(write):
   path = write("", name="digits.py")
   assert "did you mean" in (message := refusal(path.replace("digits", "digit")))
-  assert f"{path}? Those that come with convattn go by name: cifar10, digits, distant_marks, " in message
+  assert f"{path}? Those that come with convattn go by name: cifar10, digits, digits_8x8, " in message
   nowhere = Path(path).parent / "nowhere"
   assert f"{nowhere} is no folder. Those that come with convattn go by name: cifar10" in refusal(str(nowhere / "x.py"))
   nowhere.mkdir()

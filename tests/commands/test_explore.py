@@ -10,7 +10,7 @@ import pytest
 
 from convattn import inference, training
 from convattn.analysis import attention_maps, convolution_kernels, margins, occlusion
-from convattn.commands import figures
+from convattn.commands import explore, figures
 from convattn.data import load
 from convattn.viz.packed_layers import softmax
 from convattn.viz.packing import unpack
@@ -111,8 +111,12 @@ def inference_picture(path):
 def test_a_second_model_stands_beside_the_first_on_the_same_images(digits_run, call, tmp_path):
   out = tmp_path / "page.html"
   options = [f"--compare={digits_run / 'checkpoints' / '40'}", "--weights=raw", "--count=2", f"--out={out}"]
-  assert call("explore", f"--checkpoint={digits_run}", *options)[0] == 0
+  status, text, _ = call("explore", f"--checkpoint={digits_run}", *options)
+  assert status == 0
   page = manifest_of(out)
+  other = page["compare"]["lines"]
+  assert text.splitlines()[-2:] == [f"Compared with {other[0]}", f"Compared: {other[-1]}"]
+  assert "raw" in page["lines"][0] and "averaged" in other[0] and other[-1].startswith("SHA-256")
   assert page["compare"]["images"][0]["pixels"] == page["images"][0]["pixels"]
   assert page["compare"]["checkpoint"]["digest"] != page["checkpoint"]["digest"]  # averaged weights, and raw ones
   ours, theirs = (next(each for each in one["layers"] if "arrays" in each) for one in (page, page["compare"]))
@@ -130,6 +134,8 @@ def test_what_cannot_be_shown_is_one_line_and_writes_nothing(digits_run, edited,
     ([], "which model? --checkpoint=DIR|TAG"),
     ([run, "--imges=x"], "there is no option --imges; did you mean --images?"),
     ([run, "--count=0"], "--count must be a whole number of at least 1, got '0'."),
+    ([run, "--max-megabytes=0"], "--max-megabytes must be a number above 0 such as 20 or 0.5, got '0'."),
+    ([run, "--max-megabytes=0.1"], "above --max-megabytes=0.1"),
     ([run, f"--out={tmp_path}"], "which is a folder"),
     ([run, f"--images={broken}"], f"'{broken}' is no picture that Pillow can read"),
     ([run, f"--images={tmp_path / 'nothing'}"], "there is no file or folder"),
@@ -163,7 +169,7 @@ def test_a_training_ends_with_the_page_unless_it_is_told_not_to(ended, call):
   assert "explore.html" not in out + err and not (ended / "explore.html").exists()
   status, out, _ = call("train", f"--workdir={ended}", data, "--config.explore=2")
   assert status == 0
-  assert out.splitlines()[-1] == str(ended / "explore.html")
+  assert out.splitlines()[-1] == f"{ended / 'explore.html'}: what the model looks at; open it in a browser"
   assert len(manifest_of(ended / "explore.html")["images"]) == 2
 
 
@@ -210,3 +216,11 @@ def test_the_states_that_a_run_kept_are_on_a_slider(call, tmp_path):
       np.testing.assert_allclose(probabilities_of(layer), wanted.probabilities, atol=1e-3)
   first, last = (probabilities_of(each["layers"][0]) for each in (page["timeline"][0], page["timeline"][-1]))
   assert np.abs(first - last).max() > 1e-4
+
+
+def test_a_page_that_came_out_larger_than_was_estimated_is_said_to_be(tmp_path):
+  path = tmp_path / "page.html"
+  path.write_bytes(bytes(1_500_000))
+  (line,) = explore.larger(path, 1.4)
+  assert line.startswith("the page has 1.5 MB, more than --max-megabytes=1.4, ")
+  assert explore.larger(path, 1.5) == []

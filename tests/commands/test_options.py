@@ -10,6 +10,7 @@ from convattn.commands.options import (
   as_typed,
   named_options,
   output_file,
+  positive_decimal,
   positive_number,
   split_options,
   split_positional,
@@ -138,3 +139,10 @@ def test_bash_reads_a_command_line_back_whatever_is_in_it(monkeypatch, odd):
   script = f"printf '%s\\0' {arguments}"
   found = subprocess.run(["bash", "-c", script], capture_output=True, check=True).stdout.split(b"\0")[:-1]
   assert found == [os.fsencode(f"--workdir={odd}"), os.fsencode(odd)]
+
+
+def test_a_decimal_is_a_number_above_zero():
+  assert [positive_decimal("x", text) for text in ("20", "0.1", ".5", "1.25")] == [20, 0.1, 0.5, 1.25]
+  for text in ("0", "0.0", "-1", "nan", "inf", "1e3", "1.", "", "a", "1,5"):
+    with pytest.raises(UserError, match="--x must be a number above 0 such as 20 or 0.5, got "):
+      positive_decimal("x", text)

@@ -258,9 +258,12 @@ def test_a_short_run_leaves_its_files_and_a_second_one_prints_the_result(tmp_pat
   out = capsys.readouterr().out
   assert out.splitlines()[0] == "4 × cpu | float32 | matmul precision default"
   drawn = ("curves.png", "confusion.png", "mistakes.png")
-  assert out.splitlines()[-4:] == [str(workdir / name) for name in (*drawn, "explore.html")]
+  page = f"{workdir / 'explore.html'}: what the model looks at; open it in a browser"
+  assert out.splitlines()[-4:] == [*(str(workdir / name) for name in drawn), page]
   files = {"config.json", "metrics.jsonl", "result.json", "confusion.json", "mistakes.json", "README.md", *drawn}
   files.add("explore.html")
+  told = (workdir / "README.md").read_text().partition("- files: ")[2].splitlines()[0]
+  assert all(f"`{name}`" in told for name in files - {"README.md"})
   assert files | {"checkpoints"} <= {path.name for path in workdir.iterdir()}
   drawn = (*drawn, "explore.html")
   pictures = [(workdir / name).read_bytes() for name in drawn]

@@ -82,7 +82,7 @@ def test_every_variant_traces_in_both_modes_as_a_rectangle_of_one_channel(name):
 
 def test_small_presets_give_attention_four_by_four_pixels_or_more():
   for name in convattn.list_models("coatnet_mini_*"):
-    spec, size = spec_for(name), int(name.rsplit("_", 1)[-1])
+    spec, size = spec_for(name), int(name.rsplit("_", 1)[-1].partition("x")[0])
     stride = spec.stem_stride
     for stage in spec.stages:
       stride *= stage.stride

@@ -13,6 +13,7 @@ from convattn.errors import UserError
 from convattn.inference import evaluate, restore
 from convattn.training import ImageClassification, Ranking, run, sha256
 from convattn.training.checkpoint_folder import kept, ranked
+from convattn.training.config import Checkpoint
 from convattn.training.progress import Progress, as_text, scores
 from convattn.training.records import records_of
 from convattn.training.task import host_numbers, ranking_of
@@ -79,9 +80,9 @@ def test_of_scores_the_lowest_or_the_highest_are_kept_and_of_equals_the_latest()
   found = {1: 0.3, 2: 0.1, 3: None, 4: 0.1, 5: 0.2}
   assert ranked(found, Ranking("x")) == [2, 4, 5, 1]
   assert ranked(found, Ranking("x", higher_is_better=False)) == [1, 5, 2, 4]
-  assert kept(found, 1, 1, Ranking("x")) == {5, 1}
-  assert kept(found, 1, 1, Ranking("x", higher_is_better=False)) == {5, 4}
-  assert kept(found, 2, 0, None) == {4, 5}
+  assert kept(found, Checkpoint(keep_newest=1, keep_best=1), Ranking("x")) == {5, 1}
+  assert kept(found, Checkpoint(keep_newest=1, keep_best=1), Ranking("x", higher_is_better=False)) == {5, 4}
+  assert kept(found, Checkpoint(keep_newest=2, keep_best=0), None) == {4, 5}
 
 
 def test_without_members_of_its_own_a_task_is_ranked_by_validation_accuracy_if_it_has_one(toy):

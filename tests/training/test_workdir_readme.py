@@ -92,6 +92,18 @@ def test_a_command_is_told_as_it_was_typed(tmp_path):
   assert "```python\nfrom convattn" in account().text(tmp_path, (7, None), RESULT, ())
 
 
+def test_what_a_command_draws_is_named_where_it_is_drawn(tmp_path):
+  def told(command, **settings):
+    made = account_of(Experiment(**settings), "w", {}, "1 × cpu", command, model=None, task=None, variables=None)
+    return rows(made.text(tmp_path, (7, None), RESULT, iter(["confusion", "mistakes"])))["files"]
+
+  drawn = "`curves.png`, `confusion.png`, `mistakes.png` (figures)"
+  assert told("convattn train").endswith(f"{drawn}, `explore.html` (what the model looks at; open it in a browser)")
+  assert told("convattn train", explore=0).endswith(drawn)
+  assert ".png" not in told("") and "explore.html" not in told("")
+  assert all("`confusion.json`, `mistakes.json`" in told(command) for command in ("", "convattn train"))
+
+
 def test_a_command_that_is_no_text_fails_no_run(tmp_path):
   write_readme(tmp_path, account("convattn train --workdir=caf\udce9"), (7, None), RESULT, ())
   assert "convattn train --workdir=caf\\udce9\n" in (tmp_path / README).read_text()

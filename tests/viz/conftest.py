@@ -1,12 +1,13 @@
-"""One headless browser for all tests of the page; without one they are skipped, and say so."""
+"""A headless browser for each file of tests of the page; without one they are skipped, and say so."""
 
 import pytest
 
 from tests.viz.browsing import launched, path_of_chromium
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
+  """Not for the session: while it runs, so does an event loop, in which others cannot start theirs."""
   if path_of_chromium() is None:
     pytest.skip("no chromium on this machine: the page is not tested (Debian: apt-get install chromium)")
   pytest.importorskip("playwright.sync_api", reason="no playwright: the page is not tested")

@@ -162,8 +162,23 @@ def test_runs_meet_at_the_steps_that_all_have_and_long_training_is_averaged():
     seed_band_figure({"a": [curves(1, 2, 3)]}, ["x"])
 
 
+def test_a_short_run_is_averaged_over_as_many_steps_as_the_longest():
+  long, short = np.arange(1, 1201) * 10, np.arange(1, 101) * 10  # 60 points of 200 steps each
+  groups = {name: [curves(*steps, steps=steps, metric="train/loss")] for name, steps in (("a", long), ("b", short))}
+  first, second = seed_band_figure(groups, ["train/loss"]).axes[0].lines
+  np.testing.assert_array_equal(first.get_xdata(), np.arange(1, 61) * 200)
+  np.testing.assert_array_equal(second.get_xdata(), np.arange(1, 9) * 120)  # 12 neighbours: eight points remain
+  between = np.arange(1, 601) * 10  # 10 neighbours alone, 20 beside the long one
+  for window, each in ((0, 10), (200, 20)):
+    steps, _ = seed_band([curves(*between, steps=between, metric="train/loss")], "train/loss", window)
+    np.testing.assert_array_equal(np.diff(steps), each * 10)
+  steps, _ = seed_band([curves(*short, steps=short, metric="validation/loss")], "validation/loss", 200)
+  np.testing.assert_array_equal(steps, short)
+
+
 def test_losses_are_logarithmic_and_accuracies_per_cent():
   runs = [{**curves(0.5, 0.25, 0.125, metric="validation/loss"), **curves(0.5, 0.75, 1.0)}]
   loss, accuracy = seed_band_figure({"a": runs}).axes
   assert (loss.get_yscale(), accuracy.get_yscale()) == ("log", "linear")
+  assert accuracy.get_ylim()[1] == 1
   assert re.fullmatch(r"75(\.0)?%", accuracy.yaxis.get_major_formatter()(0.75))

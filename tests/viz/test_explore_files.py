@@ -10,9 +10,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from convattn.analysis.attention_map import Grid
-from convattn.viz import explore
-from convattn.viz.explore_page import Overlay
+from convattn.analysis import Grid
+from convattn.errors import UserError
+from convattn.viz import Overlay, explore
 from tests.viz import handmade, screenshots
 from tests.viz.handmade import settled
 
@@ -136,20 +136,58 @@ def test_a_notebook_shows_it_in_a_frame(visit, browser, page, tmp_path):
   context.close()
 
 
+def overlay(image=0, shape=(2, 3), **options):
+  return Overlay("some", image, Grid(2, 3, (6, 4), image=handmade.IMAGE), np.ones(shape), **options)
+
+
 @pytest.mark.parametrize(
   ("call", "reason"),
   [
     (lambda: explore([]), "no maps"),
     (lambda: explore([np.zeros((3, 4, 4))]), r"\(3, 4, 4\), but must"),
     (lambda: explore([np.zeros((1, 1, 5, 5))], grid=(2, 2)), "grid is 2x2 after prefix_tokens = 0"),
+    (lambda: explore([np.full((1, 1, 4, 4), 2.0)]), "a row that sums to 8"),
+    (lambda: explore([np.full((1, 1, 4, 4), 1 / 4)], grid=(2, 2), prefix_tokens=1), r"5 tokens in all, .* \(4 x 4\)"),
+    (
+      lambda: explore([np.full((1, 1, 3, 3), 1 / 3)], tokens=["a", "b"]),
+      "tokens has 2 names, but layer_1 has 3 queries",
+    ),
+    (lambda: explore([np.full((1, 1, 2, 3), 1 / 3)], tokens=["a", "b"]), "tokens has 2 names, but layer_1 has 3 keys"),
+    (
+      lambda: explore([np.full((1, 1, 2, 3), 1 / 3)], tokens=["a", "b"], key_tokens=["a", "b", "c", "d"]),
+      "key_tokens has 4 names, but layer_1 has 3 keys",
+    ),
     (lambda: handmade.page(labels=[0, 1]), "of 3 images, and there are labels of 2"),
     (lambda: explore([np.full((1, 1, 2, 2), 0.5)], np.zeros((1, 2, 2, 2))), r"images have shape \(1, 2, 2, 2\)"),
     (lambda: handmade.page(report=[[]]), "5 maps and metrics of 1"),
+    (lambda: handmade.page(labels=[0, 3, 1]), "among the labels is 3, but classes are from 0 to 2"),
+    (lambda: handmade.page(class_names=["a", "b"]), r"probabilities have shape \[3, 3\], but must be \[images, 2\]"),
+    (lambda: handmade.page(probabilities=np.full((3, 3), np.nan)), "not all finite"),
+    (lambda: handmade.page(overlays=[overlay(shape=(3, 2))]), r"are \[3, 2\], but its grid is \[2, 3\]"),
+    (lambda: handmade.page(overlays=[overlay(image=3)]), "of image 3, but images are from 0 to 2"),
+    (
+      lambda: handmade.page(overlays=[overlay(scores={"gain": np.nan})]),
+      "score 'gain' of the overlay 'some' is nan",
+    ),
+    (
+      lambda: handmade.page(timeline=[(7, handmade.maps()[:1])]),
+      "at step 7 are of 1 where those of the page are of 5",
+    ),
+    (lambda: handmade.page(compare=explore([np.full((1, 1, 2, 2), 0.5)])), "has 1 images, and this one 3"),
+    (lambda: explore([np.full((1, 1, 2, 2), 0.5)], np.full((1, 2, 2, 1), np.nan)), "pixels that are not finite"),
   ],
 )
 def test_what_does_not_fit_is_refused(call, reason):
   with pytest.raises(ValueError, match=reason):
     call()
+
+
+def test_a_page_is_written_to_a_file_alone(page, tmp_path):
+  with pytest.raises(UserError, match=f"^path must name a file, got '{tmp_path}', which is a folder.$"):
+    page.write(tmp_path)
+  with pytest.raises(UserError, match="there is no folder"):
+    page.write(tmp_path / "none" / "page.html")
+  assert not any(tmp_path.iterdir())
 
 
 def test_the_manifest_is_plain_json(page):

@@ -1,11 +1,16 @@
 """What the page shows is what the arrays hold: for strided, pooled, windowed and padded grids, and every switch."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 
-from convattn.viz.packed_layers import packed_layer
+from convattn.analysis import head_report
+from convattn.viz import page_figure
+from convattn.viz.assembly import FOLDER
+from convattn.viz.packed_layers import metrics_of_heads, packed_layer
+from convattn.viz.page_view import View
 from tests.viz import handmade
 
 SIGNED = ("logits", "content", "position")
@@ -126,6 +131,37 @@ def test_the_position_counts_s_times(tab, s):
   at = [int(box[0]), int(box[1])]
   found, _ = shown(tab, layer.layer, 0, mode="probabilities", image=1, average="one", direction="out", at=at, s=s)
   np.testing.assert_allclose(found.ravel(), expected, atol=1e-3)
+
+
+def test_page_and_figure_agree_on_what_the_position_counts(browser, tmp_path):
+  """Values may have lengths of each query's own, as in windows; a gate has two softmaxes, where s means nothing."""
+  strided, _, windows, _, gated = handmade.maps()
+  lengths = np.random.default_rng(1).uniform(0.1, 3, windows.probabilities.shape)
+  windows = dataclasses.replace(windows, norm_weighted=(windows.probabilities * lengths).astype(np.float32))
+  assert "norm_weighted" in packed_layer(windows)["arrays"]
+  page = handmade.page(maps=[strided, windows, gated])
+  context = browser.new_context()
+  tab = context.new_page()
+  tab.goto(page.write(tmp_path / "page.html").as_uri())
+  for layer in (strided, windows, gated):
+    for mode in set(layer.modes) & {"probabilities", "norm_weighted"}:
+      drawn = page_figure.maps_of(page.manifest, View(mode=mode, s=0.5))
+      half = next(each for name, _, each in drawn if name == layer.layer)
+      at = [int(side) for side in layer.query_grid.boxes()[3][:2]]
+      found, _ = shown(tab, layer.layer, 0, mode=mode, image=1, average="one", direction="out", at=at, s=0.5)
+      np.testing.assert_allclose(found.ravel(), whole(half, mode)[1, 0, 3], atol=1e-3)
+      changed = np.nanmax(np.abs(whole(half, mode) - whole(layer, mode)))
+      assert changed < 1e-3 if layer is gated else changed > 0.1
+  context.close()
+
+
+def test_what_heads_are_sorted_by_is_called_as_in_their_report():
+  (report,) = head_report(handmade.maps()[:1])
+  told = re.findall(r'name: "(\w+)"', (FOLDER / "metrics.js").read_text())
+  assert len(told) == 6
+  first, second = metrics_of_heads(report)
+  for name in told:
+    np.testing.assert_array_equal([first[name], second[name]], getattr(report, name))
 
 
 def test_what_follows_from_the_rest_is_left_out():

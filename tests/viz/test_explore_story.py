@@ -1,5 +1,7 @@
 """The worked example: what its words mean lights up, and they lead back to it."""
 
+import re
+
 import pytest
 
 from tests.viz import handmade
@@ -31,7 +33,7 @@ def cell_word(page, tab):
   story = page.manifest["story"]
   layer = next(each for each in handmade.maps() if each.layer == story["layer"])
   word = tab.locator(".story .word", has_text="column")
-  row, column = (int(each.split()[-1]) for each in word.inner_text().split(", "))
+  row, column = map(int, re.findall(r"\d+", word.inner_text()))
   return word, row * layer.key_grid.width + column, layer, story["head"]
 
 

@@ -7,8 +7,8 @@ from matplotlib.colors import to_hex
 
 from convattn.viz import head_grid_figure
 from convattn.viz.cells import pale_picture, shown_picture
-from convattn.viz.head_grid import Laid, Row, grid_of_looks
-from convattn.viz.looks import Place, look
+from convattn.viz.head_grid import Laid, Row, grid_of_looks, shared_scale
+from convattn.viz.looks import Look, Place, look
 from convattn.viz.style import MARK, file_bytes
 from tests.viz import seen
 
@@ -51,11 +51,16 @@ def test_cells_are_boxes_in_pixels_and_nothing_is_smoothed(maps):
   corners = [path.vertices[:4].tolist() for path in cells(axes).get_paths()]
   assert corners[1] == [[5, 0], [9, 0], [9, 3], [5, 3]]  # cut off at the image's border
   assert (axes.get_xlim(), axes.get_ylim()) == ((0, 9), (6, 0))
-  (picture,) = axes.images
+  assert not axes.images  # whose grey would look like a weight
+
+
+def test_the_picture_at_the_left_is_of_whole_pixels(maps):
+  left = panels(head_grid_figure(maps[:1], seen.picture(), (0, 0)))[0]
+  (picture,) = left.images
   assert picture.get_interpolation() == "none" and picture.get_extent() == [0, 9, 6, 0]
-  pale, drawn = pale_picture(seen.picture()), np.asarray(picture.get_array())
+  shown, drawn = shown_picture(seen.picture()), np.asarray(picture.get_array())
   each = drawn.shape[0] // 6
-  np.testing.assert_array_equal(drawn, pale.repeat(each, 0).repeat(each, 1))  # no pixel is mixed with another
+  np.testing.assert_array_equal(drawn, shown.repeat(each, 0).repeat(each, 1))  # no pixel is mixed with another
 
 
 def test_all_maps_have_one_scale_with_a_bar(maps):
@@ -80,9 +85,26 @@ def test_maps_of_their_own_scale_have_no_bar_and_many_heads_further_rows(maps):
 def test_what_is_laid_over_the_picture_has_its_name_and_its_own_numbers(maps):
   laid = Laid("roll $x$", np.array([0.0, 1, 2, 3]), seen.COARSE)
   found = look(maps[0], "probabilities", Place(at=(0, 0)))
-  left = panels(grid_of_looks([Row("x", found, [0])], seen.picture(), "probabilities", None, laid=laid))[0]
+  rows = [Row("x", found, [0]), Row("y", found, [1])]
+  figure = grid_of_looks(rows, seen.picture(), "probabilities", None, laid=laid)
+  left, _, below, _ = panels(figure)
   np.testing.assert_array_equal(cells(left).get_array(), laid.values)
   assert left.get_xlabel() == "roll $x$: 3"
+  np.testing.assert_array_equal(np.unique(left.images[0].get_array()), np.unique(pale_picture(seen.picture())))
+  assert not below.collections and below.get_xlabel() == ""  # once
+  (bar,) = [axes for axes in figure.axes if axes.get_label() == "<colorbar>"]
+  assert bar.get_xlabel() == r"roll \$x\$" and bar.get_xlim() == (0, 3)
+
+
+def test_below_a_map_stands_its_largest_number_or_the_end_of_its_own_scale():
+  values = np.array([[-3.0, -1.5, np.nan, 0.25], [-3.0, -1.5, -7, -123456]])
+  found = Look(values, seen.COARSE, np.empty((0, 4)))
+  for shared, signed, expected in (
+    (shared_scale([found], True), True, ["0.25", "−1.5"]),
+    (None, True, ["±3", "±123,456"]),
+  ):
+    figure = grid_of_looks([Row("x", found, [0, 1])], None, "logits", shared, signed=signed)
+    assert [axes.get_xlabel().split()[-1] for axes in panels(figure)] == expected
 
 
 def test_cells_that_are_never_seen_are_told_from_zero():

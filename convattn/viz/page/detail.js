@@ -125,7 +125,7 @@ function showPrefix(element, map) {
 
 function showFacts(element, metrics) {
   const rows = METRICS.filter(({ name }) => metrics[name] !== undefined).map(({ name, label, means }) => {
-    const shift = name === "conv_peak" && metrics.shift ? ` at ${shiftText(metrics.shift)}` : "";
+    const shift = name === "peak" && metrics.peak_shift ? ` at ${shiftText(metrics.peak_shift)}` : "";
     return make("div", {}, make("dt", {}, label), make("dd", {}, short(metrics[name]) + shift, make("small", { className: "muted" }, means)));
   });
   element.replaceChildren(...rows);

@@ -53,17 +53,22 @@ export function createLayer(description) {
     return content;
   }
 
-  /** float [keys] of one mode; `s` is how often the position counts. */
+  /** float [keys] of one mode; `s` is how often the position counts, where the layer `splits`. */
   function row(mode, image, head, query, s = 1) {
+    if (!splits) s = 1;
     if (mode === "logits") return logits(image, head, query, s);
     if (mode === "probabilities") {
-      const given = s === 1 || !splits ? stored("probabilities", image, head, query) : null;
+      const given = s === 1 ? stored("probabilities", image, head, query) : null;
       return given ?? softmax(logits(image, head, query, s));
     }
     if (mode === "norm_weighted") {
       const given = stored("norm_weighted", image, head, query);
-      if (given) return given;
+      if (given && s === 1) return given;
       const weights = row("probabilities", image, head, query, s);
+      if (given) {
+        const before = row("probabilities", image, head, query);
+        return weights.map((each, i) => before[i] > 0 ? (given[i] / before[i]) * each : 0);
+      }
       const norms = stored("norms", image, head, query);
       return weights.map((each, i) => each * norms[i]);
     }

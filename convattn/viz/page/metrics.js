@@ -7,14 +7,14 @@ import { make } from "./dom.js";
 export const METRICS = [
   { name: "distance", label: "distance", means: "mean distance from a query to what it looks at, in pixels" },
   { name: "entropy", label: "entropy", means: "0: one key has all weight; 1: all keys have the same" },
-  { name: "conv_peak", label: "convolution peak", means: "mean weight at the shift that has most; 1: a convolution with one tap" },
+  { name: "peak", label: "convolution peak", means: "mean weight at the shift that has most; 1: a convolution with one tap" },
   { name: "consistency", label: "shift consistency (R²)", means: "how much of the weights follows from the shift alone" },
-  { name: "coverage_3x3", label: "weight on 3 × 3 cells", means: "weight on the query's cell and its neighbours" },
+  { name: "local_mass", label: "weight on 3 × 3 cells", means: "weight on the query's cell and its neighbours" },
   { name: "content_dependence", label: "content dependence", means: "how far weights differ from image to image, in nats; 0: not at all" },
 ];
 
-const OF_PLACES = ["distance", "conv_peak", "consistency", "coverage_3x3"];
-const OF_SHIFTS = ["conv_peak", "consistency", "coverage_3x3"];
+const OF_PLACES = ["distance", "peak", "consistency", "local_mass"];
+const OF_SHIFTS = ["peak", "consistency", "local_mass"];
 
 /** What a head is like, without what has no meaning: shifts in a row of tokens, and distances between two sequences. */
 export function metricsOf(app, { queryGrid, keyGrid, metrics }, head) {
@@ -46,12 +46,12 @@ export function badge(metrics, grid) {
     parts.push(make("span", { title: METRICS[1].means }, `H ${metrics.entropy.toFixed(2)}`));
     words.push(`entropy ${metrics.entropy.toFixed(2)}`);
   }
-  if (known("conv_peak") && known("shift")) {
-    const share = `${Math.round(100 * metrics.conv_peak)} %`;
-    const title = `On average ${share} of the weight is at the shift ${shiftText(metrics.shift)}: rows down, columns right.`;
-    const degree = metrics.conv_peak >= 0.5 ? "chip convolutional" : "chip";
-    parts.push(make("span", { className: degree, title }, `${share} ${shiftText(metrics.shift)}`));
-    words.push(`convolution peak ${share} at shift ${metrics.shift.join(", ")}`);
+  if (known("peak") && known("peak_shift")) {
+    const share = `${Math.round(100 * metrics.peak)} %`;
+    const title = `On average ${share} of the weight is at the shift ${shiftText(metrics.peak_shift)}: rows down, columns right.`;
+    const degree = metrics.peak >= 0.5 ? "chip convolutional" : "chip";
+    parts.push(make("span", { className: degree, title }, `${share} ${shiftText(metrics.peak_shift)}`));
+    words.push(`convolution peak ${share} at shift ${metrics.peak_shift.join(", ")}`);
   }
   return { element: make("span", { className: "badge" }, ...parts), words: words.join(", ") };
 }

@@ -1,7 +1,6 @@
 // The worked example that a first-time visitor sees: sentences whose underlined words show what they mean.
 
 import { isTouched, make } from "./dom.js";
-import { cellName } from "./geometry.js";
 
 const SHOWN = { average: "one", direction: "out", mode: "probabilities", s: 1, step: null, model: 0 };
 
@@ -12,22 +11,15 @@ export function createStory(app, targets) {
   const sentences = story.sentences.map((parts) => make("p", {}, ...parts.map((part) => (typeof part === "string" ? part : word(part)))));
 
   function word({ text, target }) {
-    const cell = cellOf(text, target);
+    const cell = target.cell ?? null;
     const light = (on) => {
       if (cell === null) targets(target).forEach((element) => element.classList.toggle("lit", on));
       else app.light(on ? { layer: target.layer, head: target.head, cell } : null, on ? story.at : null);
     };
     return make("button", {
-      type: "button", className: "word", title: cell === null ? "" : `the cell in ${text}`, onpointerenter: () => light(true), onpointerleave: () => light(false),
+      type: "button", className: "word", title: cell === null ? "" : `the ${text}`, onpointerenter: () => light(true), onpointerleave: () => light(false),
       onfocus: () => light(true), onblur: () => light(false), onclick: () => show(target, cell),
     }, text);
-  }
-
-  /** The cell of a head's map that a text names; null: it names none. */
-  function cellOf(text, { layer: name }) {
-    const grid = app.layers(0, null).find((layer) => layer.name === name)?.keyGrid;
-    const cells = grid ? Array.from({ length: grid.height * grid.width }, (_, cell) => cell) : [];
-    return cells.find((cell) => cellName(grid, cell) === text) ?? null;
   }
 
   /** Back to the example, with what a word means chosen. */
