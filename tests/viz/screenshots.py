@@ -22,7 +22,10 @@ def take(browser, page: Path, folder: Path, hash: str = "") -> list[Path]:
   for device, size in SIZES.items():
     for scheme in SCHEMES:
       context = browser.new_context(
-        viewport=size, color_scheme=scheme, device_scale_factor=2 if device == "phone" else 1
+        viewport=size,
+        color_scheme=scheme,
+        device_scale_factor=2 if device == "phone" else 1,
+        has_touch=device == "phone",
       )
       tab = context.new_page()
       tab.goto(page.absolute().as_uri() + hash)
