@@ -188,7 +188,7 @@ def test_a_run_goes_on_with_another_number_of_processes(single, double, tmp_path
 def test_two_processes_go_on_for_longer_and_record_it_once(double, tmp_path):
   folder = shutil.copytree(double, tmp_path / "run")
   trained(folder, 2, "--continue", "--config.num_steps=24", "--config.compute.fsdp=4")
-  changed = {"num_steps": {"from": 20, "to": 24}, "compute.fsdp": {"from": 1, "to": 4}}
+  changed = {"num_steps": {"from": 20, "to": 24}, "explore": {"from": 2, "to": 0}, "compute.fsdp": {"from": 1, "to": 4}}
   assert json.loads((folder / "config.json").read_text())["history"] == [{"step": 20, "changed": changed}]
   assert json.loads((folder / "result.json").read_text())["step"] == 24
   assert (folder / "earlier" / "20" / "result.json").read_bytes() == (double / "result.json").read_bytes()
