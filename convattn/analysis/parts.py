@@ -106,7 +106,7 @@ def grids_of(
     fitting = (each for each in (stated, below) if each is not None and each.cells == count)
     return next(fitting, None)
 
-  both = grid(queries - prefix_tokens), grid(keys - prefix_tokens)
-  if prefix_tokens and None not in both:
-    return both, prefix_tokens  # type: ignore[return-value]
+  of_queries, of_keys = grid(queries - prefix_tokens), grid(keys - prefix_tokens)
+  if prefix_tokens and of_queries is not None and of_keys is not None:
+    return (of_queries, of_keys), prefix_tokens
   return (grid(queries) or Grid(1, queries), grid(keys) or Grid(1, keys)), 0

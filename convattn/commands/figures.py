@@ -41,7 +41,7 @@ def page(workdir: Path, count: int) -> Iterator[str]:
     if not count or not (workdir / CHECKPOINTS).is_dir():
       return
     path = page_of_run(workdir, count)
-  except Exception as error:
+  except Exception as error:  # whatever it is, the run has ended well: as for its figures
     kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
     yield f"explore.html could not be made: {kind}{one_line(error)}"
   else:

@@ -20,6 +20,7 @@ from convattn.training.state import sha256
 from convattn.viz.assembly import Page
 from convattn.viz.explore_page import explore
 from convattn.viz.overlays import overlays_of
+from convattn.viz.packed_layers import softmax
 from convattn.viz.page_model import describe
 from convattn.viz.page_plan import check_alike, image_shape
 
@@ -101,7 +102,7 @@ def _page(
     class_names=restored.class_names,
     image_names=examples.names,
     labels=None if examples.labels is None else examples.labels.tolist(),
-    probabilities=_softmax(logits),
+    probabilities=softmax(logits.astype(np.float64)),
     convolutions=convolutions,
     overlays=overlays,
     model=describe(restored.model, restored.variables, image_shape(restored), restored.preprocessing).as_json,
@@ -132,11 +133,6 @@ def _model_name(restored: Classifier) -> str:
 def shown(pixels: np.ndarray) -> np.ndarray:
   """uint8 [b, h, w, 1 or 3] of images of any number of channels: of 2, or more than 3, their mean."""
   return pixels if pixels.shape[-1] in (1, 3) else pixels.mean(-1, keepdims=True).round().astype(np.uint8)
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-  wide = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
-  return wide / wide.sum(-1, keepdims=True)
 
 
 def _lines(restored: Classifier, name: str, digest: str, maps: Sequence[AttentionMap], examples: Examples) -> list[str]:

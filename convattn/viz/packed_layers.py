@@ -148,7 +148,7 @@ def _arrays(attention: AttentionMap) -> dict[str, Blob]:
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-  """exp(z) / sum exp(z) over the last axis in float32; 0 where z is -inf, and all of a row of those."""
+  """exp(z) / sum exp(z) over the last axis, in the dtype of z; 0 where z is -inf, and all of a row of those."""
   highest = logits.max(-1, keepdims=True)
   weights = np.exp(logits - np.where(np.isfinite(highest), highest, 0))
   total = weights.sum(-1, keepdims=True)

@@ -224,3 +224,21 @@ def test_a_page_that_came_out_larger_than_was_estimated_is_said_to_be(tmp_path):
   (line,) = explore.larger(path, 1.4)
   assert line.startswith("the page has 1.5 MB, more than --max-megabytes=1.4, ")
   assert explore.larger(path, 1.5) == []
+
+
+@pytest.mark.slow
+def test_a_tag_looks_at_a_photograph(released, call, tmp_path):
+  out, photograph = tmp_path / "page.html", tmp_path / "photograph.png"
+  PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (150, 200, 3), np.uint8)).save(photograph)
+  status, _, _ = call("explore", f"--checkpoint={released}", f"--images={photograph}", f"--out={out}")
+  assert status == 0
+  page = manifest_of(out)
+  assert page["checkpoint"]["step"] is None and [each["name"] for each in page["images"]] == [photograph.name]
+  restored = training.restore(released)
+  pixels = restored.preprocessing.pixels(PIL.Image.open(photograph))
+  images = restored.preprocessing.normalize(pixels[None])
+  maps = attention_maps(restored.model, restored.variables, images)
+  layers = [each for each in page["layers"] if each["kind"] == "attention"]
+  assert [each["name"] for each in layers] == [each.layer for each in maps]
+  for layer, wanted in zip(layers, maps, strict=True):
+    np.testing.assert_allclose(probabilities_of(layer), wanted.probabilities, atol=1e-3)
